@@ -1,0 +1,149 @@
+"""Window rows: mergeable partial aggregates, the only form in which figures rest and travel.
+
+A row is keyed by (tier, window, series, worker, epoch). Writing a key again replaces it; readers fold every row of a
+window, whatever worker and epoch it came from. All values are exact integers (see ``devices.vocabulary``), so folding
+is associative and commutative to the bit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+
+from devices.columns import Bools, Ints
+from devices.topics import DeviceKey
+
+TIERS_S: Final = (10, 60, 900, 3600)
+"""Widths of the window tiers in seconds, each folded from the one before."""
+
+
+class SeriesKey(NamedTuple):
+    """One metric of one device."""
+
+    site: str
+    device_class: str
+    device: str
+    metric: str
+
+    @property
+    def device_key(self) -> DeviceKey:
+        """The device part of the key."""
+        return DeviceKey(self.site, self.device_class, self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """Window rows as columns, all arrays of shape (n,) and dtype int64.
+
+    ``keys``: table of series; ``series`` indexes into it. ``worker``: who wrote them. ``tier_s``: width of the window
+    in seconds. ``window``: start of the window, ns UTC. ``epoch``: 0 ≤ epoch < 1e9, tells the partials of one window
+    apart. ``count``, ``sum``, ``min``, ``max``, ``first``, ``last``: in resolutions of the metric. ``first_ts``,
+    ``first_seq``, ``last_ts``, ``last_seq``: event time (ns) and sequence number that won. ``late``: how many of
+    ``count`` arrived after the device's watermark had passed the window.
+    """
+
+    keys: Sequence[SeriesKey]
+    worker: str
+    tier_s: Ints
+    window: Ints
+    series: Ints
+    epoch: Ints
+    count: Ints
+    sum: Ints
+    min: Ints
+    max: Ints
+    first_ts: Ints
+    first_seq: Ints
+    first: Ints
+    last_ts: Ints
+    last_seq: Ints
+    last: Ints
+    late: Ints
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.window)
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Return the names of the array columns, in order."""
+        return tuple(field.name for field in fields(cls))[2:]
+
+    def take(self, which: Bools | Ints) -> "WindowRows":
+        """Return the rows selected by a mask or by positions."""
+        return WindowRows(self.keys, self.worker, *(getattr(self, name)[which] for name in self.columns()))
+
+    @classmethod
+    def empty(cls, keys: Sequence[SeriesKey] = (), worker: str = "") -> Self:
+        """Return no rows."""
+        return cls(keys, worker, *(np.empty(0, np.int64) for _ in cls.columns()))
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[WindowRows]") -> "WindowRows":
+        """Return the rows of ``parts``, which must share ``keys`` and ``worker``, one after another."""
+        if not parts:
+            return cls.empty()
+        arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in cls.columns())
+        return cls(parts[0].keys, parts[0].worker, *arrays)
+
+
+def starts_of(*keys: Ints) -> Ints:
+    """Return where a new group begins in key arrays (n,) that are sorted together; shape (groups,)."""
+    if not len(keys[0]):
+        return np.empty(0, np.int64)
+    change = np.zeros(len(keys[0]), np.bool_)
+    change[0] = True
+    for key in keys:
+        change[1:] |= key[1:] != key[:-1]
+    return np.flatnonzero(change)
+
+
+def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
+    """Merge all rows of each (series, window) into one; with ``step_ns``, of each (series, step bucket).
+
+    Rows of different tiers must not overlap in time. The result has epoch 0, is sorted by (series, window) and keeps
+    ``keys``; ``window`` is the bucket's start and ``tier_s`` its width.
+    """
+    if not len(rows):
+        return rows
+    bucket = window_of(rows, step_ns)
+    order = np.lexsort((rows.first_seq, rows.first_ts, bucket, rows.series))
+    window, series = bucket[order], rows.series[order]
+    starts = starts_of(series, window)
+    lasts = np.append(starts[1:], len(order)) - 1
+
+    # The last value of a group is the one with the greatest (last_ts, last_seq); the first comes from `order` itself.
+    by_last = np.lexsort((rows.last_seq, rows.last_ts, bucket, rows.series))
+    width = rows.tier_s[order][starts] if step_ns is None else np.full(len(starts), step_ns // 1_000_000_000)
+
+    def first_of(array: Ints) -> Ints:
+        return array[order][starts]
+
+    def last_of(array: Ints) -> Ints:
+        return array[by_last][lasts]
+
+    return WindowRows(
+        rows.keys,
+        rows.worker,
+        tier_s=width.astype(np.int64),
+        window=window[starts],
+        series=series[starts],
+        epoch=np.zeros(len(starts), np.int64),
+        count=np.add.reduceat(rows.count[order], starts),
+        sum=np.add.reduceat(rows.sum[order], starts),
+        min=np.minimum.reduceat(rows.min[order], starts),
+        max=np.maximum.reduceat(rows.max[order], starts),
+        first_ts=first_of(rows.first_ts),
+        first_seq=first_of(rows.first_seq),
+        first=first_of(rows.first),
+        last_ts=last_of(rows.last_ts),
+        last_seq=last_of(rows.last_seq),
+        last=last_of(rows.last),
+        late=np.add.reduceat(rows.late[order], starts),
+    )
+
+
+def window_of(rows: WindowRows, step_ns: int | None) -> Ints:
+    """Return the start of each row's window, or of the step bucket that holds it; shape (n,)."""
+    return rows.window if step_ns is None else rows.window - rows.window % step_ns

@@ -1,0 +1,215 @@
+"""The native payload: msgpack or JSON of one shape, told apart by the first byte.
+
+Telemetry is ``{"v":1,"boot":u64,"seq":u64,"ts":ns or RFC 3339,"m":{metric: number or boolean}}``; ``boot``, ``seq``
+and ``ts`` may be missing (a person with mosquitto_pub has none). An event carries ``type`` and ``data`` instead of
+``m``, a status ``online`` and ``info``. ``site``, ``class`` and ``device`` may repeat the topic's identity and must then
+agree with it. The layout is specified in ``docs/wire.md``.
+"""
+
+import json
+import math
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from devices.rejects import Reason, Reject, RejectError
+from devices.times import parse_rfc3339
+from devices.topics import DeviceKey
+
+VERSION: Final = 1
+MAX_SEQ: Final = 2**63 - 1
+MAX_METRICS: Final = 1_024
+EXPLAIN_LIMIT: Final = 65_536
+"""Payloads above this many bytes are refused without a search for the field at fault: untyped decoding costs memory."""
+
+Boot = Annotated[int, msgspec.Meta(ge=0)]
+Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Scalar = str | float | bool | None
+
+
+class Telemetry(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    """A set of values that belong to one instant."""
+
+    v: int
+    m: Annotated[dict[str, float | bool], msgspec.Meta(max_length=MAX_METRICS)]
+    boot: Boot | None = None
+    seq: Seq | None = None
+    ts: int | str | None = None
+    site: str | None = None
+    class_: str | None = msgspec.field(default=None, name="class")
+    device: str | None = None
+
+
+class Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Something that happened once; ``data`` is flat."""
+
+    v: int
+    type: Name
+    data: Annotated[dict[str, Scalar], msgspec.Meta(max_length=64)] = {}
+    boot: Boot | None = None
+    seq: Seq | None = None
+    ts: int | str | None = None
+    site: str | None = None
+    class_: str | None = msgspec.field(default=None, name="class")
+    device: str | None = None
+
+
+class Status(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The retained state of a device; its last will says ``online: false``."""
+
+    v: int
+    online: bool
+    info: Annotated[dict[str, Scalar], msgspec.Meta(max_length=64)] = {}
+    boot: Boot | None = None
+    seq: Seq | None = None
+    ts: int | str | None = None
+    site: str | None = None
+    class_: str | None = msgspec.field(default=None, name="class")
+    device: str | None = None
+
+
+Payload = Telemetry | Event | Status
+Other = TypeVar("Other", Event, Status)
+
+_TELEMETRY_JSON = msgspec.json.Decoder(Telemetry).decode
+_TELEMETRY_MSGPACK = msgspec.msgpack.Decoder(Telemetry).decode
+_OTHERS: Final = {
+    kind: (msgspec.json.Decoder(kind).decode, msgspec.msgpack.Decoder(kind).decode) for kind in (Event, Status)
+}
+_JSON_STARTS: Final = frozenset(b"{ \t\r\n[\"")
+_encode_json = msgspec.json.Encoder().encode
+_encode_msgpack = msgspec.msgpack.Encoder().encode
+
+
+def decode_telemetry(payload: bytes) -> Telemetry:
+    """Decode one telemetry payload or raise :class:`RejectError` that names the field.
+
+    Finiteness and ranges are checked later, on whole columns.
+    """
+    try:
+        found = _TELEMETRY_JSON(payload) if payload[:1] == b"{" else _TELEMETRY_MSGPACK(payload)
+    except Exception as error:  # noqa: BLE001 - decoders raise RecursionError, UnicodeDecodeError and more on bad input
+        raise _explained(payload, Telemetry, error) from None
+    if found.v != VERSION:
+        raise RejectError(Reason.UNSUPPORTED_VERSION, "/v", f"version {found.v}: this build reads {VERSION}")
+    return found
+
+
+def decode_event(payload: bytes) -> Event:
+    """Decode one event payload or raise :class:`RejectError` that names the field."""
+    return _decode_other(payload, Event)
+
+
+def decode_status(payload: bytes) -> Status:
+    """Decode one status payload or raise :class:`RejectError` that names the field."""
+    return _decode_other(payload, Status)
+
+
+def encode(payload: Payload, *, binary: bool = True) -> bytes:
+    """Encode as msgpack (``binary``) or JSON; None and empty fields are left out."""
+    return _encode_msgpack(payload) if binary else _encode_json(payload)
+
+
+def event_time(found: Payload, recv_ts: int) -> int:
+    """Return the payload's time in ns UTC, or the time of receipt where it has none; RejectError on bad text."""
+    ts = found.ts
+    if ts is None:
+        return recv_ts
+    if isinstance(ts, int):
+        return ts
+    try:
+        return parse_rfc3339(ts)
+    except ValueError as error:
+        raise RejectError(Reason.WRONG_TYPE, "/ts", str(error)) from None
+
+
+def identity_reject(found: Payload, key: DeviceKey) -> Reject | None:
+    """Return a reject if the payload claims another identity than its topic, else None."""
+    claims = (("site", found.site, key.site), ("class", found.class_, key.device_class), ("device", found.device, key.device))
+    for field, claimed, actual in claims:
+        if claimed is not None and claimed != actual:
+            return Reject(Reason.IDENTITY_MISMATCH, f"/{field}", f"payload says {claimed!r}, the topic says {actual!r}")
+    return None
+
+
+def _decode_other(payload: bytes, kind: type[Other]) -> Other:
+    from_json, from_msgpack = _OTHERS[kind]
+    try:
+        found = (from_json if payload[:1] == b"{" else from_msgpack)(payload)
+    except Exception as error:  # noqa: BLE001 - as in decode_telemetry
+        raise _explained(payload, kind, error) from None
+    if found.v != VERSION:
+        raise RejectError(Reason.UNSUPPORTED_VERSION, "/v", f"version {found.v}: this build reads {VERSION}")
+    return found
+
+
+def _explained(payload: bytes, kind: type[Payload], error: Exception) -> RejectError:
+    """Find the field that a typed decoder refused; it names only the path to a dictionary, not the key."""
+    if len(payload) > EXPLAIN_LIMIT:
+        return RejectError(Reason.UNDECODABLE, "", f"{_sentence(error)} ({len(payload)} bytes)")
+    try:
+        # json.loads, unlike strict decoders, reads NaN and Infinity, which is what has to be named.
+        tree: Any = (
+            json.loads(payload) if payload[:1] and payload[0] in _JSON_STARTS else msgspec.msgpack.decode(payload)
+        )
+    except Exception:  # noqa: BLE001 - whatever it is, the payload is not decodable
+        return RejectError(Reason.UNDECODABLE, "", _sentence(error))
+    if not isinstance(tree, dict):
+        return RejectError(Reason.WRONG_TYPE, "", f"expected an object, got {_type_name(tree)}")
+    reject = _field_at_fault(tree, kind)
+    return RejectError(*(reject or (Reason.UNDECODABLE, "", _sentence(error))))
+
+
+def _field_at_fault(tree: dict[Any, Any], kind: type[Payload]) -> Reject | None:
+    known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name in tree:
+        if name not in known:
+            return Reject(Reason.UNKNOWN_FIELD, _pointer(name), f"field {name!r}: expected one of {', '.join(known)}")
+    for name, field in known.items():
+        if name not in tree:
+            if field.required:
+                return Reject(Reason.MISSING_FIELD, f"/{name}", f"field {name!r} is required")
+            continue
+        if isinstance(tree[name], dict) and name in {"m", "data", "info"}:
+            reject = _value_at_fault(tree[name], name, Scalar if name != "m" else float | bool)
+            if reject:
+                return reject
+        try:
+            msgspec.convert(tree[name], field.type)
+        except (msgspec.ValidationError, RecursionError) as error:
+            return Reject(Reason.WRONG_TYPE, f"/{name}", _sentence(error))
+    return None
+
+
+def _value_at_fault(values: dict[Any, Any], name: str, allowed: Any) -> Reject | None:  # noqa: ANN401 - a type form
+    for key, value in values.items():
+        pointer = _pointer(name, key)
+        if isinstance(value, float) and not math.isfinite(value):
+            return Reject(Reason.NOT_FINITE, pointer, f"{value} is not a finite number")
+        try:
+            msgspec.convert(key, str)
+            msgspec.convert(value, allowed)
+        except (msgspec.ValidationError, RecursionError):
+            wanted = "a number or a boolean" if name == "m" else "text, a number, a boolean or null"
+            return Reject(Reason.WRONG_TYPE, pointer, f"expected {wanted}, got {_type_name(value)} {_shown(value)}")
+    return None
+
+
+def _pointer(*parts: object) -> str:
+    """Return a JSON Pointer (RFC 6901) to the parts, each cut to a length that can be shown."""
+    return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _type_name(value: object) -> str:
+    names = {str: "text", dict: "an object", list: "an array", bool: "a boolean", type(None): "null", bytes: "binary"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."  # noqa: PLR2004 - a width for people
+
+
+def _sentence(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200]

@@ -1,0 +1,205 @@
+"""What rests, and the two interfaces behind which it rests: window rows and records."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from analytics.rows import SeriesKey, WindowRows
+
+Scalar = str | float | bool | None
+
+
+class StoreUnreachableError(Exception):
+    """A store that cannot be reached or opened; the message names it and says what to do."""
+
+
+class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A device as last seen; times are ns UTC."""
+
+    uid: str
+    """``site/class/device``, the key."""
+    site: str
+    device_class: str
+    device: str
+    first_seen_ns: int
+    """Receive time of its first frame."""
+    last_seen_ns: int
+    """Receive time of its newest frame."""
+    last_event_ns: int
+    """Greatest event time accepted from it."""
+    watermark_ns: int
+    """Event time up to which nothing more is expected from it."""
+    online: bool
+    frames: int
+    """Frames received from it."""
+    latest: Mapping[str, tuple[int, float]]
+    """metric → (event time ns, value in the metric's unit)."""
+    info: Mapping[str, Scalar]
+    """What its retained status said of it."""
+
+
+class EventRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A port event (move, passage) or a device's own event. ``id`` is derived from its content: the same event again
+    is the same record."""
+
+    id: str
+    type: str
+    site: str
+    device_class: str
+    device: str
+    ts_ns: int
+    start_ns: int
+    data: Mapping[str, Scalar]
+    cursor: int = 0
+    """Position in the order of storing, given by the store; 0 before."""
+
+
+class QuarantineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame or a sample that was refused, with the reason and the payload's head."""
+
+    id: str
+    """``journal offset`` of the frame, and ``#n`` for the n-th refused sample of it."""
+    reason: str
+    pointer: str
+    detail: str
+    topic: str
+    uid: str
+    """The device it claims to come from, "" where the topic does not tell."""
+    recv_ns: int
+    payload: bytes
+    """First 4 KiB."""
+    payload_bytes: int
+    payload_sha256: str
+    cursor: int = 0
+
+
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
+    """How many frames and samples of a device ended in an account."""
+
+    uid: str
+    account: str
+    """``received, windowed, merged_late, duplicate, quarantined, shed, lost_before_journal``."""
+    reason: str
+    """For ``quarantined`` and ``shed``, else ""."""
+    frames: int
+    samples: int
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """All that changes together at one checkpoint of one worker."""
+
+    worker: str
+    offset: int
+    """Journal offset up to which everything is contained in this and earlier commits."""
+    rows: WindowRows
+    devices: Sequence[DeviceRecord]
+    events: Sequence[EventRecord]
+    quarantine: Sequence[QuarantineRecord]
+    ledger: Sequence[LedgerRow]
+    """Absolute counts of the accounts that changed."""
+    state: Mapping[str, bytes]
+    """State blobs that changed, by key (``device:<uid>``, ``detector:<uid>``, ``worker``)."""
+    status: Mapping[str, str | float | bool | None]
+    """What the worker says of itself, for readiness and metrics."""
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a worker left off."""
+
+    offset: int
+    state: Mapping[str, bytes]
+
+
+class WindowStore(Protocol):
+    """Keeps window rows. Both drivers pass ``tests/test_window_stores.py``."""
+
+    def write(self, rows: WindowRows) -> None:
+        """Write rows; a key that exists is replaced. Raises :class:`StoreUnreachableError`; retrying is safe."""
+
+    def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
+        """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded, in any order.
+
+        ``keys`` of the answer is ``series``.
+        """
+
+    def find(
+        self,
+        *,
+        site: str | None = None,
+        device_class: str | None = None,
+        device: str | None = None,
+        metrics: Iterable[str] | None = None,
+    ) -> list[SeriesKey]:
+        """Return the series known, filtered, sorted."""
+
+    def close(self) -> None:
+        """Release what is held; idempotent."""
+
+
+class Records(Protocol):
+    """Keeps devices, events, quarantine, ledger and worker status; SQLite or PostgreSQL."""
+
+    def devices(
+        self, *, site: str | None = None, device_class: str | None = None, after: str = "", limit: int = 100
+    ) -> list[DeviceRecord]:
+        """Return devices with uid > ``after``, by uid."""
+
+    def device(self, uid: str) -> DeviceRecord | None:
+        """Return one device."""
+
+    def devices_named(self, device: str) -> list[DeviceRecord]:
+        """Return the devices of any site and class whose own id is ``device``."""
+
+    def events(  # noqa: PLR0913 - one filter each
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        types: Iterable[str] | None = None,
+        site: str | None = None,
+        device: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        newest_first: bool = False,
+        limit: int = 100,
+    ) -> list[EventRecord]:
+        """Return events with ``after`` < cursor (< ``before``), by cursor, filtered; times are half-open."""
+
+    def quarantine(
+        self,
+        *,
+        before: int | None = None,
+        reason: str | None = None,
+        uid: str | None = None,
+        limit: int = 100,
+    ) -> list[QuarantineRecord]:
+        """Return refusals, newest first, with cursor < ``before``."""
+
+    def ledger(self, *, uids: Iterable[str] | None = None) -> list[LedgerRow]:
+        """Return the ledger rows of the devices, or of all."""
+
+    def workers(self) -> dict[str, Mapping[str, Scalar]]:
+        """Return worker → its last status; ``updated_ns`` is in it."""
+
+    def close(self) -> None:
+        """Release what is held; idempotent."""
+
+
+class Sink(Protocol):
+    """Takes a worker's commits: state, rows and records, all or nothing."""
+
+    def load(self, worker: str) -> Checkpoint | None:
+        """Return the last committed checkpoint and state of a worker, None if it never committed."""
+
+    def commit(self, commit: Commit) -> list[EventRecord]:
+        """Make a commit durable and return its **new** events with their cursors. Blocking: call it off the loop."""
+
+    def backlog(self) -> int:
+        """Return how many commits are durable here but not yet in the remote stores (0 where there are none)."""
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until the backlog is empty; False if time ran out."""
+
+    def close(self) -> None:
+        """Release what is held; idempotent."""
