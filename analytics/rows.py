@@ -6,7 +6,7 @@ is associative and commutative to the bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final, NamedTuple, Self
 
 import numpy as np
@@ -73,6 +73,10 @@ class WindowRows:
     def take(self, which: Bools | Ints) -> "WindowRows":
         """Return the rows selected by a mask or by positions."""
         return WindowRows(self.keys, self.worker, *(getattr(self, name)[which] for name in self.columns()))
+
+    def at_epoch(self, epoch: int) -> "WindowRows":
+        """Return the same rows under one epoch."""
+        return replace(self, epoch=np.full(len(self), epoch, np.int64))
 
     @classmethod
     def empty(cls, keys: Sequence[SeriesKey] = (), worker: str = "") -> Self:

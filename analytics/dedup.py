@@ -1,0 +1,154 @@
+"""Effect once: which (boot, sequence) of a device has been seen, without bound on how late a frame may come.
+
+A device counts its frames from 0 after each start. Seen are all numbers from the lowest to the highest but for the
+*missing* intervals between them. While a device's frames arrive in order this is two integers; a gap costs one more
+interval, and a frame that fills it later takes it away again. That is exact at any distance, where a sliding bitmap
+would have to guess about everything older than its width.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+MAX_INTERVALS: Final = 4_096
+"""Missing intervals remembered per boot; beyond, the oldest are given up and what lay in them is "too old"."""
+MAX_BOOTS: Final = 64
+"""Boots remembered per device, the least recently heard forgotten first."""
+MAX_HASHES: Final = 1_024
+"""Payload hashes remembered per device that sends no sequence."""
+
+
+class Verdict(Enum):
+    """What the tracker says of a frame."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    TOO_OLD = "too_old"
+
+
+class BootState(msgspec.Struct, array_like=True):
+    """What has been seen of one boot: everything in [low, high] except the intervals [starts[i], ends[i])."""
+
+    low: int
+    high: int
+    starts: list[int] = []
+    ends: list[int] = []
+    forgotten: int = 0
+    """Numbers below this are not told apart any more: they are too old."""
+    given_up: int = 0
+    """How many numbers were missing in the intervals given up."""
+
+
+class DeviceState(msgspec.Struct, array_like=True):
+    """The tracker's memory of one device, as it rests in a checkpoint."""
+
+    boots: dict[int, BootState]
+    hashes: list[bytes]
+
+
+class SequenceTracker:
+    """Recognises repeated frames of one device. Order-free: the same set of frames is new exactly once each."""
+
+    __slots__ = ("_boot", "_boots", "_current", "_hashes")
+
+    def __init__(self, state: DeviceState | None = None) -> None:
+        """Start empty, or from what :meth:`state` gave."""
+        self._boots: OrderedDict[int, BootState] = OrderedDict(state.boots if state else {})
+        self._hashes: OrderedDict[bytes, None] = OrderedDict((key, None) for key in (state.hashes if state else ()))
+        self._boot = -1
+        self._current = BootState(0, -1)
+
+    def see(self, boot: int, seq: int) -> Verdict:
+        """Note a frame of ``boot`` with ``seq`` (both ≥ 0) and say whether it is new."""
+        if boot != self._boot and not self._turn_to(boot, seq):
+            return Verdict.NEW
+        state = self._current
+        if seq == state.high + 1:
+            state.high = seq
+            return Verdict.NEW
+        if seq > state.high:
+            state.starts.append(state.high + 1)
+            state.ends.append(seq)
+            state.high = seq
+            self._bound(state)
+            return Verdict.NEW
+        if seq < state.low:
+            return self._before_low(state, seq)
+        return self._fill(state, seq)
+
+    def see_hash(self, digest: bytes) -> Verdict:
+        """Note a frame without a sequence by the hash of its identity, and say whether it is new."""
+        if digest in self._hashes:
+            self._hashes.move_to_end(digest)
+            return Verdict.DUPLICATE
+        self._hashes[digest] = None
+        if len(self._hashes) > MAX_HASHES:
+            self._hashes.popitem(last=False)
+        return Verdict.NEW
+
+    @property
+    def lost(self) -> int:
+        """How many frames between the lowest and the highest seen never arrived, over all boots remembered."""
+        return sum(
+            sum(state.ends) - sum(state.starts) + state.given_up
+            for state in self._boots.values()
+        )
+
+    def state(self) -> DeviceState:
+        """Return what a checkpoint has to keep."""
+        return DeviceState(dict(self._boots), list(self._hashes))
+
+    def _turn_to(self, boot: int, seq: int) -> bool:
+        """Make ``boot`` current; False if it was unknown, in which case ``seq`` is its first."""
+        state = self._boots.get(boot)
+        known = state is not None
+        if state is None:
+            state = self._boots[boot] = BootState(seq, seq)
+            if len(self._boots) > MAX_BOOTS:
+                self._boots.popitem(last=False)
+        self._boots.move_to_end(boot)
+        self._boot, self._current = boot, state
+        return known
+
+    @staticmethod
+    def _before_low(state: BootState, seq: int) -> Verdict:
+        """A frame older than the first one heard: new, and the numbers between become missing."""
+        if seq < state.forgotten:
+            return Verdict.TOO_OLD
+        if seq + 1 < state.low:
+            state.starts.insert(0, seq + 1)
+            state.ends.insert(0, state.low)
+        state.low = seq
+        SequenceTracker._bound(state)
+        return Verdict.NEW
+
+    @staticmethod
+    def _fill(state: BootState, seq: int) -> Verdict:
+        """A number within what is known: new if it was missing, whose interval then shrinks, splits or goes."""
+        at = bisect_right(state.starts, seq) - 1
+        if at < 0 or seq >= state.ends[at]:
+            return Verdict.TOO_OLD if seq < state.forgotten else Verdict.DUPLICATE
+        start, end = state.starts[at], state.ends[at]
+        if seq == start and seq == end - 1:
+            del state.starts[at], state.ends[at]
+        elif seq == start:
+            state.starts[at] = seq + 1
+        elif seq == end - 1:
+            state.ends[at] = seq
+        else:
+            state.ends[at] = seq
+            state.starts.insert(at + 1, seq + 1)
+            state.ends.insert(at + 1, end)
+            SequenceTracker._bound(state)
+        return Verdict.NEW
+
+    @staticmethod
+    def _bound(state: BootState) -> None:
+        """Give up the oldest interval when there are too many."""
+        if len(state.starts) > MAX_INTERVALS:
+            state.given_up += state.ends[0] - state.starts[0]
+            state.forgotten = state.ends[0]
+            del state.starts[0], state.ends[0]

@@ -1,0 +1,29 @@
+"""Port events: what detectors and devices say has happened."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+Scalar = str | float | bool | None
+
+
+class PortEvent(NamedTuple):
+    """Something that happened in the port.
+
+    ``device``: index in the worker's table. ``ts``: when it was complete, ``start``: when it began, ns UTC. ``seq``:
+    tie-break of its samples. ``samples``: metric → value in its unit, which join the windows at ``ts``.
+    """
+
+    type: str
+    device: int
+    ts: int
+    start: int
+    seq: int
+    data: Mapping[str, Scalar]
+    samples: Mapping[str, float]
+
+
+def event_id(uid: str, event: PortEvent, distinguishing: str = "") -> str:
+    """Return an id made of what the event is, so that finding it again gives the same record."""
+    identity = f"{event.type}|{uid}|{event.start}|{event.ts}|{distinguishing}"
+    return hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()

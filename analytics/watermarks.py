@@ -1,0 +1,75 @@
+"""Per-device watermarks: up to which event time a device is believed to have spoken.
+
+While a device speaks, its watermark trails its greatest event time by the allowed lateness. Once it has been silent for
+the idle time-out, the watermark moves on with the clock, so that a dead device holds nothing up. It never goes back,
+and no device moves another's.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from devices.columns import Bools, Ints
+
+NS: Final = 1_000_000_000
+NEVER: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How long to wait for what may still come."""
+
+    allowed_ns: int = 2 * NS
+    """How far behind its newest sample a device may deliver in the ordinary course, ns ≥ 0."""
+    idle_ns: int = 10 * NS
+    """Silence in receive time after which a device's watermark moves on by itself, ns > 0."""
+
+    def __post_init__(self) -> None:
+        """Refuse negative waits."""
+        if self.allowed_ns < 0 or self.idle_ns <= 0:
+            msg = f"allowed_ns {self.allowed_ns} must be ≥ 0 and idle_ns {self.idle_ns} > 0"
+            raise ValueError(msg)
+
+
+class Watermarks:
+    """The watermarks of a worker's devices; arrays of shape (devices,), ns UTC, -1 where nothing was heard."""
+
+    def __init__(self, lateness: Lateness) -> None:
+        """Start without devices."""
+        self.lateness = lateness
+        self.newest: Ints = np.empty(0, np.int64)
+        self.heard: Ints = np.empty(0, np.int64)
+        self.mark: Ints = np.empty(0, np.int64)
+
+    def grow(self, devices: int) -> None:
+        """Make room for at least ``devices`` devices."""
+        more = devices - len(self.mark)
+        if more > 0:
+            more = max(more, len(self.mark), 64)
+            self.newest, self.heard, self.mark = (
+                np.append(array, np.full(more, NEVER, np.int64)) for array in (self.newest, self.heard, self.mark)
+            )
+
+    def hear(self, device: Ints, ts: Ints, received: Ints) -> None:
+        """Note samples: device indices, event times and receive times, arrays of shape (n,)."""
+        np.maximum.at(self.newest, device, ts)
+        np.maximum.at(self.heard, device, received)
+        np.maximum.at(self.mark, device, self.newest[device] - self.lateness.allowed_ns)
+
+    def passed(self, device: Ints, end: Ints) -> Bools:
+        """Return where a device's watermark has already passed ``end``; arrays of shape (n,)."""
+        result: Bools = self.mark[device] >= end
+        return result
+
+    def tick(self, now: int) -> None:
+        """Move the watermarks of silent devices on to what ``now`` (ns UTC) implies."""
+        silence = now - self.heard
+        idle = (self.heard > NEVER) & (silence > self.lateness.idle_ns)
+        moved = self.newest - self.lateness.allowed_ns + silence
+        self.mark[idle] = np.maximum(self.mark[idle], moved[idle])
+
+    def restore(self, device: int, newest: int, heard: int, mark: int) -> None:
+        """Put back what a checkpoint kept of one device."""
+        self.grow(device + 1)
+        self.newest[device], self.heard[device], self.mark[device] = newest, heard, mark
