@@ -1,0 +1,52 @@
+# `make help` lists what there is. Nothing here needs more than make, bash and Python 3.11.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+# Arguments passed on: make demo DEMO_ARGS="--for 60s --no-open", make test TEST_ARGS="-k windows"
+DEMO_ARGS ?=
+TEST_ARGS ?=
+BENCH_ARGS ?=
+FAULTS_ARGS ?=
+# The interpreter that .venv is made from: make demo PYTHON=python3.12
+PYTHON ?=
+export PYTHON
+
+BIN := .venv/bin
+
+.PHONY: help setup setup-test demo test check bench faults lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+setup: ## install what running needs (done by demo)
+	@deploy/setup.sh demo
+
+setup-test: ## install what testing needs (done by test)
+	@deploy/setup.sh test
+
+demo: setup ## a small port, live, on this machine; DEMO_ARGS="--for 60s --no-open"
+	@exec $(BIN)/quayflow demo $(DEMO_ARGS)
+
+test: setup-test check ## everything: style, types, layers, tests; TEST_ARGS="-k windows"
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: setup-test ## style, types and layers only
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup ## side-by-side figures of this machine; BENCH_ARGS
+	@exec $(BIN)/python -m bench $(BENCH_ARGS)
+
+faults: setup ## kill, cut and corrupt, then count; FAULTS_ARGS
+	@exec $(BIN)/python -m bench.faults $(FAULTS_ARGS)
+
+lock: ## rewrite the lock files from pyproject.toml; LOCK_ARGS=--upgrade
+	@deploy/lock.sh $(LOCK_ARGS)
+
+clean: ## remove what set-up and the tools made; data folders stay
+	@rm -rf .venv .setup.lock build dist api/static web/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
