@@ -182,7 +182,8 @@ bring_node() {
 }
 
 build_page() {
-    quietly page.log env -C web npm ci --no-audit --no-fund && quietly page.log env -C web npm run build
+    quietly page.log env -C web npm ci --no-audit --no-fund && quietly page.log env -C web npm run build &&
+        [[ -f api/static/index.html ]]
 }
 
 page() {
