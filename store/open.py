@@ -1,0 +1,77 @@
+"""From URLs to stores: ``sqlite:///path``, ``influxdb://…`` for window rows, ``postgresql+psycopg://…`` for records."""
+
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from store.interface import Sink, WindowStore
+from store.records import SqlRecords, postgres_engine
+from store.sinks import EmbeddedSink
+from store.sqlite_files import reader_engine, writer_engine
+from store.tables import RECORDS
+from store.windows_sqlite import SqliteWindowStore
+
+POSTGRES: Final = ("postgresql", "postgresql+psycopg")
+
+
+class StoreUrlError(ValueError):
+    """A store URL that cannot be used; the message says what is allowed."""
+
+
+def open_windows(url: str, *, read_only: bool) -> WindowStore:
+    """Open the window store at ``url``.
+
+    Raises :class:`StoreUrlError` or :class:`store.interface.StoreUnreachableError`.
+    """
+    parsed = _parse("windows_url", url)
+    if parsed.drivername == "sqlite":
+        return SqliteWindowStore(_path("windows_url", parsed), read_only=read_only)
+    raise StoreUrlError(
+        f"windows_url: {parsed.drivername!r} is not known; use sqlite:///path or influxdb://token@host:port/bucket"
+    )
+
+
+def open_records(url: str, *, read_only: bool = True) -> SqlRecords:
+    """Open the records at ``url``; PostgreSQL is not connected before the first question.
+
+    Raises :class:`StoreUrlError` or :class:`store.interface.StoreUnreachableError`.
+    """
+    parsed = _parse("records_url", url)
+    if parsed.drivername == "sqlite":
+        path = _path("records_url", parsed)
+        engine = reader_engine(path) if read_only else writer_engine(path, [RECORDS])
+        return SqlRecords(engine, str(path), create=not read_only)
+    if parsed.drivername in POSTGRES:
+        engine = postgres_engine(parsed.set(drivername="postgresql+psycopg"))
+        return SqlRecords(engine, parsed.render_as_string(hide_password=True), create=not read_only)
+    raise StoreUrlError(
+        f"records_url: {parsed.drivername!r} is not known; use sqlite:///path or postgresql+psycopg://…"
+    )
+
+
+def open_sink(windows_url: str, records_url: str, data_dir: Path) -> Sink:
+    """Open the sink of an ingest worker.
+
+    One SQLite file for both is written directly; anything else goes through an outbox in ``data_dir``.
+    """
+    windows, records = _parse("windows_url", windows_url), _parse("records_url", records_url)
+    if windows.drivername == records.drivername == "sqlite":
+        path = _path("windows_url", windows)
+        if path.absolute() == _path("records_url", records).absolute():
+            return EmbeddedSink(path)
+    raise StoreUrlError(f"no sink for these URLs yet ({data_dir})")
+
+
+def _parse(name: str, url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise StoreUrlError(f"{name}: not a URL; use for example sqlite:///quayflow-data/quayflow.db") from error
+
+
+def _path(name: str, url: URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        raise StoreUrlError(f"{name}: sqlite needs a path, such as sqlite:///quayflow-data/quayflow.db")
+    return Path(url.database)

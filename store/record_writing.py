@@ -1,0 +1,171 @@
+"""How a commit's records are written: the same statements on SQLite and PostgreSQL, inside the caller's transaction.
+
+Everything is an upsert by a key made from content, so writing a commit again changes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from store.tables import COUNTERS, DEVICES, EVENTS, LEDGER, QUARANTINE, WORKERS
+
+QUARANTINE_BYTES: Final = 64 * 2**20
+"""Bytes of quarantine records that are kept; the oldest beyond it are removed and counted."""
+
+RECORD_OVERHEAD_BYTES: Final = 256
+"""What a quarantine record is taken to need besides its texts and payload."""
+
+KEYS_PER_QUERY: Final = 500
+
+
+def in_parts(keys: Iterable[str], size: int = KEYS_PER_QUERY) -> list[list[str]]:
+    """Return ``keys`` in lists of at most ``size``, as many as a query may name."""
+    every = list(keys)
+    return [every[start : start + size] for start in range(0, len(every), size)]
+
+
+def write_records(
+    connection: Connection, commit: Commit, quarantine_bytes: int = QUARANTINE_BYTES
+) -> list[EventRecord]:
+    """Write a commit's devices, events, quarantine, ledger and status; return its new events with their cursors.
+
+    An event that carries a cursor keeps it unless one as great has been given before.
+    """
+    _upsert(connection, DEVICES, [_device_row(device) for device in commit.devices])
+    new = _write_events(connection, commit.events)
+    write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
+    _upsert(connection, LEDGER, [_ledger_row(commit.worker, row) for row in commit.ledger])
+    if commit.status:
+        _upsert(connection, WORKERS, [{"worker": commit.worker, "status": _json(commit.status)}])
+    return new
+
+
+def number_events(
+    connection: Connection, events: Iterable[EventRecord], table: Table, counters: Table
+) -> tuple[list[EventRecord], list[EventRecord]]:
+    """Return (all, new) ``events`` with their cursors: kept by those in ``table``, the next ones for the others.
+
+    Of an id that comes twice the later record is taken. Holds the counter until the transaction ends.
+    """
+    latest = {event.id: event for event in events}
+    if not latest:
+        return [], []
+    last = counter(connection, "events", counters)
+    known: dict[str, int] = {}
+    for ids in in_parts(latest):
+        found = connection.execute(select(table.c.id, table.c.cursor).where(table.c.id.in_(ids)))
+        known.update({row.id: row.cursor for row in found})
+    numbered, new = [], []
+    for event in latest.values():
+        if event.id in known:
+            numbered.append(msgspec.structs.replace(event, cursor=known[event.id]))
+            continue
+        last = max(last + 1, event.cursor)
+        numbered.append(msgspec.structs.replace(event, cursor=last))
+        new.append(numbered[-1])
+    set_counter(connection, "events", last, counters)
+    return numbered, new
+
+
+def _write_events(connection: Connection, events: Sequence[EventRecord]) -> list[EventRecord]:
+    numbered, new = number_events(connection, events, EVENTS, COUNTERS)
+    _upsert(connection, EVENTS, [_event_row(event) for event in numbered], key=("id",))
+    return new
+
+
+def write_quarantine(
+    connection: Connection, worker: str, records: Iterable[QuarantineRecord], quarantine_bytes: int = QUARANTINE_BYTES
+) -> None:
+    """Add the records that are not there yet, then remove the oldest beyond ``quarantine_bytes``."""
+    latest = {record.id: record for record in records}
+    if not latest:
+        return
+    cursor = counter(connection, "quarantine")
+    for ids in in_parts(latest):
+        there = select(QUARANTINE.c.id).where(QUARANTINE.c.worker == worker, QUARANTINE.c.id.in_(ids))
+        for known in connection.scalars(there):
+            del latest[known]
+    rows = [_quarantine_row(worker, record, cursor + n) for n, record in enumerate(latest.values(), 1)]
+    if not rows:
+        return
+    connection.execute(QUARANTINE.insert(), rows)
+    set_counter(connection, "quarantine", cursor + len(rows))
+    kept = counter(connection, "quarantine_bytes") + sum(row["kept_bytes"] for row in rows)
+    set_counter(connection, "quarantine_bytes", kept - _make_room(connection, kept - quarantine_bytes))
+
+
+def _make_room(connection: Connection, excess_bytes: int) -> int:
+    """Remove the oldest quarantine records until ``excess_bytes`` are free; return how many bytes went."""
+    removed_bytes = removed_records = last = 0
+    if excess_bytes <= 0:
+        return 0
+    oldest = select(QUARANTINE.c.cursor, QUARANTINE.c.kept_bytes).order_by(QUARANTINE.c.cursor)
+    for row in connection.execute(oldest.execution_options(yield_per=KEYS_PER_QUERY)):
+        if removed_bytes >= excess_bytes:
+            break
+        removed_bytes, removed_records, last = removed_bytes + row.kept_bytes, removed_records + 1, row.cursor
+    connection.execute(delete(QUARANTINE).where(QUARANTINE.c.cursor <= last))
+    set_counter(connection, "quarantine_dropped", counter(connection, "quarantine_dropped") + removed_records)
+    return removed_bytes
+
+
+def counter(connection: Connection, name: str, table: Table = COUNTERS) -> int:
+    """Return a counter and, where the engine can, hold it against other workers until the transaction ends."""
+    return int(connection.scalars(select(table.c.value).where(table.c.name == name).with_for_update()).one())
+
+
+def set_counter(connection: Connection, name: str, value: int, table: Table = COUNTERS) -> None:
+    """Set a counter."""
+    connection.execute(update(table).where(table.c.name == bindparam("which")), {"which": name, "value": value})
+
+
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...] = ()) -> None:
+    """Insert rows; where the key (the primary key if none is given) exists, replace the other columns."""
+    if not rows:
+        return
+    keys = key or tuple(column.name for column in table.primary_key)
+    insert = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    others = {name: insert.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=others), rows)
+
+
+def _device_row(device: DeviceRecord) -> dict[str, Any]:
+    row = {name: getattr(device, name) for name in device.__struct_fields__}
+    return row | {"latest": _json(device.latest), "info": _json(device.info)}
+
+
+def _event_row(event: EventRecord) -> dict[str, Any]:
+    row = {name: getattr(event, name) for name in event.__struct_fields__}
+    return row | {"data": _json(event.data)}
+
+
+def _quarantine_row(worker: str, record: QuarantineRecord, cursor: int) -> dict[str, Any]:
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    row |= {name: _text(row[name]) for name in ("reason", "pointer", "detail", "topic", "uid")}
+    texts = sum(len(value) for value in row.values() if isinstance(value, str))
+    kept = len(record.payload) + texts + RECORD_OVERHEAD_BYTES
+    return row | {"worker": worker, "cursor": cursor, "kept_bytes": kept}
+
+
+def _ledger_row(worker: str, row: LedgerRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__struct_fields__} | {"worker": worker}
+
+
+def _text(text: str) -> str:
+    """Return what every engine can store: PostgreSQL refuses NUL, UTF-8 refuses lone surrogates."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _json(value: Mapping[str, Scalar] | Mapping[str, tuple[int, float]]) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def quarantine_figures(connection: Connection) -> tuple[int, int, int]:
+    """Return (records kept, bytes kept, records dropped for want of room)."""
+    records = connection.scalars(select(func.count()).select_from(QUARANTINE)).one()
+    values = {row.name: row.value for row in connection.execute(select(COUNTERS))}
+    return records, values.get("quarantine_bytes", 0), values.get("quarantine_dropped", 0)

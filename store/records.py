@@ -1,0 +1,263 @@
+"""Records (devices, events, quarantine, ledger, workers) on SQLite or PostgreSQL, through SQLAlchemy Core."""
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from sqlalchemy import (
+    URL,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    cast,
+    create_engine,
+    func,
+    inspect,
+    select,
+    text,
+)
+
+from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from store.record_writing import (
+    QUARANTINE_BYTES,
+    counter,
+    in_parts,
+    quarantine_figures,
+    write_quarantine,
+    write_records,
+)
+from store.sqlite_files import NotYetError, check_version, prepare_counters, reaching
+from store.tables import (
+    DEVICES,
+    EVENTS,
+    LEDGER,
+    QUARANTINE,
+    RECORDS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    WORKERS,
+)
+
+CONNECT_TIMEOUT_S: Final = 5
+"""How long to wait for PostgreSQL to answer a connection, seconds."""
+
+_SCHEMA_LOCK: Final = 0x71756179
+"""Advisory lock that two workers take before they create tables ("quay" in ASCII)."""
+
+
+class QuarantineFigures(NamedTuple):
+    """How full the quarantine is."""
+
+    records: int
+    kept_bytes: int
+    dropped: int
+    """Records removed to stay within the bound."""
+
+
+def postgres_engine(url: URL) -> Engine:
+    """Return a pool of connections to PostgreSQL; nothing is connected before it is needed."""
+    return create_engine(
+        url,
+        pool_size=4,
+        max_overflow=16,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "quayflow"},
+    )
+
+
+class SqlRecords:
+    """A :class:`store.interface.Records` over an SQLAlchemy engine, and the writing side of it.
+
+    ``name`` appears in messages: a path or an address without its password. ``create``: this process writes, so missing
+    tables are created (PostgreSQL; on SQLite the writer's engine has done it).
+    """
+
+    def __init__(self, engine: Engine, name: str, *, create: bool, quarantine_bytes: int = QUARANTINE_BYTES) -> None:
+        """Take the engine over; it is disposed of by :meth:`close`."""
+        self._engine = engine
+        self._name = name
+        self._create = create
+        self._quarantine_bytes = quarantine_bytes
+        self._ready = engine.dialect.name == "sqlite"
+        self._preparing = threading.Lock()
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, commit: Commit) -> list[EventRecord]:
+        """Write a commit's records in one transaction; return its new events. Writing it again changes nothing."""
+        with reaching(self._name):
+            self._prepare()
+            with self._engine.begin() as connection:
+                return write_records(connection, commit, self._quarantine_bytes)
+
+    def quarantine_rows(self, worker: str, records: Iterable[QuarantineRecord]) -> None:
+        """Add quarantine records alone, outside a commit."""
+        with reaching(self._name):
+            self._prepare()
+            with self._engine.begin() as connection:
+                write_quarantine(connection, worker, records, self._quarantine_bytes)
+
+    def last_cursor(self) -> int:
+        """Return the greatest event cursor given so far."""
+        with self._connection() as connection:
+            return 0 if connection is None else counter(connection, "events")
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def devices(
+        self, *, site: str | None = None, device_class: str | None = None, after: str = "", limit: int = 100
+    ) -> list[DeviceRecord]:
+        """Return devices with uid > ``after``, by uid."""
+        query = select(DEVICES).where(DEVICES.c.uid > after).order_by(DEVICES.c.uid).limit(limit)
+        query = _where(query, (DEVICES.c.site, site), (DEVICES.c.device_class, device_class))
+        return [_device(row) for row in self._rows(query)]
+
+    def device(self, uid: str) -> DeviceRecord | None:
+        """Return one device."""
+        return next((_device(row) for row in self._rows(select(DEVICES).where(DEVICES.c.uid == uid))), None)
+
+    def devices_named(self, device: str) -> list[DeviceRecord]:
+        """Return the devices of any site and class whose own id is ``device``."""
+        query = select(DEVICES).where(DEVICES.c.device == device).order_by(DEVICES.c.uid)
+        return [_device(row) for row in self._rows(query)]
+
+    def events(  # noqa: PLR0913 - one filter each
+        self,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        types: Iterable[str] | None = None,
+        site: str | None = None,
+        device: str | None = None,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+        newest_first: bool = False,
+        limit: int = 100,
+    ) -> list[EventRecord]:
+        """Return events with ``after`` < cursor (< ``before``), by cursor, filtered; times are half-open."""
+        order = EVENTS.c.cursor.desc() if newest_first else EVENTS.c.cursor
+        query = select(EVENTS).where(EVENTS.c.cursor > after).order_by(order).limit(limit)
+        query = _where(query, (EVENTS.c.site, site), (EVENTS.c.device, device))
+        if before is not None:
+            query = query.where(EVENTS.c.cursor < before)
+        if types is not None:
+            query = query.where(EVENTS.c.type.in_(list(types)))
+        if start_ns is not None:
+            query = query.where(EVENTS.c.ts_ns >= start_ns)
+        if end_ns is not None:
+            query = query.where(EVENTS.c.ts_ns < end_ns)
+        return [_event(row) for row in self._rows(query)]
+
+    def quarantine(
+        self,
+        *,
+        before: int | None = None,
+        reason: str | None = None,
+        uid: str | None = None,
+        limit: int = 100,
+    ) -> list[QuarantineRecord]:
+        """Return refusals, newest first, with cursor < ``before``."""
+        query = select(QUARANTINE).order_by(QUARANTINE.c.cursor.desc()).limit(limit)
+        query = _where(query, (QUARANTINE.c.reason, reason), (QUARANTINE.c.uid, uid))
+        if before is not None:
+            query = query.where(QUARANTINE.c.cursor < before)
+        return [_quarantine(row) for row in self._rows(query)]
+
+    def quarantine_figures(self) -> QuarantineFigures:
+        """Return how full the quarantine is and what was removed to keep it within its bound."""
+        with self._connection() as connection:
+            return QuarantineFigures(*((0, 0, 0) if connection is None else quarantine_figures(connection)))
+
+    def ledger(self, *, uids: Iterable[str] | None = None) -> list[LedgerRow]:
+        """Return the ledger rows of the devices, or of all; the counts of several workers are added up."""
+        key = (LEDGER.c.uid, LEDGER.c.account, LEDGER.c.reason)
+        frames = cast(func.sum(LEDGER.c.frames), BigInteger).label("frames")
+        samples = cast(func.sum(LEDGER.c.samples), BigInteger).label("samples")
+        query = select(*key, frames, samples).group_by(*key).order_by(*key)
+        if uids is None:
+            found = self._rows(query)
+        else:
+            parts = in_parts(sorted(set(uids)))
+            found = [row for part in parts for row in self._rows(query.where(LEDGER.c.uid.in_(part)))]
+        return [LedgerRow(**row) for row in found]
+
+    def workers(self) -> dict[str, Mapping[str, Scalar]]:
+        """Return worker → its last status."""
+        return {row["worker"]: msgspec.json.decode(row["status"]) for row in self._rows(select(WORKERS))}
+
+    def close(self) -> None:
+        """Close every connection; idempotent."""
+        self._engine.dispose()
+
+    # --- connections ------------------------------------------------------------------------------------------------
+
+    def _rows(self, query: Select[Any]) -> list[RowMapping]:
+        with self._connection() as connection:
+            return [] if connection is None else list(connection.execute(query).mappings())
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection | None]:
+        """Lend a connection to tables that exist, or None while no writer has made them."""
+        with reaching(self._name):
+            try:
+                self._prepare()
+                connection = self._engine.connect()
+            except NotYetError:
+                yield None
+                return
+            with connection:
+                yield connection
+
+    def _prepare(self) -> None:
+        """Check the version of the tables in PostgreSQL and, when writing, create them."""
+        if self._ready:
+            return
+        with self._preparing, self._engine.begin() as connection:
+            if self._create:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+                SCHEMA.create(connection, checkfirst=True)
+            elif not inspect(connection).has_table(SCHEMA.name):
+                raise NotYetError
+            version = connection.scalars(select(SCHEMA.c.version)).one_or_none()
+            check_version(version or 0, self._name)
+            if self._create:
+                RECORDS.create_all(connection)
+                prepare_counters(connection)
+                if version is None:
+                    connection.execute(SCHEMA.insert(), {"version": SCHEMA_VERSION})
+            elif version is None:
+                raise NotYetError
+        self._ready = True
+
+
+def _where(query: Select[Any], *equal: tuple[ColumnElement[Any], str | None]) -> Select[Any]:
+    for column, value in equal:
+        if value is not None:
+            query = query.where(column == value)
+    return query
+
+
+def _device(row: RowMapping) -> DeviceRecord:
+    values = dict(row)
+    latest = msgspec.json.decode(values["latest"])
+    values["latest"] = {metric: (ts, float(value)) for metric, (ts, value) in latest.items()}
+    values["info"] = msgspec.json.decode(values["info"])
+    return DeviceRecord(**values)
+
+
+def _event(row: RowMapping) -> EventRecord:
+    values = dict(row)
+    # Decoded without a type: as floats, times in ns would lose their last digits.
+    values["data"] = msgspec.json.decode(values["data"])
+    return EventRecord(**values)
+
+
+def _quarantine(row: RowMapping) -> QuarantineRecord:
+    names = QuarantineRecord.__struct_fields__
+    return QuarantineRecord(**{name: row[name] for name in names})

@@ -1,0 +1,172 @@
+"""SQLite files: how the one writer and the many readers open them, and what they say when they cannot.
+
+WAL mode: readers in other processes see the last commit and never wait for the writer. ``synchronous=NORMAL`` keeps the
+file consistent through a power cut but may lose its last commits, which is enough here because the journal is the
+durable log: the checkpoint lies in the same transaction as the rows, so what is lost is read from the journal again.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, insert, inspect, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import QueuePool
+
+from store.interface import StoreUnreachableError
+from store.tables import COUNTERS, SCHEMA_VERSION
+
+BUSY_S: Final = 10.0
+"""How long a connection waits for another's lock, seconds."""
+
+_WRITER_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=NORMAL",
+    "PRAGMA cache_size=-32768",  # 32 MiB
+    "PRAGMA wal_autocheckpoint=4000",  # pages of 4 KiB: one commit of 40,000 rows is not checkpointed in its middle
+    "PRAGMA journal_size_limit=67108864",  # a WAL that a long reader let grow shrinks to 64 MiB again
+)
+
+
+class StoreVersionError(StoreUnreachableError):
+    """A store written by a newer quayflow."""
+
+
+class NotYetError(Exception):
+    """A store that no writer has prepared yet: readers answer that nothing is there."""
+
+
+def check_version(version: int, name: str) -> None:
+    """Raise :class:`StoreVersionError` if ``version`` is newer than this program knows."""
+    if version > SCHEMA_VERSION:
+        raise StoreVersionError(
+            f"{name} has schema version {version}; this quayflow knows versions up to {SCHEMA_VERSION}: "
+            f"use the newer quayflow that wrote it, or another file"
+        )
+
+
+@contextmanager
+def reaching(name: str) -> Iterator[None]:
+    """Turn what a driver raises when a store cannot be reached into :class:`StoreUnreachableError` naming it."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise StoreUnreachableError(f"{name}: {_reason(error.orig or error)}") from error
+    except DBAPIError as error:
+        if type(error.orig) is not sqlite3.DatabaseError:
+            raise
+        raise StoreUnreachableError(f"{name}: {error.orig}") from error
+    except PoolTimeoutError as error:
+        raise StoreUnreachableError(f"{name}: no connection became free: {error}") from error
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+        # "file is not a database" and "disk image is malformed" are plain DatabaseErrors; its subclasses are mistakes.
+        if not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError:
+            raise
+        raise StoreUnreachableError(f"{name}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip()
+    if "locked" in text:
+        return f"{text}: another process is writing to it for longer than {BUSY_S:g} s"
+    if "readonly" in text or "unable to open" in text:
+        return f"{text}: check that the folder exists and that this user may write to it"
+    return text or type(error).__name__
+
+
+def writer_engine(path: Path, tables: Sequence[MetaData]) -> Engine:
+    """Open ``path`` for writing, creating it and ``tables`` where they are missing.
+
+    One connection, ``BEGIN IMMEDIATE`` for every transaction. Raises :class:`StoreUnreachableError` or
+    :class:`StoreVersionError`.
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        for pragma in _WRITER_PRAGMAS:
+            connection.execute(pragma)
+        return connection
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    event.listen(engine, "begin", _begin_immediate)
+    with reaching(str(path)):
+        try:
+            with engine.begin() as connection:
+                _prepare(connection, path, tables)
+        except BaseException:
+            engine.dispose()
+            raise
+    return engine
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _prepare(connection: Connection, path: Path, tables: Sequence[MetaData]) -> None:
+    check_version(connection.exec_driver_sql("PRAGMA user_version").scalar_one(), str(path))
+    for metadata in tables:
+        metadata.create_all(connection)
+    if inspect(connection).has_table(COUNTERS.name):
+        prepare_counters(connection)
+    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+COUNTER_NAMES: Final = ("events", "quarantine", "quarantine_bytes", "quarantine_dropped")
+
+
+def prepare_counters(connection: Connection) -> None:
+    """Create the counters that are missing, at 0."""
+    there = set(connection.scalars(select(COUNTERS.c.name)))
+    missing = [{"name": name, "value": 0} for name in COUNTER_NAMES if name not in there]
+    if missing:
+        connection.execute(insert(COUNTERS), missing)
+
+
+def reader_engine(path: Path) -> Engine:
+    """Open ``path`` for reading: a pool that lends every thread its own read-only connection.
+
+    Connections are made when one is asked for; then :class:`NotYetError` tells that the file or its tables do not
+    exist yet, :class:`StoreUnreachableError` that the folder does not, :class:`StoreVersionError` that it is too new.
+    """
+    return create_engine(
+        "sqlite://", creator=lambda: _connect_reader(path), poolclass=QueuePool, pool_size=4, max_overflow=-1
+    )
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        if path.parent.is_dir():
+            raise NotYetError
+        raise StoreUnreachableError(
+            f"{path}: there is no folder {path.parent}; start quayflow there first or correct the path"
+        )
+    # Not mode=ro: a reader of a WAL file takes part in its shared memory, which query_only allows.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with reaching(str(path)):
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA query_only=ON")
+            _check_prepared(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _check_prepared(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    check_version(version, str(path))
+    if version == 0:
+        raise NotYetError
+
+
+def raw(connection: Connection) -> sqlite3.Connection:
+    """Return the sqlite3 connection under ``connection``, inside the same transaction."""
+    driver: object = connection.connection.dbapi_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError(f"expected an SQLite connection, not {type(driver).__name__}")
+    return driver

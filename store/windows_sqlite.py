@@ -1,0 +1,196 @@
+"""Window rows in SQLite: one writer, readers in any number of processes."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from typing import Final
+
+import numpy as np
+from sqlalchemy.engine import Engine
+
+from analytics.rows import SeriesKey, WindowRows
+from devices.columns import Ints
+from devices.times import NS
+from store.interface import StoreUnreachableError
+from store.sqlite_files import NotYetError, raw, reaching, reader_engine, writer_engine
+from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
+
+SERIES_PER_QUERY: Final = 400
+"""Series and periods named in one query; SQLite's own bound is 32,766 parameters."""
+
+_STORED: Final = tuple(column.name for column in WINDOW_ROWS.columns)
+_REPLACE: Final = "INSERT OR REPLACE INTO window_rows ({}) VALUES ({})".format(  # noqa: S608 - our own column names
+    ", ".join(f'"{name}"' for name in _STORED), ", ".join("?" * len(_STORED))
+)
+_READ: Final = tuple(name for name in WindowRows.columns() if name != "tier_s")
+_SELECT: Final = ", ".join(f'"{name}"' for name in _READ)
+
+
+class RowWriter:
+    """Puts rows into ``window_rows`` inside a transaction of its caller.
+
+    It remembers the ids of series and workers; :meth:`forget` them when a transaction that used it is rolled back.
+    """
+
+    def __init__(self) -> None:
+        """Start without remembered ids."""
+        self._series: dict[SeriesKey, int] = {}
+        self._workers: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """Drop the remembered ids, which a rollback may have made wrong."""
+        self._series.clear()
+        self._workers.clear()
+
+    def write(self, connection: SqliteConnection, rows: WindowRows) -> None:
+        """Write rows; a key that exists is replaced."""
+        if not len(rows):
+            return
+        tier_s, window = rows.tier_s, rows.window
+        period = window // (tier_s * (NS * WINDOWS_PER_PERIOD))
+        series = self._series_ids(connection, rows)
+        # In the order of the key, neighbours in the tree follow each other and a page is written once.
+        order = np.lexsort((rows.epoch, window, series, period, tier_s))
+        columns = {name: getattr(rows, name)[order].tolist() for name in rows.columns()}
+        columns["series"] = series[order].tolist()
+        columns["period"] = period[order].tolist()
+        columns["worker"] = [self._worker_id(connection, rows.worker)] * len(rows)
+        connection.executemany(_REPLACE, zip(*(columns[name] for name in _STORED), strict=True))
+
+    def _worker_id(self, connection: SqliteConnection, worker: str) -> int:
+        if worker not in self._workers:
+            connection.execute("INSERT OR IGNORE INTO writers (worker) VALUES (?)", (worker,))
+            found = connection.execute("SELECT id FROM writers WHERE worker = ?", (worker,)).fetchone()
+            self._workers[worker] = found[0]
+        return self._workers[worker]
+
+    def _series_ids(self, connection: SqliteConnection, rows: WindowRows) -> Ints:
+        """Return the stored id of every row's series, making those that are new; shape (n,)."""
+        used, inverse = np.unique(rows.series, return_inverse=True)
+        keys = [rows.keys[index] for index in used.tolist()]
+        if any(key not in self._series for key in keys):
+            if not self._series:
+                self._series.update(_known_series(connection))
+            missing = [key for key in keys if key not in self._series]
+            insert = 'INSERT INTO series (site, "class", device, metric) VALUES (?, ?, ?, ?) RETURNING id'
+            for key in missing:
+                self._series[key] = connection.execute(insert, key).fetchone()[0]
+        return np.array([self._series[key] for key in keys], np.int64)[inverse]
+
+
+def _known_series(connection: SqliteConnection) -> Iterable[tuple[SeriesKey, int]]:
+    for number, *key in connection.execute('SELECT id, site, "class", device, metric FROM series'):
+        yield SeriesKey(*key), number
+
+
+class SqliteWindowStore:
+    """A :class:`store.interface.WindowStore` in one SQLite file.
+
+    ``read_only``: for processes that never write; a file that does not exist yet then answers that nothing is there.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open ``path``; as a writer, create it. Raises :class:`StoreUnreachableError`."""
+        self._name = str(path)
+        self._readers = reader_engine(path)
+        self._writer: Engine | None = None if read_only else writer_engine(path, [WINDOWS])
+        self._rows = RowWriter()
+
+    def write(self, rows: WindowRows) -> None:
+        """Write rows in one transaction; a key that exists is replaced."""
+        if self._writer is None:
+            raise StoreUnreachableError(f"{self._name} is open for reading only")
+        try:
+            with reaching(self._name), self._writer.begin() as connection:
+                self._rows.write(raw(connection), rows)
+        except BaseException:
+            self._rows.forget()
+            raise
+
+    def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
+        """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
+        try:
+            with reaching(self._name), self._readers.connect() as connection:
+                return _read(raw(connection), tier_s, start_ns, end_ns, series)
+        except NotYetError:
+            return WindowRows.empty(series)
+
+    def find(
+        self,
+        *,
+        site: str | None = None,
+        device_class: str | None = None,
+        device: str | None = None,
+        metrics: Iterable[str] | None = None,
+    ) -> list[SeriesKey]:
+        """Return the series known, filtered, sorted."""
+        wanted = [("site", site), ('"class"', device_class), ("device", device)]
+        given = [(name, value) for name, value in wanted if value is not None]
+        where = " AND ".join(["1", *(f"{name} = ?" for name, _ in given)])
+        query = f'SELECT site, "class", device, metric FROM series WHERE {where}'  # noqa: S608 - names are ours
+        try:
+            with reaching(self._name), self._readers.connect() as connection:
+                found = raw(connection).execute(query, [value for _, value in given]).fetchall()
+        except NotYetError:
+            return []
+        names = None if metrics is None else frozenset(metrics)
+        return sorted(key for key in map(SeriesKey._make, found) if names is None or key.metric in names)
+
+    def close(self) -> None:
+        """Close every connection; idempotent."""
+        self._readers.dispose()
+        if self._writer is not None:
+            self._writer.dispose()
+
+
+def _read(
+    connection: SqliteConnection, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]
+) -> WindowRows:
+    ids = _ids_of(connection, series)
+    span = tier_s * NS * WINDOWS_PER_PERIOD
+    bounds = connection.execute(
+        "SELECT min(period), max(period) FROM (SELECT min(period) AS period FROM window_rows WHERE tier_s = ?"
+        " UNION ALL SELECT max(period) FROM window_rows WHERE tier_s = ?)",
+        (tier_s, tier_s),
+    ).fetchone()
+    if not ids or bounds[0] is None or end_ns <= start_ns:
+        return WindowRows.empty(series)
+    periods = range(max(start_ns // span, bounds[0]), min((end_ns - 1) // span, bounds[1]) + 1)
+    numbers = sorted(ids)
+    found: list[tuple[int, ...]] = []
+    for first in range(0, len(numbers), SERIES_PER_QUERY):
+        some = numbers[first : first + SERIES_PER_QUERY]
+        found.extend(_rows_of(connection, tier_s, (start_ns, end_ns), periods, some))
+    table = np.array(found, np.int64).reshape(len(found), len(_READ))
+    columns = dict(zip(_READ, np.ascontiguousarray(table.T), strict=True))
+    position = np.zeros(max(numbers) + 1, np.int64)
+    position[numbers] = [ids[number] for number in numbers]
+    columns["series"] = position[columns["series"]]
+    columns["tier_s"] = np.full(len(found), tier_s, np.int64)
+    return WindowRows(series, "", *(columns[name] for name in WindowRows.columns()))
+
+
+def _rows_of(
+    connection: SqliteConnection, tier_s: int, span_ns: tuple[int, int], periods: range, numbers: list[int]
+) -> list[tuple[int, ...]]:
+    """Return the rows of a few series: one seek for every period and series."""
+    if not periods:
+        return []
+    # A cross join fixes the order of the loops; left to itself SQLite may walk over every series of a period.
+    query = (
+        "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"
+        f" wanted(id) AS (VALUES {', '.join(['(?)'] * len(numbers))})"
+        f" SELECT {_SELECT} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
+        " WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?"
+    )
+    return connection.execute(query, (periods[0], periods[-1], *numbers, tier_s, *span_ns)).fetchall()
+
+
+def _ids_of(connection: SqliteConnection, series: Sequence[SeriesKey]) -> dict[int, int]:
+    """Return stored id → position in ``series`` of those that are known."""
+    position = {key: index for index, key in enumerate(series)}
+    if len(series) > SERIES_PER_QUERY:
+        return {number: position[key] for key, number in _known_series(connection) if key in position}
+    query = 'SELECT id FROM series WHERE site = ? AND "class" = ? AND device = ? AND metric = ?'
+    found = ((connection.execute(query, key).fetchone(), index) for key, index in position.items())
+    return {row[0]: index for row, index in found if row is not None}
