@@ -176,9 +176,10 @@ def _rows_of(
     """Return the rows of a few series: one seek for every period and series."""
     if not periods:
         return []
-    # A cross join fixes the order of the loops; left to itself SQLite may walk over every series of a period.
+    # A cross join fixes the order of the loops; left to itself SQLite may walk over every series of a period. The text
+    # is put together from question marks and our own column names only.
     query = (
-        "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"
+        "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"  # noqa: S608
         f" wanted(id) AS (VALUES {', '.join(['(?)'] * len(numbers))})"
         f" SELECT {_SELECT} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
         " WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?"
