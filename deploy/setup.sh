@@ -29,7 +29,7 @@ step() { # TEXT COMMAND… : runs the command, says the text and how long it too
     local text="$1" from="${EPOCHREALTIME/[.,]/}"
     shift
     say "$text …"
-    "$@" >&2
+    "$@" >&2 || return # under `||` the shell itself would go on
     say "$text: $(elapsed "$from")"
     did_something=yes
 }
