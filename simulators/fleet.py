@@ -1,0 +1,297 @@
+"""The fleet: a simulated port on a real broker, in real time or faster.
+
+Messages are sent when they are due, whatever became of the ones before (no coordinated omission); how late they left is
+measured. Nothing is skipped: while the broker is away, messages wait in memory up to a bound, and beyond it the port's
+clock stands still until there is room again, which is counted as ``paused_s``.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from devices.times import format_rfc3339
+from devices.topics import SITE
+from simulators import profiles, truth
+from simulators.messages import NS, PAYLOADS, Message, PortMessages
+from simulators.publisher import Broker, Publisher, devices_of, drain
+from simulators.truth import Fact, Move, Passage, Relock, YardMove
+
+log = logging.getLogger(__name__)
+
+CHUNK_S: Final = 0.5
+"""The port is advanced by this much real time at once, s."""
+MAX_OUTSTANDING: Final = 20_000
+"""Messages that may wait for the broker before the clock stands still: a few MB."""
+DRAIN_S: Final = 15.0
+"""How long the end waits for outstanding acknowledgements, s."""
+SUMMARY_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetConfig:
+    """How to run a simulated port."""
+
+    host: str = "127.0.0.1"
+    """Name or address of the broker."""
+    port: int = 1883
+    """TCP port of the broker, 1 to 65535."""
+    username: str | None = None
+    """User name for the broker, or None."""
+    password: str | None = field(default=None, repr=False)
+    """Password for the broker."""
+    tls: bool = False
+    """Whether to connect by TLS."""
+    tls_ca: str | None = None
+    """File with the certificates to trust, or None for the system's."""
+    site: str = "CNNGB-DEMO"
+    """Site level of the topics: UN/LOCODE and facility."""
+    profile: str = "small"
+    """Name of a built-in profile, or path of a TOML file."""
+    seed: int = 7
+    """Seed of all randomness, ≥ 0; the same seed is the same port."""
+    speed: float = 1.0
+    """Port seconds per real second, > 0."""
+    duration_s: float | None = None
+    """Real time to run, s > 0, or None for ever."""
+    connections: int = 4
+    """MQTT connections, 1 to 1000; devices are spread over them."""
+    summary_path: Path | None = None
+    """Where to keep the publisher's ledger as JSON, or None."""
+    truth_path: Path | None = None
+    """Where to append the truth log as JSON lines, or None."""
+    payload: str = "msgpack"
+    """``msgpack``, ``json``, or ``mixed``: half of the devices each."""
+    start_ns: int | None = None
+    """Port time of the first message, ns UTC; None is now, or for speed > 1 so far back that the run ends now."""
+
+    def __post_init__(self) -> None:
+        """Check every value; the broker's are checked by :class:`Broker`."""
+        _ = self.broker
+        if not SITE.fullmatch(self.site):
+            raise ValueError(f"site = {self.site!r}: allowed is a UN/LOCODE and a facility, such as CNNGB-DEMO")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed}: allowed is 0 or more")
+        if not 0 < self.speed <= 10_000:  # noqa: PLR2004 - beyond what one process can publish
+            raise ValueError(f"speed = {self.speed}: allowed is above 0, up to 10000")
+        if self.duration_s is not None and not 0 < self.duration_s < math.inf:
+            raise ValueError(f"duration_s = {self.duration_s}: allowed is above 0, or None for ever")
+        if not 1 <= self.connections <= 1_000:  # noqa: PLR2004 - a client, not a storm
+            raise ValueError(f"connections = {self.connections}: allowed is 1 to 1000")
+        if self.payload not in PAYLOADS:
+            raise ValueError(f"payload = {self.payload!r}: allowed are {', '.join(PAYLOADS)}")
+
+    @property
+    def broker(self) -> Broker:
+        """The broker's part of the configuration."""
+        return Broker(self.host, self.port, self.username, self.password, self.tls, self.tls_ca)
+
+    def port_start_ns(self, now_ns: int) -> int:
+        """Return the port time of the first message, ns UTC.
+
+        Devices whose clocks run ahead of the receiver's are refused, so a port faster than real time begins in the
+        past: as far as it gains during the run, or a day where the run has no end.
+        """
+        if self.start_ns is not None:
+            return self.start_ns
+        gained_s = (self.speed - 1) * self.duration_s if self.duration_s is not None else 86_400.0
+        return now_ns - round(max(0.0, gained_s) * NS) if self.speed > 1 else now_ns
+
+
+async def run(
+    config: FleetConfig, clock: Callable[[], int] = time.time_ns, stop: asyncio.Event | None = None
+) -> dict[str, Any]:
+    """Run the port until ``duration_s`` has passed or ``stop`` is set; returns the summary.
+
+    Without ``stop``, SIGTERM and SIGINT end the run. At the end nothing more is generated, outstanding messages are
+    acknowledged, every device says that it goes offline, and the connections are closed.
+
+    Raises:
+        simulators.profiles.ProfileError: the profile cannot be used.
+    """
+    profile = profiles.load(config.profile)
+    started = clock()
+    source = PortMessages(profile, config.seed, config.site, config.port_start_ns(started), config.payload)
+    with _stopped_by_signal(stop) as ending:
+        async with Publisher(
+            config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}"
+        ) as publisher:
+            fleet = _Fleet(config, source, publisher, clock, started)
+            reporter = asyncio.create_task(fleet.report_regularly())
+            try:
+                await fleet.play(ending)
+                for message in source.goodbye():
+                    publisher.offer(message._replace(due_ns=clock()))
+                complete = await drain(publisher, DRAIN_S)
+            finally:
+                reporter.cancel()
+            if not complete:
+                log.error("%d messages were not acknowledged within %g s", publisher.outstanding, DRAIN_S)
+            return fleet.report(finished=True)
+
+
+@contextlib.contextmanager
+def _stopped_by_signal(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
+    """Yield ``stop``, or an event that SIGTERM and SIGINT set."""
+    if stop is not None or threading.current_thread() is not threading.main_thread():
+        yield stop or asyncio.Event()
+        return
+    event, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, event.set)
+    try:
+        yield event
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+class _Fleet:
+    """One run: the schedule, the pauses, the truth so far and the summary."""
+
+    def __init__(
+        self, config: FleetConfig, source: PortMessages, publisher: Publisher, clock: Callable[[], int], started: int
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._publisher = publisher
+        self._clock = clock
+        self._started = started
+        self._start_ns = source.origin_ns + round(source.opening_s * NS)
+        self._paused_ns = 0
+        self._virtual_ns = 0
+        self._truth = {"moves": 0, "teu": 0.0, "relocks": 0, "yard_moves": 0, "passages_in": 0, "passages_out": 0}
+
+    async def play(self, ending: asyncio.Event) -> None:
+        """Offer every message when it is due, until the end."""
+        for message in self._source.hello():
+            self._publisher.offer(message._replace(due_ns=self._started))
+        last_ns = round(self._config.duration_s * self._config.speed * NS) if self._config.duration_s else None
+        chunk_ns = max(1, round(CHUNK_S * self._config.speed * NS))
+        while not ending.is_set() and (last_ns is None or self._virtual_ns < last_ns):
+            step = chunk_ns if last_ns is None else min(chunk_ns, last_ns - self._virtual_ns)
+            for message in self._source.advance(step):
+                if not await self._until(self._wall_ns(message.due_ns), ending):
+                    # What the port has already counted must still be sent: a sequence has no holes.
+                    self._publisher.offer(message._replace(due_ns=self._clock()))
+                    continue
+                await self._room(ending)
+                self._publisher.offer(message._replace(due_ns=self._wall_ns(message.due_ns)))
+            self._virtual_ns += step
+            self._tell_truth()
+            await self._until(self._wall_ns(self._start_ns + self._virtual_ns), ending)
+
+    def _wall_ns(self, port_ns: int) -> int:
+        """Return when a moment of the port's time comes in real time, ns UTC."""
+        return self._started + self._paused_ns + round((port_ns - self._start_ns) / self._config.speed)
+
+    async def _until(self, wall_ns: int, ending: asyncio.Event) -> bool:
+        """Wait for a moment; returns False as soon as the run is to end."""
+        while not ending.is_set():
+            wait_s = (wall_ns - self._clock()) / NS
+            if wait_s <= 0.0005:  # noqa: PLR2004 - finer than the event loop's own timer
+                return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_s, 0.5)):
+                    await ending.wait()
+        return False
+
+    async def _room(self, ending: asyncio.Event) -> None:
+        """Stand still while too many messages wait for the broker."""
+        if self._publisher.outstanding < MAX_OUTSTANDING:
+            return
+        since = self._clock()
+        log.warning("%d messages wait for the broker: the port's clock stands still", self._publisher.outstanding)
+        while self._publisher.outstanding >= MAX_OUTSTANDING and not ending.is_set():
+            await drain_step(self._publisher)
+        self._paused_ns += self._clock() - since
+
+    def _tell_truth(self) -> None:
+        facts = self._source.truth()
+        for fact in facts:
+            self._count(fact)
+        if facts and self._config.truth_path:
+            truth.append(self._config.truth_path, facts, self._source.origin_ns)
+
+    def _count(self, fact: Fact) -> None:
+        counts = self._truth
+        match fact:
+            case Move(kind="shift"):
+                pass
+            case Move():
+                counts["moves"] += 1
+                counts["teu"] += fact.teu
+            case Relock():
+                counts["relocks"] += 1
+            case YardMove():
+                counts["yard_moves"] += 1
+            case Passage():
+                counts[f"passages_{fact.direction}"] += 1
+
+    async def report_regularly(self) -> None:
+        """Write the summary every second, until cancelled."""
+        while True:
+            self.report(finished=False)
+            await asyncio.sleep(SUMMARY_EVERY_S)
+
+    def report(self, *, finished: bool) -> dict[str, Any]:
+        """Return the summary, and write it where the configuration says."""
+        summary = self._summary(finished=finished)
+        if self._config.summary_path:
+            write_atomically(self._config.summary_path, msgspec.json.encode(summary))
+        return summary
+
+    def _summary(self, *, finished: bool) -> dict[str, Any]:
+        config, publisher, source = self._config, self._publisher, self._source
+        now = self._clock()
+        return {
+            "finished": finished,
+            "site": config.site,
+            "profile": config.profile,
+            "seed": config.seed,
+            "speed": config.speed,
+            "started": format_rfc3339(self._started),
+            "updated": format_rfc3339(now),
+            "port_start": format_rfc3339(self._start_ns),
+            "elapsed_s": round((now - self._started) / NS, 3),
+            "port_s": round(self._virtual_ns / NS, 3),
+            "paused_s": round(self._paused_ns / NS, 3),
+            "sent": publisher.sent,
+            "acked": publisher.acked,
+            "outstanding": publisher.outstanding,
+            "resent": publisher.resent,
+            "refused": publisher.refused,
+            "reconnects": publisher.reconnects,
+            "connected": publisher.connected,
+            "lag_ms": publisher.lag.summary(),
+            "truth": {name: round(value, 2) for name, value in self._truth.items()},
+            "devices": devices_of(
+                publisher,
+                [device.key.uid for device in source.devices],
+                [device.boot for device in source.devices],
+            ),
+        }
+
+
+async def drain_step(publisher: Publisher) -> None:
+    """Wait until the bound has room again, half a second at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await publisher.wait_below(MAX_OUTSTANDING)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the file at ``path`` so that a reader sees the old or the new content, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(data)
+    draft.replace(path)
