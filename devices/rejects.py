@@ -23,6 +23,7 @@ class Reason(StrEnum):
     SEQUENCE_TOO_OLD = "sequence_too_old"
     TOO_LARGE = "too_large"
     CARDINALITY = "cardinality"
+    REJECTED_BY_STORE = "rejected_by_store"
 
 
 class Reject(NamedTuple):

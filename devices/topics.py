@@ -23,6 +23,10 @@ class Stream(StrEnum):
     COMMAND_ACK = "cmd-ack"
 
 
+CLASSES: Final = frozenset(device_class.value for device_class in DeviceClass)
+STREAMS: Final = frozenset(stream.value for stream in Stream)
+
+
 class DeviceKey(NamedTuple):
     """Who speaks: the site, the class and the device's own id within them."""
 
@@ -66,12 +70,12 @@ def parse(topic: str) -> Topic:
     _, site, device_class, device, stream = levels
     if not SITE.fullmatch(site):
         raise TopicError("site", f"site {site!r}: expected a UN/LOCODE and a facility, such as CNNGB-BLCT")
-    if device_class not in DeviceClass:
+    if device_class not in CLASSES:
         allowed = ", ".join(DeviceClass)
         raise TopicError("class", f"class {device_class!r}: expected one of {allowed}")
     if not DEVICE.fullmatch(device):
         raise TopicError("device", f"device {device!r}: expected 1 to 64 letters, digits, dots, colons, _ or -")
-    if stream not in Stream:
+    if stream not in STREAMS:
         allowed = ", ".join(Stream)
         raise TopicError("stream", f"stream {stream!r}: expected one of {allowed}")
     return Topic(DeviceKey(site, device_class, device), Stream(stream))

@@ -65,7 +65,7 @@ class CraneMoves:
     def push(self, samples: Columns) -> Iterator[PortEvent]:
         """Take released samples of ``INPUTS``, sorted by (device, ts, seq), and yield the moves completed."""
         starts = starts_of(samples.device)
-        ends = np.append(starts[1:], len(samples))
+        ends = np.append(starts[1:], len(samples)) if len(samples) else starts
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             device = int(samples.device[start])
             yield from self._push_device(device, samples.take(np.arange(start, end)))

@@ -165,7 +165,7 @@ def _field_at_fault(tree: dict[Any, Any], kind: type[Payload]) -> Reject | None:
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in tree:
         if name not in known:
-            return Reject(Reason.UNKNOWN_FIELD, _pointer(name), f"field {name!r}: expected one of {', '.join(known)}")
+            return Reject(Reason.UNKNOWN_FIELD, pointer(name), f"field {name!r}: expected one of {', '.join(known)}")
     for name, field in known.items():
         if name not in tree:
             if field.required:
@@ -184,19 +184,19 @@ def _field_at_fault(tree: dict[Any, Any], kind: type[Payload]) -> Reject | None:
 
 def _value_at_fault(values: dict[Any, Any], name: str, allowed: Any) -> Reject | None:  # noqa: ANN401 - a type form
     for key, value in values.items():
-        pointer = _pointer(name, key)
+        where = pointer(name, key)
         if isinstance(value, float) and not math.isfinite(value):
-            return Reject(Reason.NOT_FINITE, pointer, f"{value} is not a finite number")
+            return Reject(Reason.NOT_FINITE, where, f"{value} is not a finite number")
         try:
             msgspec.convert(key, str)
             msgspec.convert(value, allowed)
         except (msgspec.ValidationError, RecursionError):
             wanted = "a number or a boolean" if name == "m" else "text, a number, a boolean or null"
-            return Reject(Reason.WRONG_TYPE, pointer, f"expected {wanted}, got {_type_name(value)} {_shown(value)}")
+            return Reject(Reason.WRONG_TYPE, where, f"expected {wanted}, got {_type_name(value)} {_shown(value)}")
     return None
 
 
-def _pointer(*parts: object) -> str:
+def pointer(*parts: object) -> str:
     """Return a JSON Pointer (RFC 6901) to the parts, each cut to a length that can be shown."""
     return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in parts)
 

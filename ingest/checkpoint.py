@@ -1,0 +1,198 @@
+"""What a pipeline must remember across a restart, as blobs: one per device that changed, and one for the worker.
+
+Open windows are not among them: their rows are in the store as of the same commit, and the next life of the worker
+continues under a new epoch, which readers fold.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from analytics.dedup import DeviceState as SeenState
+from analytics.dedup import SequenceTracker
+from analytics.detectors.cranes import CraneState
+from analytics.detectors.gates import Passage, TagRead
+from devices.columns import Columns, Ints
+from devices.topics import DeviceKey
+from devices.vocabulary import INDEX, METRICS
+from ingest.directory import NOBODY, Device
+from ingest.ledger import DeviceAccounts
+from ingest.pipeline import Pipeline
+from store.interface import Scalar
+
+WORKER: Final = "worker"
+DEVICE: Final = "device:"
+
+
+class DeviceBlob(msgspec.Struct, array_like=True):
+    """One device; times are ns UTC, values scaled."""
+
+    seen: SeenState
+    newest: int
+    heard: int
+    mark: int
+    first_seen: int
+    last_seen: int
+    frames: int
+    online: bool
+    info: dict[str, Scalar]
+    accounts: DeviceAccounts
+    latest: dict[str, tuple[int, int]]
+    derived: list[str]
+    released: int = -1
+    crane: CraneState | None = None
+    passages: dict[str, Passage] = {}
+
+
+class PendingBlob(msgspec.Struct, array_like=True):
+    """Samples that the detectors have not seen yet: tables of names, and int64 arrays as bytes."""
+
+    uids: list[str]
+    metrics: list[str]
+    device: bytes
+    metric: bytes
+    ts: bytes
+    seq: bytes
+    value: bytes
+    reads: list[tuple[str, TagRead]]
+
+
+class WorkerBlob(msgspec.Struct, array_like=True):
+    """The worker itself."""
+
+    life: int = 0
+    """How often it has been started on its data."""
+    commits: int = 0
+    """How many commits it has made."""
+    epoch: int = 0
+    """The last connection epoch given to a frame."""
+    frames: int = 0
+    """Frames of the journal processed."""
+    unseen: int = 0
+    """Frames that the journal had numbered, and forgotten again, before this worker's first checkpoint."""
+    session_losses: int = 0
+    reconnects: int = 0
+    samples: int = 0
+    late_for_detectors: int = 0
+    quarantine_dropped: int = 0
+    pending: PendingBlob | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_device = msgspec.msgpack.Decoder(DeviceBlob).decode
+_decode_worker = msgspec.msgpack.Decoder(WorkerBlob).decode
+
+
+def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) -> dict[str, bytes]:
+    """Return the state blobs of the worker and of ``devices``."""
+    worker.pending = _freeze_pending(pipeline)
+    worker.samples = pipeline.samples
+    worker.late_for_detectors = pipeline.late_for_detectors
+    worker.quarantine_dropped = pipeline.quarantine_dropped
+    blobs = {DEVICE + device.uid: _encode(_freeze_device(pipeline, device)) for device in devices}
+    blobs[WORKER] = _encode(worker)
+    return blobs
+
+
+def worker_of(state: Mapping[str, bytes]) -> WorkerBlob:
+    """Return the worker's blob of a checkpoint, or a fresh one."""
+    return _decode_worker(state[WORKER]) if WORKER in state else WorkerBlob()
+
+
+def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
+    """Put the devices and the pending samples of a checkpoint into a new pipeline."""
+    for name, blob in sorted(state.items()):
+        if name.startswith(DEVICE):
+            _thaw_device(pipeline, name.removeprefix(DEVICE), _decode_device(blob))
+    worker = worker_of(state)
+    pipeline.samples = worker.samples
+    pipeline.late_for_detectors = worker.late_for_detectors
+    pipeline.quarantine_dropped = worker.quarantine_dropped
+    if worker.pending is not None:
+        _thaw_pending(pipeline, worker.pending)
+    for device in pipeline.directory.devices:
+        device.touched = False
+
+
+def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
+    index, marks = device.index, pipeline.watermarks
+    series = device.series | device.derived
+    return DeviceBlob(
+        seen=device.tracker.state(),
+        newest=int(marks.newest[index]),
+        heard=int(marks.heard[index]),
+        mark=int(marks.mark[index]),
+        first_seen=device.first_seen,
+        last_seen=device.last_seen,
+        frames=device.frames,
+        online=device.online,
+        info=dict(device.info),
+        accounts=pipeline.ledger.state(index),
+        latest={
+            name: (int(pipeline.latest_ts[at]), int(pipeline.latest[at])) for name, at in series.items()
+        },
+        derived=list(device.derived),
+        released=pipeline.released.get(index, -1),
+        crane=pipeline.moves.states.get(index),
+        passages=pipeline.passages.open.get(index, {}),
+    )
+
+
+def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
+    directory = pipeline.directory
+    device = directory.device(DeviceKey.from_uid(uid)) if uid else directory.devices[NOBODY]
+    index = device.index
+    device.tracker = SequenceTracker(blob.seen)
+    device.first_seen, device.last_seen, device.frames = blob.first_seen, blob.last_seen, blob.frames
+    device.online, device.info = blob.online, blob.info
+    pipeline.ledger.grow(index + 1)
+    pipeline.ledger.restore(index, blob.accounts)
+    pipeline.watermarks.restore(index, blob.newest, blob.heard, blob.mark)
+    for name, (ts, value) in blob.latest.items():
+        at = directory.derived_series(device, name) if name in blob.derived else directory.series(device, name)
+        pipeline.set_latest(at, ts, value)
+    if blob.released >= 0:
+        pipeline.released[index] = blob.released
+    if blob.crane is not None:
+        pipeline.moves.states[index] = blob.crane
+    if blob.passages:
+        pipeline.passages.open[index] = blob.passages
+
+
+def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
+    columns = Columns.concatenate(pipeline.pending)
+    devices, device = np.unique(columns.device, return_inverse=True)
+    metrics, metric = np.unique(columns.metric, return_inverse=True)
+
+    def uid_of(index: int) -> str:
+        return pipeline.directory.devices[index].key.uid
+
+    return PendingBlob(
+        uids=[uid_of(index) for index in devices.tolist()],
+        metrics=[METRICS[index].name for index in metrics.tolist()],
+        device=device.astype(np.int64).tobytes(),
+        metric=metric.astype(np.int64).tobytes(),
+        ts=columns.ts.tobytes(),
+        seq=columns.seq.tobytes(),
+        value=columns.value.tobytes(),
+        reads=[(uid_of(read.device), read) for read in pipeline.reads],
+    )
+
+
+def _thaw_pending(pipeline: Pipeline, blob: PendingBlob) -> None:
+    directory = pipeline.directory
+
+    def index_of(uid: str) -> int:
+        return directory.device(DeviceKey.from_uid(uid)).index
+
+    def ints(data: bytes) -> Ints:
+        return np.frombuffer(data, np.int64)
+
+    if blob.uids:
+        devices = np.array([index_of(uid) for uid in blob.uids], np.int64)
+        metrics = np.array([INDEX[name] for name in blob.metrics], np.int64)
+        device, metric = devices[ints(blob.device)], metrics[ints(blob.metric)]
+        pipeline.pending = [Columns(device, metric, ints(blob.ts), ints(blob.seq), ints(blob.value))]
+    pipeline.reads = [read._replace(device=index_of(uid)) for uid, read in blob.reads]

@@ -1,0 +1,281 @@
+"""Frames to batches of samples: routing by topic, typed decoding, and the checks that concern a whole frame.
+
+This is the hot loop of ingest: one pass over the frames in Python; whatever is per sample happens later, in numpy.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from analytics.dedup import Verdict
+from analytics.detectors.gates import TagRead
+from analytics.events import PortEvent, Scalar
+from devices.codecs import native
+from devices.rejects import Reason, Reject, RejectError
+from devices.times import NS
+from devices.topics import Stream, TopicError, parse
+from ingest.directory import NOBODY, CardinalityError, Device, Directory
+from store.journal import DUPLICATE, RETAINED, Frame
+
+YEAR_2000: Final = 946_684_800 * NS
+MAX_AHEAD: Final = 300 * NS
+"""A device may be this far ahead of the time of receipt, ns; beyond, its clock is wrong."""
+MAX_BOOT: Final = 2**64 - 1
+WHOLE: Final = -1
+
+
+class Route(NamedTuple):
+    """Where frames of one topic go."""
+
+    device: Device
+    stream: Stream
+
+
+class Refused(NamedTuple):
+    """What goes to quarantine: a whole frame (``nth`` = ``WHOLE``) or the ``nth`` sample of one."""
+
+    frame: Frame
+    device: int
+    reject: Reject
+    nth: int
+    samples: int
+    """How many samples it takes along."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What became of a sequence of frames; lists of a group run parallel to each other."""
+
+    # Every frame
+    received: list[int] = field(default_factory=list)
+    """Device index."""
+    received_samples: list[int] = field(default_factory=list)
+
+    # Frames seen before
+    duplicate: list[int] = field(default_factory=list)
+    """Device index."""
+    duplicate_samples: list[int] = field(default_factory=list)
+
+    # Frames accepted
+    frames: list[Frame] = field(default_factory=list)
+    device: list[int] = field(default_factory=list)
+    ts: list[int] = field(default_factory=list)
+    seq: list[int] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    """How many samples follow each other in the next group."""
+
+    # Samples of the frames accepted
+    series: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+
+    refused: list[Refused] = field(default_factory=list)
+    reads: list[TagRead] = field(default_factory=list)
+    events: list[PortEvent] = field(default_factory=list)
+
+
+class Decoder:
+    """Turns frames into a :class:`Batch`: each frame is accepted, a duplicate, or refused."""
+
+    def __init__(self, directory: Directory) -> None:
+        """``directory`` is shared with the pipeline and grows here."""
+        self._directory = directory
+        self._routes: dict[str, Route] = {}
+
+    def decode(self, frames: Sequence[Frame]) -> Batch:
+        """Decode frames in order."""
+        batch = Batch()
+        routes, received, received_samples = self._routes, batch.received, batch.received_samples
+        for frame in frames:
+            index, samples = NOBODY, 0
+            try:
+                device, stream = routes.get(frame.topic) or self._route(frame.topic, frame.recv_ts)
+                index = device.index
+                device.frames += 1
+                device.last_seen = frame.recv_ts
+                device.touched = True
+                if stream is Stream.TELEMETRY:
+                    found = native.decode_telemetry(frame.payload)
+                    samples = len(found.m)
+                    if self._is_new(frame, device, found, samples, batch):
+                        self._accept_telemetry(frame, device, found, batch)
+                else:
+                    other, values = _decode_other(frame, stream)
+                    samples = len(values)
+                    if other is None or self._is_new(frame, device, other, samples, batch):
+                        self._accept_other(frame, device, other, values, batch)
+            except RejectError as error:
+                batch.refused.append(Refused(frame, index, error.reject, WHOLE, samples))
+            received.append(index)
+            received_samples.append(samples)
+        return batch
+
+    def _route(self, topic: str, recv_ts: int) -> Route:
+        """Parse a topic met for the first time and enter its device."""
+        try:
+            key, stream = parse(topic)
+            device = self._directory.device(key)
+        except TopicError as error:
+            raise RejectError(Reason.UNKNOWN_TOPIC, "", f"{error.level}: {error}") from None
+        except CardinalityError as error:
+            raise RejectError(Reason.CARDINALITY, "", str(error)) from None
+        device.first_seen = device.first_seen or recv_ts
+        route = self._routes[topic] = Route(device, stream)
+        return route
+
+    @staticmethod
+    def _is_new(frame: Frame, device: Device, found: native.Payload, samples: int, batch: Batch) -> bool:
+        """Tell whether a frame is seen for the first time, noting it as a duplicate if not."""
+        boot, seq = found.boot, found.seq
+        if boot is None or seq is None:
+            verdict = _verdict_by_hash(frame, device, found)
+        elif boot > MAX_BOOT:
+            raise RejectError(Reason.WRONG_TYPE, "/boot", f"expected at most {MAX_BOOT}")
+        else:
+            verdict = device.tracker.see(boot, seq)
+        if verdict is Verdict.NEW:
+            return True
+        if verdict is Verdict.TOO_OLD:
+            detail = f"sequence {seq} of boot {boot} is older than what is remembered: new or repeated is not known"
+            raise RejectError(Reason.SEQUENCE_TOO_OLD, "/seq", detail)
+        batch.duplicate.append(device.index)
+        batch.duplicate_samples.append(samples)
+        return False
+
+    def _accept_telemetry(self, frame: Frame, device: Device, found: native.Telemetry, batch: Batch) -> None:
+        ts = _checked_time(frame, device, found)
+        values = found.m
+        if not values:
+            raise RejectError(Reason.NO_SAMPLES, "/m", "no values")
+        series = device.series
+        try:
+            batch.series += [series[name] for name in values]
+            batch.value += values.values()
+            samples = len(values)
+        except KeyError:
+            samples = self._accept_new_names(frame, device, values, batch)
+        batch.frames.append(frame)
+        batch.device.append(device.index)
+        batch.ts.append(ts)
+        batch.seq.append(found.seq or 0)
+        batch.samples.append(samples)
+
+    def _accept_new_names(self, frame: Frame, device: Device, values: dict[str, float | bool], batch: Batch) -> int:
+        """Take over samples some of whose names are new or unknown; return how many were accepted."""
+        accepted = 0
+        for nth, (name, value) in enumerate(values.items()):
+            if name in device.accepts:
+                try:
+                    batch.series.append(self._directory.series(device, name))
+                except CardinalityError as error:
+                    reject = Reject(Reason.CARDINALITY, native.pointer("m", name), str(error))
+                else:
+                    batch.value.append(value)
+                    accepted += 1
+                    continue
+            else:
+                detail = f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary"
+                reject = Reject(Reason.UNKNOWN_METRIC, native.pointer("m", name), detail)
+            batch.refused.append(Refused(frame, device.index, reject, nth, 1))
+        return accepted
+
+    def _accept_other(
+        self,
+        frame: Frame,
+        device: Device,
+        found: native.Event | native.Status | None,
+        values: dict[str, float],
+        batch: Batch,
+    ) -> None:
+        """Take over an event, a status or a command (None): as samples, and as a read or a port event."""
+        ts = frame.recv_ts if found is None else _checked_time(frame, device, found)
+        seq = 0 if found is None else found.seq or 0
+        try:
+            series = [self._directory.derived_series(device, name) for name in values]
+        except CardinalityError as error:
+            raise RejectError(Reason.CARDINALITY, "", str(error)) from None
+        if isinstance(found, native.Status):
+            _take_status(device, found, ts, batch)
+        elif found is not None and _is_read(found, frame.topic):
+            batch.reads.append(_tag_read(device.index, ts, found))
+        elif found is not None:
+            batch.events.append(PortEvent(found.type, device.index, ts, ts, seq, dict(found.data), {}))
+        batch.series += series
+        batch.value += values.values()
+        batch.frames.append(frame)
+        batch.device.append(device.index)
+        batch.ts.append(ts)
+        batch.seq.append(seq)
+        batch.samples.append(len(values))
+
+
+def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.Status | None, dict[str, float]]:
+    """Decode what is not telemetry, and say which samples are made of it."""
+    if stream is Stream.STATUS:
+        status = native.decode_status(frame.payload)
+        return status, {"online": float(status.online)}
+    if stream is Stream.EVENT:
+        event = native.decode_event(frame.payload)
+        if not _is_read(event, frame.topic):
+            return event, {"device_events": 1.0}
+        return event, {"reads": 1.0, "rssi_dbm": _number(event.data, "rssi_dbm"), "antenna": _number(event.data, "antenna")}
+    # What is said to a device and its answer are between the two: journalled, and counted as one sample.
+    return None, {"commands": 1.0}
+
+
+def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Verdict:
+    """Judge a frame without a sequence by its payload, where that can be told from one sent again on purpose."""
+    verdict = device.tracker.see_hash(blake2b(frame.payload, digest_size=12).digest())
+    if found.ts is None and not frame.flags & (DUPLICATE | RETAINED):
+        # Without a time the same payload may well come twice; only the broker's word makes it a repetition.
+        return Verdict.NEW
+    return verdict
+
+
+def _checked_time(frame: Frame, device: Device, found: native.Payload) -> int:
+    """Return the event time of a frame that is what its topic says and whose clock can be believed."""
+    if found.site is not None or found.class_ is not None or found.device is not None:
+        reject = native.identity_reject(found, device.key)
+        if reject is not None:
+            raise RejectError(*reject)
+    ts = found.ts
+    if type(ts) is not int:
+        ts = native.event_time(found, frame.recv_ts)
+    if ts < YEAR_2000:
+        raise RejectError(Reason.CLOCK_UNSET, "/ts", "time before 2000-01-01: the device's clock is not set")
+    if ts > frame.recv_ts + MAX_AHEAD:
+        ahead = (ts - frame.recv_ts) / NS
+        raise RejectError(Reason.CLOCK_FUTURE, "/ts", f"{ahead:.0f} s ahead of receipt; at most {MAX_AHEAD // NS} s")
+    return ts
+
+
+def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -> None:
+    """Take over a status and report a change of state."""
+    if status.info:
+        device.info = status.info
+    if status.online != device.online:
+        device.online = status.online
+        kind = "device_online" if status.online else "device_offline"
+        batch.events.append(PortEvent(kind, device.index, ts, ts, status.seq or 0, {}, {}))
+
+
+def _is_read(event: native.Event, topic: str) -> bool:
+    return event.type == "tag_read" and "/rfid-gate/" in topic
+
+
+def _tag_read(device: int, ts: int, event: native.Event) -> TagRead:
+    tag, direction = event.data.get("tag"), event.data.get("direction", "in")
+    if not isinstance(tag, str) or not tag:
+        raise RejectError(Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD, "/data/tag", "expected text")
+    if direction not in {"in", "out"}:
+        raise RejectError(Reason.WRONG_TYPE, "/data/direction", f'expected "in" or "out", got {direction!r:.40}')
+    antenna, rssi_dbm = _number(event.data, "antenna"), _number(event.data, "rssi_dbm")
+    return TagRead(device, ts, event.seq or 0, tag, int(antenna), rssi_dbm, str(direction))
+
+
+def _number(data: dict[str, Scalar], name: str) -> float:
+    value = data.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    reason = Reason.WRONG_TYPE if name in data else Reason.MISSING_FIELD
+    raise RejectError(reason, f"/data/{name}", f"expected a number, got {value!r:.40}")

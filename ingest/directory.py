@@ -1,0 +1,109 @@
+"""The worker's tables of devices and series: names outside, small integers inside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from analytics.dedup import SequenceTracker
+from analytics.rows import SeriesKey
+from devices.columns import Ints
+from devices.topics import DeviceKey
+from devices.vocabulary import INDEX, DeviceClass, accepted_from
+from store.interface import Scalar
+
+NOBODY: Final = 0
+"""Index of the entry to which frames are booked whose topic names no device."""
+
+
+@dataclass(slots=True)
+class Device:
+    """One device: what ingest knows of it beyond the arrays; times are ns UTC."""
+
+    index: int
+    key: DeviceKey
+    accepts: Mapping[str, int]
+    """Metric names that a device of its class may publish → metric index."""
+    series: dict[str, int] = field(default_factory=dict)
+    """Metric name → series index, for the metrics that it has published so far."""
+    derived: dict[str, int] = field(default_factory=dict)
+    """Metric name → series index, for what ingest made of its frames: not to be published by a device."""
+    tracker: SequenceTracker = field(default_factory=SequenceTracker)
+    first_seen: int = 0
+    last_seen: int = 0
+    frames: int = 0
+    online: bool = False
+    info: Mapping[str, Scalar] = field(default_factory=dict)
+    touched: bool = False
+    """Whether anything changed since the last commit."""
+
+    @property
+    def uid(self) -> str:
+        """The device's unique id; "" for nobody."""
+        return self.key.uid if self.index else ""
+
+
+class CardinalityError(Exception):
+    """A cap on devices or series has been reached."""
+
+
+class Directory:
+    """Devices and series by index. Tables only grow; a cap turns an attack into counted refusals."""
+
+    def __init__(self, max_devices: int, max_series: int) -> None:
+        """Start with the entry of nobody."""
+        self.max_devices, self.max_series = max_devices, max_series
+        self.devices: list[Device] = [Device(NOBODY, DeviceKey("", "", ""), {})]
+        self.keys: list[SeriesKey] = []
+        self._by_key: dict[DeviceKey, Device] = {}
+        self._series: dict[SeriesKey, int] = {}
+        self._accepts = {device_class: accepted_from(device_class) for device_class in DeviceClass}
+        self.metric_of: Ints = np.zeros(256, np.int64)
+        """Series index → metric index."""
+        self.device_of: Ints = np.zeros(256, np.int64)
+        """Series index → device index."""
+
+    def device(self, key: DeviceKey) -> Device:
+        """Return the device of a key, entering it if it is new; CardinalityError at the cap."""
+        found = self._by_key.get(key)
+        if found is None:
+            if len(self.devices) > self.max_devices:
+                msg = f"{self.max_devices} devices are known already"
+                raise CardinalityError(msg)
+            found = Device(len(self.devices), key, self._accepts[DeviceClass(key.device_class)])
+            self.devices.append(found)
+            self._by_key[key] = found
+        return found
+
+    def series(self, device: Device, metric: str) -> int:
+        """Return the series of a metric that ``device`` publishes, entering it if new; CardinalityError at the cap."""
+        found = device.series.get(metric)
+        if found is None:
+            found = device.series[metric] = self._enter(device, metric)
+        return found
+
+    def derived_series(self, device: Device, metric: str) -> int:
+        """Return the series of a metric that ingest derives for ``device``; otherwise as :meth:`series`."""
+        found = device.derived.get(metric)
+        if found is None:
+            found = device.derived[metric] = self._enter(device, metric)
+        return found
+
+    def _enter(self, device: Device, metric: str) -> int:
+        key = SeriesKey(*device.key, metric)
+        found = self._series.get(key)
+        if found is not None:
+            return found
+        found = len(self.keys)
+        if found >= self.max_series:
+            msg = f"{self.max_series} series are known already"
+            raise CardinalityError(msg)
+        if found >= len(self.metric_of):
+            self.metric_of = np.concatenate([self.metric_of, np.zeros_like(self.metric_of)])
+            self.device_of = np.concatenate([self.device_of, np.zeros_like(self.device_of)])
+        self.metric_of[found] = INDEX[metric]
+        self.device_of[found] = device.index
+        self.keys.append(key)
+        self._series[key] = found
+        return found

@@ -1,0 +1,122 @@
+"""The ledger: every frame and every sample of a device ends in exactly one account."""
+
+from collections import Counter
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from devices.columns import Ints
+from store.interface import LedgerRow
+
+
+class Account(IntEnum):
+    """Where a frame or a sample can end; the value is its row in the ledger's arrays."""
+
+    WINDOWED = 0
+    MERGED_LATE = 1
+    DUPLICATE = 2
+    QUARANTINED = 3
+    SHED = 4
+
+
+NAMES: Final = {account: account.name.lower() for account in Account}
+
+
+class DeviceAccounts(msgspec.Struct, array_like=True):
+    """The accounts of one device, as they rest in a checkpoint."""
+
+    received: tuple[int, int]
+    """Frames and samples received."""
+    frames: list[int]
+    """Frames by :class:`Account`."""
+    samples: list[int]
+    """Samples by :class:`Account`."""
+    reasons: dict[str, tuple[int, int]]
+    """Reason for quarantine → frames and samples."""
+
+
+class Ledger:
+    """Counts by device index; index 0 stands for frames whose topic names no device."""
+
+    def __init__(self) -> None:
+        """Start with empty accounts."""
+        self._received: Ints = np.zeros((2, 64), np.int64)
+        self._accounts: Ints = np.zeros((2, len(Account), 64), np.int64)
+        self._reasons: dict[int, Counter[tuple[str, bool]]] = {}
+
+    def grow(self, devices: int) -> None:
+        """Make room for at least ``devices`` devices."""
+        more = devices - self._received.shape[1]
+        if more > 0:
+            more = max(more, self._received.shape[1])
+            self._received = np.concatenate([self._received, np.zeros((2, more), np.int64)], axis=1)
+            self._accounts = np.concatenate([self._accounts, np.zeros((2, len(Account), more), np.int64)], axis=2)
+
+    def receive(self, device: Ints, samples: Ints) -> None:
+        """Count frames received: device indices (n,) and the number of samples in each (n,)."""
+        np.add.at(self._received[0], device, 1)
+        np.add.at(self._received[1], device, samples)
+
+    def book(self, account: Account, device: Ints, samples: Ints) -> None:
+        """Book frames (n,) with ``samples`` (n,) each to an account."""
+        np.add.at(self._accounts[0, account], device, 1)
+        np.add.at(self._accounts[1, account], device, samples)
+
+    def book_samples(self, account: Account, device: Ints, samples: Ints) -> None:
+        """Book samples (n,) to an account, without their frames."""
+        np.add.at(self._accounts[1, account], device, samples)
+
+    def quarantine(self, device: int, reason: str, *, frames: int, samples: int) -> None:
+        """Book a refusal: a whole frame with its samples, or (``frames`` = 0) single samples."""
+        self._accounts[0, Account.QUARANTINED, device] += frames
+        self._accounts[1, Account.QUARANTINED, device] += samples
+        reasons = self._reasons.setdefault(device, Counter())
+        reasons[reason, True] += frames
+        reasons[reason, False] += samples
+
+    @property
+    def received(self) -> int:
+        """Frames received."""
+        return int(self._received[0].sum())
+
+    def balanced(self) -> bool:
+        """Tell whether, for every device, frames and samples received equal the sum of their accounts."""
+        return bool((self._received == self._accounts.sum(axis=1)).all())
+
+    def total(self, account: Account) -> int:
+        """Return the frames in one account, over all devices."""
+        return int(self._accounts[0, account].sum())
+
+    def rows(self, device: int, uid: str, lost: int) -> Iterator[LedgerRow]:
+        """Yield the ledger rows of one device; ``lost`` is its number of frames that never reached the journal."""
+        frames, samples = self._received[:, device].tolist()
+        yield LedgerRow(uid=uid, account="received", reason="", frames=frames, samples=samples)
+        for account, name in NAMES.items():
+            if account is not Account.QUARANTINED:
+                frames, samples = self._accounts[:, account, device].tolist()
+                yield LedgerRow(uid=uid, account=name, reason="", frames=frames, samples=samples)
+        for reason, (frames, samples) in self._by_reason(device).items():
+            yield LedgerRow(uid=uid, account="quarantined", reason=reason, frames=frames, samples=samples)
+        yield LedgerRow(uid=uid, account="lost_before_journal", reason="", frames=lost, samples=0)
+
+    def state(self, device: int) -> DeviceAccounts:
+        """Return what a checkpoint keeps of one device."""
+        received = self._received[:, device].tolist()
+        frames, samples = self._accounts[:, :, device].tolist()
+        return DeviceAccounts((received[0], received[1]), frames, samples, self._by_reason(device))
+
+    def restore(self, device: int, accounts: DeviceAccounts) -> None:
+        """Put back what :meth:`state` gave."""
+        self._received[:, device] = accounts.received
+        self._accounts[0, :, device] = accounts.frames
+        self._accounts[1, :, device] = accounts.samples
+        reasons = self._reasons[device] = Counter()
+        for reason, (frames, samples) in accounts.reasons.items():
+            reasons[reason, True], reasons[reason, False] = frames, samples
+
+    def _by_reason(self, device: int) -> dict[str, tuple[int, int]]:
+        reasons = self._reasons.get(device, Counter())
+        return {reason: (reasons[reason, True], reasons[reason, False]) for reason in sorted({r for r, _ in reasons})}

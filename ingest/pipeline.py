@@ -1,0 +1,325 @@
+"""From frames to a commit: decode, validate, window, detect, book. Pure but for the state that it keeps.
+
+The pipeline is handed frames and times and asked for commits; it neither reads clocks nor touches disks, so that the
+same code runs behind the broker, in recovery and in virtual time.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
+
+import numpy as np
+
+from analytics.detectors.cranes import INPUTS, CraneMoves, MoveRules
+from analytics.detectors.gates import GatePassages, PassageRules, TagRead
+from analytics.events import PortEvent, event_id
+from analytics.rows import TIERS_S
+from analytics.watermarks import Lateness, Watermarks
+from analytics.windows import Windows
+from devices.columns import Bools, Columns, Floats, Ints
+from devices.rejects import Reason, Reject
+from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, scaled, unscaled
+from ingest.decoding import WHOLE, Batch, Decoder, Refused
+from ingest.directory import Device, Directory
+from ingest.ledger import Account, Ledger
+from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
+from store.journal import Frame
+
+NS: Final = 1_000_000_000
+PAYLOAD_HEAD: Final = 4_096
+FINEST: Final = TIERS_S[0] * NS
+IS_DETECTOR_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineConfig:
+    """Rules and bounds of a pipeline."""
+
+    lateness: Lateness = field(default_factory=Lateness)
+    """How long devices are waited for."""
+    moves: MoveRules = field(default_factory=MoveRules)
+    """What makes a crane move."""
+    passages: PassageRules = field(default_factory=PassageRules)
+    """What makes a gate passage."""
+    max_devices: int = 20_000
+    """Devices beyond this many are refused, their frames quarantined."""
+    max_series: int = 200_000
+    """Series beyond this many are refused, their samples quarantined."""
+    max_quarantine_per_commit: int = 2_000
+    """Refusals whose payload is kept per commit; more are counted, not kept."""
+
+
+class Pipeline:
+    """One worker's way from frames to figures."""
+
+    def __init__(self, worker: str, life: int, config: PipelineConfig) -> None:
+        """``life`` counts the starts of this worker on its data."""
+        self.config = config
+        self.directory = Directory(config.max_devices, config.max_series)
+        self.ledger = Ledger()
+        self.watermarks = Watermarks(config.lateness)
+        self.watermarks.grow(1)
+        self.windows = Windows(worker, life, self.directory.keys)
+        self.moves = CraneMoves(config.moves, self._is_quay)
+        self.passages = GatePassages(config.passages)
+        self.pending: list[Columns] = []
+        """Detector inputs not released yet."""
+        self.reads: list[TagRead] = []
+        """Tag reads not released yet."""
+        self.released: dict[int, int] = {}
+        """Device index → event time up to which its detector inputs have been released, ns."""
+        self.late_for_detectors = 0
+        """Detector inputs that came after their time had been released: windowed, but not seen by detectors."""
+        self.samples = 0
+        self.age_ns = 0
+        """Median of receive time minus event time over the last batch that had samples, ns."""
+        self.quarantine_dropped = 0
+        """Refusals counted whose payload was not kept."""
+        self.latest_ts: Ints = np.full(256, -1, np.int64)
+        self.latest: Ints = np.zeros(256, np.int64)
+        self.live: Bools = np.zeros(256, np.bool_)
+        """Per series: newest event time and its scaled value, and whether it changed since :meth:`take_live`."""
+        self._decoder = Decoder(self.directory)
+        self._events: list[EventRecord] = []
+        self._quarantine: list[QuarantineRecord] = []
+
+    def process(self, frames: Sequence[Frame]) -> None:
+        """Take frames in journal order, each with its place in the journal."""
+        batch = self._decoder.decode(frames)
+        devices = len(self.directory.devices)
+        self.ledger.grow(devices)
+        self.watermarks.grow(devices)
+        late = self._window(batch)
+        self._book(batch, late)
+        self.reads.extend(batch.reads)
+        for event in batch.events:
+            self._record(event, str(event.seq))
+        for refused in batch.refused:
+            self._refuse(refused)
+
+    def tick(self, now: int) -> None:
+        """Let time pass: move watermarks on and run the detectors on what they release."""
+        self.watermarks.tick(now)
+        self._emit(self.moves.push(self._released_samples()))
+        self._emit(self.passages.push(self._released_reads()))
+        mark = self.watermarks.mark
+        for device in list(self.passages.open):
+            self._emit(self.passages.release(device, int(mark[device])))
+
+    def set_latest(self, series: int, ts: int, value: int) -> None:
+        """Put back the newest value of a series from a checkpoint: event time in ns, scaled value."""
+        self._grow_latest()
+        self.latest_ts[series], self.latest[series] = ts, value
+
+    def take_events(self) -> list[EventRecord]:
+        """Return the events found since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def take_quarantine(self) -> list[QuarantineRecord]:
+        """Return the refusals since the last call."""
+        refused, self._quarantine = self._quarantine, []
+        return refused
+
+    def take_live(self) -> dict[tuple[str, str], dict[str, dict[str, float]]]:
+        """Return (site, class) → device → metric → value in its unit, for what changed since the last call."""
+        changed = np.flatnonzero(self.live)
+        self.live[changed] = False
+        values = unscaled(self.directory.metric_of[changed], self.latest[changed]).tolist()
+        result: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+        for series, value in zip(changed.tolist(), values, strict=True):
+            key = self.directory.keys[series]
+            result.setdefault((key.site, key.device_class), {}).setdefault(key.device, {})[key.metric] = value
+        return result
+
+    def touched(self) -> list[Device]:
+        """Return the devices that changed since the last call, and the entry of nobody if it did."""
+        found = [device for device in self.directory.devices if device.touched]
+        for device in found:
+            device.touched = False
+        return found
+
+    def record_of(self, device: Device) -> DeviceRecord:
+        """Return a device as the store keeps it."""
+        index = device.index
+        series = np.array([*device.series.values(), *device.derived.values()], np.int64)
+        values = unscaled(self.directory.metric_of[series], self.latest[series]).tolist()
+        times = self.latest_ts[series].tolist()
+        names = (*device.series, *device.derived)
+        return DeviceRecord(
+            uid=device.key.uid,
+            site=device.key.site,
+            device_class=device.key.device_class,
+            device=device.key.device,
+            first_seen_ns=device.first_seen,
+            last_seen_ns=device.last_seen,
+            last_event_ns=int(self.watermarks.newest[index]),
+            watermark_ns=int(self.watermarks.mark[index]),
+            online=device.online,
+            frames=device.frames,
+            latest={name: (ts, value) for name, ts, value in zip(names, times, values, strict=True) if ts >= 0},
+            info=device.info,
+        )
+
+    def ledger_rows(self, devices: Sequence[Device]) -> list[LedgerRow]:
+        """Return the ledger rows of devices."""
+        return [
+            row
+            for device in devices
+            for row in self.ledger.rows(device.index, device.uid, device.tracker.lost)
+        ]
+
+    def _is_quay(self, device: int) -> bool:
+        return self.directory.devices[device].key.device_class == DeviceClass.QUAY_CRANE
+
+    def _window(self, batch: Batch) -> Bools:
+        """Validate and window the samples of a batch; return which of its frames came late."""
+        directory = self.directory
+        series, value = np.array(batch.series, np.int64), np.array(batch.value, np.float64)
+        frame = np.repeat(np.arange(len(batch.frames)), batch.samples)
+        metric = directory.metric_of[series]
+        # NaN compares false with everything, so it fails here too.
+        good = (value >= MINIMUM[metric]) & (value <= MAXIMUM[metric])
+        if not good.all():
+            self._refuse_samples(batch, np.flatnonzero(~good), frame, series, value)
+            series, value, frame, metric = series[good], value[good], frame[good], metric[good]
+
+        device, ts = np.array(batch.device, np.int64), np.array(batch.ts, np.int64)
+        late = self.watermarks.passed(device, ts - ts % FINEST + FINEST)
+        received = np.array([each.recv_ts for each in batch.frames], np.int64)
+        self.watermarks.hear(device, ts, received)
+        if len(ts):
+            self.age_ns = int(np.median(received - ts))
+
+        columns = Columns(device[frame], metric, ts[frame], np.array(batch.seq, np.int64)[frame], scaled(metric, value))
+        self._add(series, columns, late[frame])
+        wanted = IS_DETECTOR_INPUT[metric]
+        if wanted.any():
+            self.pending.append(columns.take(wanted))
+        return late
+
+    def _add(self, series: Ints, columns: Columns, late: Bools) -> None:
+        """Put samples into their windows and among the latest values."""
+        self.samples += len(series)
+        self.windows.add(series, columns.ts, columns.seq, columns.value, late)
+        self._grow_latest()
+        np.maximum.at(self.latest_ts, series, columns.ts)
+        newest = columns.ts >= self.latest_ts[series]
+        self.latest[series[newest]] = columns.value[newest]
+        self.live[series[newest]] = True
+
+    def _grow_latest(self) -> None:
+        more = len(self.directory.keys)
+        if more > len(self.latest):
+            self.latest_ts = np.append(self.latest_ts, np.full(more, -1, np.int64))
+            self.latest = np.append(self.latest, np.zeros(more, np.int64))
+            self.live = np.append(self.live, np.zeros(more, np.bool_))
+
+    def _refuse_samples(self, batch: Batch, bad: Ints, frame: Ints, series: Ints, value: Floats) -> None:
+        """File samples out of range, one by one: they are few, or a device is broken."""
+        for at in bad.tolist():
+            nth = int(frame[at])
+            metric = METRICS[int(self.directory.metric_of[series[at]])]
+            pointer = f"/m/{metric.name}"
+            if np.isfinite(value[at]):
+                detail = f"{value[at]:g} {metric.unit}: expected {metric.minimum:g} to {metric.maximum:g}"
+                reject = Reject(Reason.OUT_OF_RANGE, pointer, detail)
+            else:
+                reject = Reject(Reason.NOT_FINITE, pointer, f"{value[at]} is not a finite number")
+            # Unknown names of the same frame are numbered by their place in it; these by series, beyond any place.
+            number = 1_000_000 + int(series[at])
+            batch.refused.append(Refused(batch.frames[nth], batch.device[nth], reject, number, 1))
+            batch.samples[nth] -= 1
+
+    def _book(self, batch: Batch, late: Bools) -> None:
+        """Book every frame and every sample of a validated batch to its account."""
+        ledger = self.ledger
+        device, samples = np.array(batch.device, np.int64), np.array(batch.samples, np.int64)
+        ledger.receive(np.array(batch.received, np.int64), np.array(batch.received_samples, np.int64))
+        duplicate_samples = np.array(batch.duplicate_samples, np.int64)
+        ledger.book(Account.DUPLICATE, np.array(batch.duplicate, np.int64), duplicate_samples)
+        kept = samples > 0
+        ledger.book(Account.WINDOWED, device[kept & ~late], samples[kept & ~late])
+        ledger.book(Account.MERGED_LATE, device[kept & late], samples[kept & late])
+        # A frame all of whose samples were refused is refused itself, under the first of their reasons.
+        emptied = {id(batch.frames[nth]) for nth in np.flatnonzero(~kept).tolist()}
+        for refused in batch.refused:
+            whole = refused.nth == WHOLE or id(refused.frame) in emptied
+            emptied.discard(id(refused.frame))
+            reason = refused.reject.reason
+            ledger.quarantine(refused.device, reason, frames=int(whole), samples=refused.samples)
+            self.directory.devices[refused.device].touched = True
+
+    def _refuse(self, refused: Refused) -> None:
+        if len(self._quarantine) >= self.config.max_quarantine_per_commit:
+            self.quarantine_dropped += 1
+            return
+        frame, reject = refused.frame, refused.reject
+        self._quarantine.append(
+            QuarantineRecord(
+                id=f"{frame.offset}" if refused.nth == WHOLE else f"{frame.offset}#{refused.nth}",
+                reason=reject.reason,
+                pointer=reject.pointer,
+                detail=reject.detail,
+                topic=frame.topic,
+                uid=self.directory.devices[refused.device].uid,
+                recv_ns=frame.recv_ts,
+                payload=frame.payload[:PAYLOAD_HEAD],
+                payload_bytes=len(frame.payload),
+                payload_sha256=sha256(frame.payload).hexdigest(),
+            )
+        )
+
+    def _released_samples(self) -> Columns:
+        """Take the detector inputs that the watermarks have passed, sorted by (device, ts, seq, metric)."""
+        if not self.pending:
+            return Columns.empty()
+        waiting = Columns.concatenate(self.pending)
+        mark = self.watermarks.mark
+        ready = waiting.ts <= mark[waiting.device]
+        self.pending = [waiting.take(~ready)] if not ready.all() else []
+        columns = waiting.take(ready)
+        released = np.array([self.released.get(device, -1) for device in columns.device.tolist()], np.int64)
+        in_time = columns.ts > released
+        self.late_for_detectors += int((~in_time).sum())
+        columns = columns.take(in_time)
+        for device in np.unique(columns.device).tolist():
+            self.released[device] = int(mark[device])
+        return columns.take(np.lexsort((columns.metric, columns.seq, columns.ts, columns.device)))
+
+    def _released_reads(self) -> list[TagRead]:
+        """Take the tag reads that the watermarks have passed, in (device, ts, seq) order."""
+        mark = self.watermarks.mark
+        ready = [read for read in self.reads if read.ts <= mark[read.device]]
+        if ready:
+            self.reads = [read for read in self.reads if read.ts > mark[read.device]]
+        return sorted(ready)
+
+    def _emit(self, events: Iterator[PortEvent]) -> None:
+        """Record detected events and put their samples into the windows."""
+        for event in events:
+            self._record(event, str(event.data.get("tag", "")))
+            device = self.directory.devices[event.device]
+            device.touched = True
+            series = np.array([self.directory.derived_series(device, name) for name in event.samples], np.int64)
+            metric = np.array([INDEX[name] for name in event.samples], np.int64)
+            value = np.array(list(event.samples.values()), np.float64)
+            shape = len(metric)
+            ts, seq = np.full(shape, event.ts, np.int64), np.full(shape, event.seq, np.int64)
+            columns = Columns(np.full(shape, event.device, np.int64), metric, ts, seq, scaled(metric, value))
+            self._add(series, columns, np.zeros(shape, np.bool_))
+
+    def _record(self, event: PortEvent, distinguishing: str) -> None:
+        key = self.directory.devices[event.device].key
+        record = EventRecord(
+            id=event_id(key.uid, event, distinguishing),
+            type=event.type,
+            site=key.site,
+            device_class=key.device_class,
+            device=key.device,
+            ts_ns=event.ts,
+            start_ns=event.start,
+            data=event.data,
+        )
+        self._events.append(record)

@@ -1,0 +1,117 @@
+"""What ingest tells the world through the broker: live values, port events and its own status."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import aiomqtt
+import msgspec
+
+from devices.times import format_rfc3339
+from devices.topics import event_topic, live_topic, status_topic
+from ingest.session import SessionConfig
+from store.interface import EventRecord
+
+log = logging.getLogger(__name__)
+
+LIVE_PERIOD_S: Final = 0.5
+MAX_EVENTS_WAITING: Final = 10_000
+_encode = msgspec.json.Encoder().encode
+
+Live = Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]
+
+
+class Results:
+    """Publishes on a connection of its own, so that a slow subscriber of results never holds up ingest."""
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        worker: str,
+        *,
+        live: Callable[[], Live],
+        status: Callable[[], Mapping[str, Any]],
+        now: Callable[[], int],
+    ) -> None:
+        """``live`` gives the values changed since it was last asked, ``status`` the worker's state."""
+        self._config = config
+        self._worker = worker
+        self._live = live
+        self._status = status
+        self._now = now
+        self._events: deque[EventRecord] = deque()
+        self.events_dropped = 0
+        """Events not announced because the broker was away too long; they are in the records all the same."""
+
+    def announce(self, events: list[EventRecord]) -> None:
+        """Queue events that have been committed."""
+        self._events.extend(events)
+        while len(self._events) > MAX_EVENTS_WAITING:
+            self._events.popleft()
+            self.events_dropped += 1
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until ``stop``; connect again whenever the connection is lost."""
+        config = self._config
+        delay = 0.2
+        while not stop.is_set():
+            try:
+                async with aiomqtt.Client(
+                    config.host,
+                    config.port,
+                    username=config.username,
+                    password=config.password,
+                    identifier=f"{config.client_id}-results",
+                    protocol=aiomqtt.ProtocolVersion.V5,
+                    tls_params=aiomqtt.TLSParameters(
+                        ca_certs=config.ca_file, certfile=config.cert_file, keyfile=config.key_file
+                    )
+                    if config.tls
+                    else None,
+                ) as client:
+                    delay = 0.2
+                    await self._publish(client, stop)
+            except aiomqtt.MqttError as error:
+                log.debug("results: %s; trying again in %.1f s", error, delay)
+                await _wait(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                delay = min(delay * 2, 10)
+
+    async def _publish(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
+        tick = 0
+        while not stop.is_set():
+            while self._events:
+                event = self._events[0]
+                await client.publish(event_topic(event.site, event.type), _encode(document(event)), qos=1)
+                self._events.popleft()
+            time = format_rfc3339(self._now())
+            for (site, device_class), values in self._live().items():
+                await client.publish(live_topic(site, device_class), _encode({"time": time, "values": values}))
+            if tick % 2 == 0:
+                await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
+            tick += 1
+            await _wait(stop, LIVE_PERIOD_S)
+
+
+def document(event: EventRecord) -> dict[str, Any]:
+    """Return an event as it is published and served."""
+    return {
+        "id": event.id,
+        "cursor": event.cursor,
+        "type": event.type,
+        "site": event.site,
+        "class": event.device_class,
+        "device": event.device,
+        "time": format_rfc3339(event.ts_ns),
+        "start": format_rfc3339(event.start_ns),
+        "data": event.data,
+    }
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, but no longer than until ``stop``."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

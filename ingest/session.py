@@ -1,0 +1,333 @@
+"""The bulk MQTT 5 session: whatever the socket holds in, a batch of acknowledgements out.
+
+The codec does no I/O and the socket is read on a tick of a few milliseconds instead of on readiness: at full load that
+saves most of the system calls. A batch is handed over only after the previous one was acknowledged, so that what is
+read but not yet durable is bounded, the kernel's buffers fill and TCP pushes back on the broker.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Self
+
+import mqtt5
+
+log = logging.getLogger(__name__)
+
+READ_STEP: Final = 65_536
+CONNACK_TIMEOUT_S: Final = 10.0
+FIRST_ERROR_CODE: Final = 0x80
+"""Reason codes from here on are failures (MQTT 5, 2.4)."""
+
+
+class SessionError(Exception):
+    """The connection cannot be made or is lost; connect again."""
+
+
+class SessionRefusedError(SessionError):
+    """The broker refuses us for a reason that will not go away by itself, such as a wrong password."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """How to reach the broker and what to ask of it."""
+
+    host: str = "127.0.0.1"
+    """Name or address of the broker."""
+    port: int = 1883
+    """TCP port of the broker."""
+    client_id: str = "quayflow-ingest"
+    """Must stay the same over restarts: the broker keeps the session under it."""
+    username: str | None = None
+    """User name, if the broker wants one."""
+    password: str | None = None
+    """Password of the user."""
+    tls: bool = False
+    """Whether to speak TLS 1.2 or later."""
+    ca_file: str | None = None
+    """Certificate authorities to trust instead of the system's, PEM."""
+    cert_file: str | None = None
+    """Own certificate for mutual TLS, PEM."""
+    key_file: str | None = None
+    """Key of the own certificate, PEM."""
+    filters: tuple[str, ...] = ("port/#",)
+    """Topic filters to subscribe to."""
+    session_expiry_s: int = 7 * 86_400
+    """How long the broker keeps the session while we are away, s."""
+    keep_alive_s: int = 30
+    """Longest silence on the connection, s."""
+    receive_max: int = 65_535
+    """Messages that the broker may send before the first is acknowledged."""
+    max_packet_bytes: int = 16 << 20
+    """Largest packet accepted from the broker, bytes."""
+    max_batch_bytes: int = 4 << 20
+    """No more than about this is taken off the socket per batch, bytes."""
+    tick_s: float = 0.003
+    """Pause between reads, s; longer makes larger batches."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no broker would accept."""
+        if not 0 < self.port < 65_536:  # noqa: PLR2004 - TCP
+            msg = f"port {self.port}: must be 1 to 65535"
+            raise ValueError(msg)
+        if not 1 <= self.receive_max <= 65_535:  # noqa: PLR2004 - MQTT 5, 3.1.2.11.3
+            msg = f"receive_max {self.receive_max}: must be 1 to 65535"
+            raise ValueError(msg)
+        if not self.filters:
+            msg = "filters: at least one topic filter is needed"
+            raise ValueError(msg)
+
+
+class Message(NamedTuple):
+    """A PUBLISH as received."""
+
+    topic: str
+    payload: bytes
+    flags: int
+    """As in ``store.journal``: bits 0–1 QoS, 2 duplicate, 3 retained."""
+    packet_id: int | None
+
+
+class Session:
+    """One connection to the broker, from CONNECT to its end. Make a new one to reconnect."""
+
+    def __init__(self, config: SessionConfig, connection: socket.socket) -> None:
+        """Use :meth:`open`."""
+        self._config = config
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray(1 << 20)
+        self._filled = 0
+        self._out = bytearray()
+        self._heard = self._spoke = self._loop.time()
+        self.session_present = False
+        """Whether the broker still had the session of an earlier connection."""
+        self.bytes_received = 0
+
+    @classmethod
+    async def open(cls, config: SessionConfig) -> Self:
+        """Connect and subscribe; SessionError if the broker cannot be reached or refuses."""
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await loop.run_in_executor(None, _connect, config)
+        except (OSError, ssl.SSLError) as error:
+            msg = f"broker {config.host}:{config.port} cannot be reached: {error}"
+            raise SessionError(msg) from error
+        session = cls(config, connection)
+        try:
+            await asyncio.wait_for(session._shake_hands(), CONNACK_TIMEOUT_S)
+        except TimeoutError:
+            session.abort()
+            msg = f"broker {config.host}:{config.port} did not answer within {CONNACK_TIMEOUT_S:.0f} s"
+            raise SessionError(msg) from None
+        except BaseException:
+            session.abort()
+            raise
+        return session
+
+    async def read(self, until: asyncio.Event) -> list[Message]:
+        """Return the messages that have arrived, at least one; an empty list once ``until`` is set.
+
+        Raises SessionError when the connection is lost.
+        """
+        await asyncio.sleep(self._config.tick_s)
+        while True:
+            self._flush()
+            received = self._receive()
+            messages = self._messages()
+            if messages or until.is_set():
+                return messages
+            self._keep_alive()
+            if received:
+                await asyncio.sleep(self._config.tick_s)
+            else:
+                await self._wait_readable(until)
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Send PUBACK for the QoS 1 messages of a batch, in the order received."""
+        # 0x40 PUBACK, 2 bytes follow: a reason code of 0 and no properties may be left out (MQTT 5, 3.4.2.1).
+        acks = [b"\x40\x02" + packet_id.to_bytes(2, "big") for _, _, _, packet_id in messages if packet_id is not None]
+        self._send(b"".join(acks))
+
+    async def close(self) -> None:
+        """Send what is outstanding, say goodbye but keep the session, and close."""
+        deadline = self._loop.time() + 2
+        with contextlib.suppress(SessionError, OSError):
+            self._send(mqtt5.DisconnectPacket().write())
+            while self._out and self._loop.time() < deadline:
+                await asyncio.sleep(0.01)
+                self._flush()
+        self.abort()
+
+    def abort(self) -> None:
+        """Close the socket; idempotent."""
+        self._socket.close()
+
+    async def _shake_hands(self) -> None:
+        config = self._config
+        connect = mqtt5.ConnectPacket(
+            config.client_id,
+            username=config.username,
+            password=config.password.encode() if config.password is not None else None,
+            clean_start=False,
+            keep_alive=config.keep_alive_s,
+            session_expiry_interval=config.session_expiry_s,
+            receive_max=config.receive_max,
+            max_packet_size=config.max_packet_bytes,
+        )
+        self._send(connect.write())
+        answer = await self._packet()
+        if not isinstance(answer, mqtt5.ConnAckPacket):
+            msg = f"expected CONNACK, got {type(answer).__name__}"
+            raise SessionError(msg)
+        if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
+            msg = f"broker refused the connection: {answer.reason_code.name} {answer.reason_str or ''}".strip()
+            raise SessionRefusedError(msg)
+        self.session_present = answer.session_present
+        filters = [
+            mqtt5.TopicFilter(
+                pattern,
+                max_qos=mqtt5.QoS.AT_LEAST_ONCE,
+                retain_as_published=False,
+                retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
+            )
+            for pattern in config.filters
+        ]
+        self._send(mqtt5.SubscribePacket(1, filters).write())
+
+    async def _packet(self) -> mqtt5.Packet:
+        """Wait for one packet, while nothing else is expected."""
+        while True:
+            self._flush()
+            self._receive()
+            if self._filled:
+                with memoryview(self._buffer) as view, contextlib.suppress(IndexError):
+                    packet, length = mqtt5.read(view[: self._filled])
+                    self._drop(length)
+                    return packet
+            await asyncio.sleep(self._config.tick_s)
+
+    def _receive(self) -> int:
+        """Take what the socket holds, up to the bound of a batch; return how many bytes that was."""
+        start = self._filled
+        while self._filled - start < self._config.max_batch_bytes:
+            if len(self._buffer) - self._filled < READ_STEP:
+                self._buffer.extend(bytes(len(self._buffer)))
+            try:
+                with memoryview(self._buffer) as view:
+                    count = self._socket.recv_into(view[self._filled :])
+            except (BlockingIOError, ssl.SSLWantReadError):
+                break
+            except OSError as error:
+                msg = f"connection to the broker lost: {error}"
+                raise SessionError(msg) from error
+            if not count:
+                msg = "the broker closed the connection"
+                raise SessionError(msg)
+            self._filled += count
+        received = self._filled - start
+        if received:
+            self._heard = self._loop.time()
+            self.bytes_received += received
+        return received
+
+    def _messages(self) -> list[Message]:
+        """Take the complete packets out of the buffer and return the messages among them."""
+        messages: list[Message] = []
+        position, filled = 0, self._filled
+        read, publish = mqtt5.read, mqtt5.PublishPacket
+        with memoryview(self._buffer) as view:
+            try:
+                while position < filled:
+                    with view[position:filled] as rest:
+                        packet, length = read(rest)
+                    position += length
+                    if type(packet) is publish:
+                        flags = (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
+                        messages.append(Message(packet.topic, packet.payload, flags, packet.packet_id))
+                    else:
+                        self._control(packet)
+            except IndexError:
+                # The rest of the last packet has not arrived yet.
+                pass
+            except ValueError as error:
+                msg = f"the broker sent a malformed packet: {error}"
+                raise SessionError(msg) from error
+        if position:
+            self._drop(position)
+        return messages
+
+    def _drop(self, length: int) -> None:
+        rest = self._filled - length
+        self._buffer[:rest] = self._buffer[length : self._filled]
+        self._filled = rest
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        """Act on what is not a message."""
+        if isinstance(packet, mqtt5.DisconnectPacket):
+            msg = f"the broker disconnected us: {packet.reason_code.name}"
+            raise SessionError(msg)
+        if isinstance(packet, mqtt5.SubAckPacket):
+            for pattern, code in zip(self._config.filters, packet.reason_codes, strict=False):
+                if int(code) >= FIRST_ERROR_CODE:
+                    msg = f"the broker refused the subscription to {pattern!r}: {code.name}"
+                    raise SessionRefusedError(msg)
+
+    def _send(self, data: bytes) -> None:
+        self._out += data
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send as much as the socket takes; the rest goes with the next call."""
+        while self._out:
+            try:
+                sent = self._socket.send(self._out)
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                return
+            except OSError as error:
+                msg = f"connection to the broker lost: {error}"
+                raise SessionError(msg) from error
+            del self._out[:sent]
+            self._spoke = self._loop.time()
+
+    def _keep_alive(self) -> None:
+        now, interval = self._loop.time(), self._config.keep_alive_s
+        if now - self._heard > 1.5 * interval:
+            msg = f"the broker has been silent for {now - self._heard:.0f} s"
+            raise SessionError(msg)
+        if now - self._spoke > interval / 2:
+            self._send(mqtt5.PingReqPacket().write())
+
+    async def _wait_readable(self, until: asyncio.Event) -> None:
+        """Sleep until the socket has something, ``until`` is set, or it is time to look at the keep-alive."""
+        readable = asyncio.Event()
+        descriptor = self._socket.fileno()
+        self._loop.add_reader(descriptor, readable.set)
+        waits = [asyncio.ensure_future(event.wait()) for event in (readable, until)]
+        try:
+            await asyncio.wait(waits, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            self._loop.remove_reader(descriptor)
+        if readable.is_set():
+            await asyncio.sleep(self._config.tick_s)
+
+
+def _connect(config: SessionConfig) -> socket.socket:
+    """Open the TCP, and TLS, connection; blocking."""
+    connection = socket.create_connection((config.host, config.port), timeout=CONNACK_TIMEOUT_S)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if config.tls:
+        context = ssl.create_default_context(cafile=config.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if config.cert_file:
+            context.load_cert_chain(config.cert_file, config.key_file)
+        connection = context.wrap_socket(connection, server_hostname=config.host)
+    connection.setblocking(False)
+    return connection

@@ -1,0 +1,373 @@
+"""The ingest worker: joins session, journal, pipeline and sink, recovers after a crash and shuts down cleanly."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from devices.times import format_rfc3339
+from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
+from ingest.directory import NOBODY
+from ingest.ledger import Account
+from ingest.pipeline import Pipeline, PipelineConfig
+from ingest.results import Results
+from ingest.session import Message, Session, SessionConfig, SessionError, SessionRefusedError
+from store.data_folder import DataFolder
+from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
+from store.journal import Frame, JournalConfig, JournalFullError, JournalWriter, encode, first_frame, read
+from store.open import open_sink
+
+log = logging.getLogger(__name__)
+
+RECOVERY_BATCH: Final = 5_000
+TICK_S: Final = 0.25
+RATE_PERIOD_S: Final = 1.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """Everything that an ingest worker needs to know."""
+
+    data: Path
+    """Folder of the journal, the checkpoint and, if embedded, the store; one worker per folder."""
+    windows_url: str
+    """Where window rows go."""
+    records_url: str
+    """Where records go."""
+    session: SessionConfig = field(default_factory=SessionConfig)
+    """How to reach the broker; the client id is completed by the data folder's identity."""
+    worker: str = "ingest-1"
+    """Name of this worker, unique among those that share a store."""
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    """Rules and bounds of the pipeline."""
+    commit_interval_s: float = 1.0
+    """Shortest time between two commits, s."""
+    commit_share: float = 0.1
+    """Largest share of the time that commits may take before they are spread further apart, 0 to 1."""
+    journal_keep_bytes: int = 4 << 30
+    """Sealed journal segments are kept up to this many bytes in total."""
+    journal_keep_s: float = 7 * 86_400
+    """Sealed journal segments are kept up to this age, s."""
+
+    def __post_init__(self) -> None:
+        """Refuse intervals that cannot be kept."""
+        if self.commit_interval_s <= 0:
+            msg = f"commit_interval_s {self.commit_interval_s}: must be above 0"
+            raise ValueError(msg)
+        if not 0 < self.commit_share <= 1:
+            msg = f"commit_share {self.commit_share}: must be above 0 and at most 1"
+            raise ValueError(msg)
+
+
+class Worker:
+    """One ingest process. :meth:`run` is its whole life."""
+
+    def __init__(self, config: IngestConfig, version: str, now: Callable[[], int] = time.time_ns) -> None:
+        """``now`` gives ns UTC."""
+        self._config = config
+        self._version = version
+        self._now = now
+        self._started = now()
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        # Held while frames have been processed that the journal does not hold yet: no commit may contain them.
+        self._undurable = asyncio.Lock()
+        self._broker = "connecting"
+        self._journal_state = "ok"
+        self._committed_offset = self._committed_frames = 0
+        self._commit_seconds = 0.0
+        self._balanced = True
+        self._oldest_uncommitted: int | None = None
+        self._bytes = 0
+        self._rates = (0.0, 0.0, 0.0)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Recover, then ingest until ``stop``; everything acknowledged is durable when this returns or raises.
+
+        Raises DataFolderError, JournalError or StoreUnreachableError where the worker cannot go on.
+        """
+        config = self._config
+        with DataFolder.open(config.data) as folder:
+            self._session_config = _with_identity(config.session, folder.identity, config.worker)
+            self._journal_config = JournalConfig(
+                config.data / "journal", keep_bytes=config.journal_keep_bytes, keep_s=config.journal_keep_s
+            )
+            self._journal = JournalWriter(self._journal_config, self._now)
+            self._sink = open_sink(config.windows_url, config.records_url, config.data)
+            try:
+                self._recover(self._sink)
+                await self._ingest(stop)
+            finally:
+                self._disk.shutdown()
+                self._committer.shutdown()
+                self._sink.close()
+                self._journal.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return what the worker says of itself, as published, stored and shown by readiness and metrics."""
+        now, pipeline, blob = self._now(), self._pipeline, self._blob
+        waiting = self._oldest_uncommitted
+        frames_rate, bytes_rate, samples_rate = self._rates
+        return {
+            "worker": self._config.worker,
+            "version": self._version,
+            "started_ns": self._started,
+            "updated": format_rfc3339(now),
+            "updated_ns": now,
+            "broker": self._broker,
+            "broker_url": f"mqtt://{self._session_config.host}:{self._session_config.port}",
+            "journal": self._journal_state,
+            "journal_offset": self._journal.end,
+            "journal_frames": self._journal.frames,
+            "journal_corrupt": self._corrupt,
+            "committed_offset": self._committed_offset,
+            "committed_frames": self._committed_frames,
+            "frames_per_second": round(frames_rate, 3),
+            "bytes_per_second": round(bytes_rate, 3),
+            "samples_per_second": round(samples_rate, 3),
+            "frames": pipeline.ledger.received,
+            "samples": pipeline.samples,
+            "quarantined": pipeline.ledger.total(Account.QUARANTINED),
+            "data_age_s": round(pipeline.age_ns / 1e9, 3),
+            "store_lag_s": round((now - waiting) / 1e9, 3) if waiting is not None else 0.0,
+            "sink_backlog": self._sink.backlog(),
+            "commit_seconds": round(self._commit_seconds, 4),
+            "devices": len(pipeline.directory.devices) - 1,
+            "series": len(pipeline.directory.keys),
+            "balanced": self._balanced,
+            "late_for_detectors": pipeline.late_for_detectors,
+            "quarantine_dropped": pipeline.quarantine_dropped,
+            "session_losses": blob.session_losses,
+            "reconnects": blob.reconnects,
+            "epoch": blob.epoch,
+        }
+
+    def _recover(self, sink: Sink) -> None:
+        """Load the checkpoint and process what the journal holds beyond it."""
+        began = time.perf_counter()
+        config = self._config
+        checkpoint = sink.load(config.worker)
+        self._blob = worker_of(checkpoint.state) if checkpoint else WorkerBlob()
+        self._blob.life += 1
+        self._corrupt = 0
+        self._pipeline = Pipeline(config.worker, self._blob.life, config.pipeline)
+        if checkpoint:
+            thaw(self._pipeline, checkpoint.state)
+        else:
+            self._blob.unseen = first_frame(self._journal_config.folder)
+        offset = checkpoint.offset if checkpoint else 0
+        self._committed_offset, self._committed_frames = offset, self._pipeline.ledger.received
+
+        def corrupt(path: Path, stretches: int) -> None:
+            self._corrupt += stretches
+            log.error("journal segment %s: %d damaged stretches skipped", path.name, stretches)
+
+        frames = read(self._journal_config.folder, offset, corrupt=corrupt)
+        recovered = 0
+        for batch in _batches(frames, RECOVERY_BATCH):
+            self._pipeline.process(batch)
+            self._blob.epoch = max(self._blob.epoch, batch[-1].epoch)
+            recovered += len(batch)
+            self._oldest_uncommitted = self._oldest_uncommitted or batch[0].recv_ts
+        if recovered:
+            log.info("recovered %d frames from the journal in %.2f s", recovered, time.perf_counter() - began)
+
+    async def _ingest(self, stop: asyncio.Event) -> None:
+        """Run the parts until ``stop`` or until one fails."""
+        results = Results(
+            self._session_config,
+            self._config.worker,
+            live=lambda: self._pipeline.take_live(),
+            status=self.status,
+            now=self._now,
+        )
+        # Long-lived objects are out of the collector's way, and garbage is mostly freed by reference counts.
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
+        quiet = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [
+                    group.create_task(self._tick(quiet), name="tick"),
+                    group.create_task(self._commit_regularly(results, quiet), name="commit"),
+                    group.create_task(results.run(quiet), name="results"),
+                ]
+                await group.create_task(self._consume(stop), name="consume")
+                quiet.set()
+                await asyncio.wait(beside)
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from failed
+        await self._commit(results)
+        if not await asyncio.to_thread(self._sink.drain, 5.0):
+            log.warning("%d commits wait in the outbox for the remote store", self._sink.backlog())
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        """Keep a session with the broker and take what it delivers."""
+        delay, known = 0.2, self._blob.epoch > 0
+        while not stop.is_set():
+            try:
+                session = await Session.open(self._session_config)
+            except SessionError as error:
+                level = logging.ERROR if isinstance(error, SessionRefusedError) else logging.WARNING
+                log.log(level, "%s; trying again in %.1f s", error, delay)
+                await _pause(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                delay = min(delay * 2, 10.0)
+                continue
+            delay = 0.2
+            self._welcome(session, known=known)
+            known = True
+            try:
+                while not stop.is_set():
+                    messages = await session.read(stop)
+                    if messages:
+                        await self._take(messages)
+                        session.acknowledge(messages)
+                await session.close()
+            except SessionError as error:
+                log.warning("%s; connecting again", error)
+            finally:
+                session.abort()
+                self._broker = "connecting"
+
+    def _welcome(self, session: Session, *, known: bool) -> None:
+        """Note a new connection, which is a new epoch of packet ids."""
+        self._blob.epoch += 1
+        self._blob.reconnects += int(known)
+        self._broker = "connected"
+        config = self._session_config
+        log.info("connected to %s:%d, epoch %d", config.host, config.port, self._blob.epoch)
+        if known and not session.session_present:
+            self._blob.session_losses += 1
+            log.error("the broker has lost our session: what it held for us is gone; sequence gaps tell how much")
+
+    async def _take(self, messages: list[Message]) -> None:
+        """Journal and process a batch; return when it is durable."""
+        async with self._undurable:
+            received = self._now()
+            start = await self._with_space(self._journal.begin)
+            encoded = encode(start, received, self._blob.epoch, ((m.topic, m.payload, m.flags) for m in messages))
+
+            def append() -> None:
+                self._journal.append(encoded.blob, len(messages))
+
+            # The disk works in its own thread while the batch is decoded in this one.
+            writing = asyncio.get_running_loop().run_in_executor(self._disk, append)
+            self._pipeline.process(encoded.frames)
+            try:
+                await writing
+            except JournalFullError as error:
+                self._say_full(error)
+                await asyncio.sleep(1)
+                await self._with_space(append)
+            self._bytes += len(encoded.blob)
+            if self._oldest_uncommitted is None:
+                self._oldest_uncommitted = received
+
+    async def _with_space(self, write: Callable[[], T]) -> T:
+        """Run a journal operation in the disk's thread, again and again while there is no space.
+
+        Meanwhile nothing is read or acknowledged, so the broker keeps what it has.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                result = await loop.run_in_executor(self._disk, write)
+            except JournalFullError as error:
+                self._say_full(error)
+                await asyncio.sleep(1)
+                continue
+            self._journal_state = "ok"
+            return result
+
+    def _say_full(self, error: JournalFullError) -> None:
+        if self._journal_state == "ok":
+            log.error("%s: nothing is acknowledged until there is space", error)
+        self._journal_state = str(error)
+
+    async def _tick(self, stop: asyncio.Event) -> None:
+        """Let time pass in the pipeline, and measure rates."""
+        before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), time.monotonic()
+        while not stop.is_set():
+            self._pipeline.tick(self._now())
+            if (elapsed := time.monotonic() - at) >= RATE_PERIOD_S:
+                totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)
+                rates = [(total - last) / elapsed for total, last in zip(totals, before, strict=True)]
+                self._rates = (rates[0], rates[1], rates[2])
+                before, at = totals, time.monotonic()
+            await _pause(stop, TICK_S)
+
+    async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:
+        """Commit every interval, less often where commits would take more than their share of the time."""
+        while not stop.is_set():
+            share = self._config.commit_share
+            await _pause(stop, max(self._config.commit_interval_s, self._commit_seconds * (1 - share) / share))
+            if not stop.is_set():
+                await self._commit(results)
+
+    async def _commit(self, results: Results) -> None:
+        """Snapshot what changed and make it durable in the store; announce the events that it contains."""
+        async with self._undurable:
+            commit = self._snapshot()
+            frames = self._pipeline.ledger.received
+            self._oldest_uncommitted = None
+        began = time.perf_counter()
+        events = await self._store(commit)
+        self._commit_seconds = time.perf_counter() - began
+        self._committed_offset, self._committed_frames = commit.offset, frames
+        results.announce(events)
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._journal.forget, commit.offset)
+
+    async def _store(self, commit: Commit) -> list[EventRecord]:
+        """Hand a commit to the sink, again and again while the store cannot take it: it exists nowhere else."""
+        delay = 0.5
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.commit, commit)
+            except StoreUnreachableError as error:
+                log.error("%s; the journal goes on, committing again in %.1f s", error, delay)  # noqa: TRY400
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 10.0)
+
+    def _snapshot(self) -> Commit:
+        """Take from the pipeline what changed since the last commit."""
+        pipeline, blob = self._pipeline, self._blob
+        blob.commits += 1
+        accounted = blob.unseen + pipeline.ledger.received
+        self._balanced = pipeline.ledger.balanced() and accounted == self._journal.frames and not self._corrupt
+        touched = pipeline.touched()
+        return Commit(
+            worker=self._config.worker,
+            offset=self._journal.end,
+            rows=pipeline.windows.take_rows(blob.commits),
+            devices=[pipeline.record_of(device) for device in touched if device.index != NOBODY],
+            events=pipeline.take_events(),
+            quarantine=pipeline.take_quarantine(),
+            ledger=pipeline.ledger_rows(touched),
+            state=freeze(pipeline, blob, touched),
+            status=self.status(),
+        )
+
+
+def _with_identity(session: SessionConfig, identity: str, worker: str) -> SessionConfig:
+    """Complete the client id, so that two installations on one broker do not throw each other out."""
+    return replace(session, client_id=f"{session.client_id}-{worker}-{identity[:12]}")
+
+
+def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
+    while batch := list(islice(frames, size)):
+        yield batch
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, but no longer than until ``stop``."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
