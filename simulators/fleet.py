@@ -23,7 +23,7 @@ import msgspec
 from devices.times import format_rfc3339
 from devices.topics import SITE
 from simulators import profiles, truth
-from simulators.messages import NS, PAYLOADS, Message, PortMessages
+from simulators.messages import NS, PAYLOADS, PortMessages
 from simulators.publisher import Broker, Publisher, devices_of, drain
 from simulators.truth import Fact, Move, Passage, Relock, YardMove
 

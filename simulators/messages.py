@@ -160,7 +160,9 @@ class PortMessages:
         self.devices.append(Device(key, {"simulated": True, **info}, int(self._boots.integers(2**63)), binary))
         return len(self.devices) - 1
 
-    def _source(self, device: int, hertz: float, sample: Callable[[Floats], Signals], phase_ns: int | None = None) -> Source:
+    def _source(
+        self, device: int, hertz: float, sample: Callable[[Floats], Signals], phase_ns: int | None = None
+    ) -> Source:
         """Devices do not tick together: each starts at its own phase, drawn from the seed, on a millisecond."""
         period = round(NS / hertz)
         if phase_ns is None:
@@ -211,7 +213,13 @@ class PortMessages:
 
     def _gate(self, gate: Gate) -> Source:
         lane = gate.lane
-        info: dict[str, Scalar] = {"kind": "gate-lane", "direction": lane.direction, "antennas": 2, "x_m": lane.x, "y_m": lane.y}
+        info: dict[str, Scalar] = {
+            "kind": "gate-lane",
+            "direction": lane.direction,
+            "antennas": 2,
+            "x_m": lane.x,
+            "y_m": lane.y,
+        }
         index = self._add(DeviceClass.RFID_GATE, lane.name, info)
         self._gates.append((index, gate))
         return self._source(index, GATE_HZ, lambda times: signals.gate_lane(gate, times))

@@ -173,8 +173,7 @@ def _check_sums(profile: Profile) -> None:
     if others > 0.9:  # noqa: PLR2004 - single lifts must remain
         raise ProfileError(f"quay.twin_share + shift_share + relock_share = {others:g}: allowed is at most 0.9")
     if quay.twin_share > mix.share_20ft:
-        limit = mix.share_20ft
-        raise ProfileError(f"quay.twin_share = {quay.twin_share:g}: allowed is at most containers.share_20ft = {limit:g}")
+        raise ProfileError(f"quay.twin_share = {quay.twin_share:g}: allowed is at most containers.share_20ft")
     if quay.cranes and quay.length_m / quay.cranes < 100:  # noqa: PLR2004 - a crane and its queue of trucks
         raise ProfileError(f"quay.cranes = {quay.cranes}: allowed is one for each 100 m of quay.length_m")
     if (quay.cranes or profile.trucks.external) and not profile.yard.cranes:

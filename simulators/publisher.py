@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
@@ -125,7 +125,7 @@ class Lag:
 
 
 class Publisher:
-    """Sends the messages of ``devices`` devices over ``connections`` connections; device d uses d modulo connections."""
+    """Sends the messages of many devices over a few connections; device d uses connection d modulo their number."""
 
     def __init__(self, broker: Broker, devices: int, connections: int, clock: Callable[[], int], name: str) -> None:
         """``clock`` returns ns UTC and is only used to measure lags; ``name`` begins the client identifiers."""
@@ -137,10 +137,12 @@ class Publisher:
         self._queues: list[asyncio.Queue[Outgoing]] = [asyncio.Queue() for _ in range(devices)]
         self._outstanding = 0
         self._below = asyncio.Condition()
-        self._connections = [_Connection(broker, f"{name}-{number}") for number in range(min(connections, max(1, devices)))]
+        self._connections = [
+            _Connection(broker, f"{name}-{number}") for number in range(min(connections, max(1, devices)))
+        ]
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> "Publisher":
+    async def __aenter__(self) -> Self:
         """Begin to connect; messages wait until there is a connection."""
         for connection in self._connections:
             self._tasks.append(asyncio.create_task(connection.run()))

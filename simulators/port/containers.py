@@ -12,10 +12,7 @@ OWNERS: Final = ("CQYU", "NZPU", "QFLU", "TSTU", "BLNU", "ZHSU")
 """Owner codes of containers that exist in the simulator only."""
 TEU_OF_SIZE_FT: Final = {20: 1.0, 40: 2.0, 45: 2.25}
 
-_LETTERS: Final = {
-    letter: value
-    for letter, value in zip(string.ascii_uppercase, (n for n in range(10, 40) if n % 11), strict=False)
-}
+_LETTERS: Final = dict(zip(string.ascii_uppercase, (n for n in range(10, 39) if n % 11), strict=True))
 """A = 10 … Z = 38 without the multiples of 11."""
 
 

@@ -48,11 +48,11 @@ class Crane:
         self.twin.set(time, float(len(containers) > 1))
 
     def travel(self, time: float, clearance: float, goal: Spot, *, laden: bool) -> float:
-        """Hoist to ``clearance`` (m), cross, and lower to just above ``goal``; crossing overlaps both, as drivers do."""
+        """Hoist to ``clearance`` (m), cross, and lower to just above ``goal``; crossing overlaps both."""
         limits = self._limits
         speed = limits.hoist_laden_mps if laden else limits.hoist_empty_mps
         acceleration = limits.hoist_acceleration_mps2
-        high = self.hoist.goal if self.hoist.goal >= clearance else clearance
+        high = max(self.hoist.goal, clearance)
         up = self.hoist.move(time, high, speed, acceleration)
         start = max(time, up - 2.0)
         over = self.trolley.move(start, goal.trolley, limits.trolley_mps, limits.trolley_acceleration_mps2)
@@ -86,7 +86,16 @@ class Crane:
 
     def forget(self, before: float) -> None:
         """Drop what lies before ``before`` (s)."""
-        for curve in (self.hoist, self.trolley, self.gantry, self.load, self.locked, self.landed, self.size_ft, self.twin):
+        for curve in (
+            self.hoist,
+            self.trolley,
+            self.gantry,
+            self.load,
+            self.locked,
+            self.landed,
+            self.size_ft,
+            self.twin,
+        ):
             curve.forget(before)
 
     def _land(self, time: float, spot: Spot) -> float:

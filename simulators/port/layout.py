@@ -81,16 +81,20 @@ class Layout:
         self.blocks = tuple(self._block(index, columns, profile) for index in range(yard.cranes))
         pitch = yard.block_length_m + BLOCK_GAP_M
         width = max(quay.length_m, columns * pitch)
-        self.cross_roads = tuple(sorted({-BLOCK_GAP_M / 2, width + BLOCK_GAP_M / 2, *(pitch * k - 20 for k in range(1, columns))}))
+        self.cross_roads = tuple(
+            sorted({-BLOCK_GAP_M / 2, width + BLOCK_GAP_M / 2, *(pitch * k - 20 for k in range(1, columns))})
+        )
         self.plaza_y = FIRST_BLOCK_Y_M + rows * BLOCK_ROW_PITCH_M + 50
         self.gate_y = self.plaza_y + 105
         self.outside_y = self.gate_y + 115
         middle = self.length / 2
         self.lanes_in = tuple(
-            GateLane(f"GATE-IN-{n + 1}", "in", middle - LANE_PITCH_M * (n + 1), self.gate_y) for n in range(gates.lanes_in)
+            GateLane(f"GATE-IN-{n + 1}", "in", middle - LANE_PITCH_M * (n + 1), self.gate_y)
+            for n in range(gates.lanes_in)
         )
         self.lanes_out = tuple(
-            GateLane(f"GATE-OUT-{n + 1}", "out", middle + LANE_PITCH_M * (n + 1), self.gate_y) for n in range(gates.lanes_out)
+            GateLane(f"GATE-OUT-{n + 1}", "out", middle + LANE_PITCH_M * (n + 1), self.gate_y)
+            for n in range(gates.lanes_out)
         )
         self.depot: Point = (self.length * 0.85, self.plaza_y - 28)
         """Middle of the empty depot, m."""
@@ -136,6 +140,7 @@ class Layout:
 
     def _road_before(self, x: float) -> float:
         return next((road for road in reversed(self.cross_roads) if road < x), self.cross_roads[0])
+
 
 def keep_right(path: list[Point], road_y: float) -> list[Point]:
     """Move the corners that lie on the road at ``road_y`` to the side on which the path drives along it."""

@@ -3,6 +3,7 @@
 Curves are appended to by the model and sampled in bulk. What lies before a moment can be forgotten.
 """
 
+import itertools
 import math
 from bisect import bisect_right
 
@@ -49,13 +50,18 @@ class Axis:
         return arrival
 
     def run(
-        self, start: float, pieces: list[tuple[float, float]], acceleration: float, sign: float = 1.0, corner: float = 0.0
+        self,
+        start: float,
+        pieces: list[tuple[float, float]],
+        acceleration: float,
+        sign: float = 1.0,
+        corner: float = 0.0,
     ) -> float:
         """Cover ``pieces`` of (length, top speed) one after another, passing between them at ``corner`` speed at most.
 
         Starts and ends at rest; returns when it arrives (s).
         """
-        ends = [min(corner, a, b) for (_, a), (_, b) in zip(pieces, pieces[1:], strict=False)] + [0.0]
+        ends = [min(corner, a, b) for (_, a), (_, b) in itertools.pairwise(pieces)] + [0.0]
         for index in range(len(pieces) - 2, -1, -1):  # brake early enough for the pieces that follow
             ends[index] = min(ends[index], math.sqrt(ends[index + 1] ** 2 + 2 * acceleration * pieces[index + 1][0]))
         time, position, speed = start, self.goal, 0.0
@@ -174,7 +180,7 @@ class Track:
         """Where the vehicle will stand after the last drive, local metres."""
         return self._x[-1], self._y[-1]
 
-    def drive(  # noqa: PLR0913 - one drive is these six figures
+    def drive(
         self,
         start: float,
         path: list[tuple[float, float]],
@@ -209,7 +215,13 @@ class Track:
         driven, speed = self.driven.sample(times)
         leg = np.minimum(np.searchsorted(self._at, driven, side="left"), len(self._at) - 1)
         heading = np.array(self._heading)[leg]
-        return np.interp(driven, self._at, self._x), np.interp(driven, self._at, self._y), np.abs(speed), heading, driven
+        return (
+            np.interp(driven, self._at, self._x),
+            np.interp(driven, self._at, self._y),
+            np.abs(speed),
+            heading,
+            driven,
+        )
 
     def forget(self, before: float) -> None:
         """Drop the legs driven before ``before`` (s)."""

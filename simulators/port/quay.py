@@ -159,8 +159,7 @@ class QuayCrane(Crane):
     def _release(self, truck: Truck, at: float) -> None:
         def let_go() -> Process:
             truck.turn.put(None)
-            return
-            yield
+            yield 0.0
 
         self._agenda.start(let_go(), at - self._agenda.now)
 

@@ -128,7 +128,9 @@ class Port:
 
     def _block_for(self, x: float) -> YardCrane:
         """Choose the block with the fewest trucks expected, the nearer one where two are equal."""
-        crane = min(self.yard_cranes, key=lambda one: (one.expected, abs((one.block.x0 + one.block.x1) / 2 - x), one.name))
+        crane = min(
+            self.yard_cranes, key=lambda one: (one.expected, abs((one.block.x0 + one.block.x1) / 2 - x), one.name)
+        )
         crane.expected += 1
         return crane
 

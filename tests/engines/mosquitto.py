@@ -129,7 +129,7 @@ class Mosquitto:
 
 @contextmanager
 def running_mosquitto(**options: object) -> Iterator[Mosquitto]:
-    """Run a broker; ``options`` are lines of mosquitto.conf, such as ``persistence=True`` or ``max_queued_messages=5``."""
+    """Run a broker; ``options`` are lines of mosquitto.conf, such as ``persistence=True``."""
     with tempfile.TemporaryDirectory(prefix="mosquitto-") as folder:
         lines = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
         broker = Mosquitto(Path(folder), lines)
