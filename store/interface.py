@@ -13,6 +13,15 @@ Scalar = str | float | bool | None
 class StoreUnreachableError(Exception):
     """A store that cannot be reached or opened; the message names it and says what to do."""
 
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        """Keep how long the store asked to be left alone, in seconds, where it said so."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PointsRejectedError(Exception):
+    """A store that was reached and refused what it was given: sending the same again will not help."""
+
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A device as last seen; times are ns UTC."""
@@ -40,8 +49,10 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A port event (move, passage) or a device's own event. ``id`` is derived from its content: the same event again
-    is the same record."""
+    """A port event (move, passage) or a device's own event.
+
+    ``id`` is derived from its content: the same event again is the same record.
+    """
 
     id: str
     type: str
@@ -115,7 +126,11 @@ class WindowStore(Protocol):
     """Keeps window rows. Both drivers pass ``tests/test_window_stores.py``."""
 
     def write(self, rows: WindowRows) -> None:
-        """Write rows; a key that exists is replaced. Raises :class:`StoreUnreachableError`; retrying is safe."""
+        """Write rows; a key that exists is replaced. Writing the same rows again is safe.
+
+        Raises :class:`StoreUnreachableError`, or :class:`PointsRejectedError` where the store refuses some of them; the
+        others may then be stored or not.
+        """
 
     def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded, in any order.

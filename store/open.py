@@ -6,14 +6,16 @@ from typing import Final
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from store.interface import Sink, WindowStore
+from store.interface import Sink, StoreUnreachableError, WindowStore
 from store.records import SqlRecords, postgres_engine
-from store.sinks import EmbeddedSink
+from store.sinks import EmbeddedSink, OutboxSink
 from store.sqlite_files import reader_engine, writer_engine
 from store.tables import RECORDS
 from store.windows_sqlite import SqliteWindowStore
 
+INFLUX: Final = ("influxdb", "influxdbs")
 POSTGRES: Final = ("postgresql", "postgresql+psycopg")
+OUTBOX_FILE: Final = "outbox.db"
 
 
 class StoreUrlError(ValueError):
@@ -28,6 +30,8 @@ def open_windows(url: str, *, read_only: bool) -> WindowStore:
     parsed = _parse("windows_url", url)
     if parsed.drivername == "sqlite":
         return SqliteWindowStore(_path("windows_url", parsed), read_only=read_only)
+    if parsed.drivername in INFLUX:
+        return _open_influx(url)
     raise StoreUrlError(
         f"windows_url: {parsed.drivername!r} is not known; use sqlite:///path or influxdb://token@host:port/bucket"
     )
@@ -54,14 +58,30 @@ def open_records(url: str, *, read_only: bool = True) -> SqlRecords:
 def open_sink(windows_url: str, records_url: str, data_dir: Path) -> Sink:
     """Open the sink of an ingest worker.
 
-    One SQLite file for both is written directly; anything else goes through an outbox in ``data_dir``.
+    One SQLite file for both is written directly; anything else goes through an outbox in ``data_dir``. Raises
+    :class:`StoreUrlError` or :class:`store.interface.StoreUnreachableError`; servers may be down.
     """
     windows, records = _parse("windows_url", windows_url), _parse("records_url", records_url)
     if windows.drivername == records.drivername == "sqlite":
         path = _path("windows_url", windows)
         if path.absolute() == _path("records_url", records).absolute():
             return EmbeddedSink(path)
-    raise StoreUrlError(f"no sink for these URLs yet ({data_dir})")
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnreachableError(f"{data_dir}: cannot be made: {error.strerror}") from error
+    windows_store = open_windows(windows_url, read_only=False)
+    return OutboxSink(data_dir / OUTBOX_FILE, windows_store, open_records(records_url, read_only=False))
+
+
+def _open_influx(url: str) -> WindowStore:
+    # Imported where it is used: the client takes a third of a second, which an embedded port need not spend.
+    from store.windows_influx import InfluxTarget, InfluxWindowStore  # noqa: PLC0415
+
+    try:
+        return InfluxWindowStore(InfluxTarget.parse(url))
+    except ValueError as error:
+        raise StoreUrlError(str(error)) from error
 
 
 def _parse(name: str, url: str) -> URL:

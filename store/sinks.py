@@ -6,16 +6,25 @@
 Either way the checkpoint moves with the content, so a process killed at any point finds exactly what it committed.
 """
 
+import logging
+import random
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import Connection, select
+import msgspec
+from sqlalchemy import Connection, insert, select
 
-from store.interface import Checkpoint, Commit, EventRecord
-from store.record_writing import QUARANTINE_BYTES, write_records
+from store.delivery import Backoff, Delivery, RecordsWriter
+from store.entries import encode
+from store.interface import Checkpoint, Commit, EventRecord, StoreUnreachableError, WindowStore
+from store.record_writing import QUARANTINE_BYTES, counter, number_events, set_counter, write_records
 from store.sqlite_files import raw, reaching, writer_engine
-from store.tables import CHECKPOINTS, PROGRESS, RECORDS, STATE, WINDOWS
+from store.tables import CHECKPOINTS, ENTRIES, EVENT_CURSORS, OUTBOX, OUTBOX_COUNTERS, PROGRESS, RECORDS, STATE, WINDOWS
 from store.windows_sqlite import RowWriter
+
+logger = logging.getLogger(__name__)
 
 _KEEP_STATE = 'INSERT OR REPLACE INTO state (worker, "key", value) VALUES (?, ?, ?)'
 _KEEP_OFFSET = "INSERT OR REPLACE INTO checkpoints (worker, journal_offset) VALUES (?, ?)"
@@ -82,3 +91,89 @@ class EmbeddedSink:
     def close(self) -> None:
         """Close the file; idempotent."""
         self._engine.dispose()
+
+
+class OutboxSink:
+    """A :class:`store.interface.Sink` whose rows and records lie in remote stores.
+
+    A commit is durable in ``local_path`` as soon as :meth:`commit` returns; a thread delivers it from there (see
+    ``store.delivery``). The file is as durable as :class:`EmbeddedSink`'s, for the same reason.
+    """
+
+    def __init__(
+        self,
+        local_path: Path,
+        windows: WindowStore,
+        records: RecordsWriter,
+        *,
+        clock: Callable[[], int] = time.time_ns,
+        backoff: Backoff | None = None,
+        jitter: random.Random | None = None,
+    ) -> None:
+        """Open or create ``local_path`` and begin to deliver what lies there. The stores are closed with the sink.
+
+        Raises :class:`StoreUnreachableError` for the local file only; remote stores may be down.
+        """
+        self._name = str(local_path)
+        self._engine = writer_engine(local_path, [PROGRESS, OUTBOX])
+        self._windows = windows
+        self._records = records
+        self._closed = False
+        self._follow_cursors()
+        self._delivery = Delivery(
+            self._engine,
+            windows,
+            records,
+            clock=clock,
+            backoff=backoff or Backoff(),
+            jitter=jitter or random.Random(),  # noqa: S311 - spreads retries, keeps no secret
+        )
+        self._delivery.start()
+
+    def _follow_cursors(self) -> None:
+        """Let a new outbox go on where the records' cursors ended, so that both give an event the same one."""
+        with reaching(self._name), self._engine.begin() as connection:
+            if counter(connection, "events", OUTBOX_COUNTERS):
+                return
+            try:
+                set_counter(connection, "events", self._records.last_cursor(), OUTBOX_COUNTERS)
+            except StoreUnreachableError as error:
+                logger.warning("event cursors begin at 1, the records may give them others: %s", error)
+
+    def load(self, worker: str) -> Checkpoint | None:
+        """Return the last committed checkpoint and state of a worker, None if it never committed."""
+        with reaching(self._name), self._engine.connect() as connection:
+            return load_progress(connection, worker)
+
+    def commit(self, commit: Commit) -> list[EventRecord]:
+        """Put a commit into the outbox with checkpoint and state; return its new events with their cursors."""
+        with self._delivery.adding(), reaching(self._name), self._engine.begin() as connection:
+            numbered, new = number_events(connection, commit.events, EVENT_CURSORS, OUTBOX_COUNTERS)
+            if new:
+                connection.execute(insert(EVENT_CURSORS), [{"id": event.id, "cursor": event.cursor} for event in new])
+            entry = encode(msgspec.structs.replace(commit, events=numbered))
+            connection.execute(insert(ENTRIES), {"entry": entry})
+            keep_progress(connection, commit)
+        return new
+
+    def backlog(self) -> int:
+        """Return how many commits are not in the remote stores yet."""
+        return self._delivery.waiting()
+
+    def trouble(self) -> str:
+        """Return why the last delivery failed, "" after one that did not."""
+        return self._delivery.trouble()
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until everything is in the remote stores; False if time ran out."""
+        return self._delivery.drain(timeout_s)
+
+    def close(self) -> None:
+        """Stop delivering and close file and stores; what waits is delivered at the next start. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._delivery.close()
+        self._engine.dispose()
+        self._windows.close()
+        self._records.close()

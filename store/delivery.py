@@ -1,0 +1,240 @@
+"""The outbox's other end: a thread that brings entries to the remote stores, in order, until each has taken them.
+
+    oldest entry ──► window store ──► records ──► entry deleted ──► next
+                        │ unreachable: wait (backoff, full jitter, Retry-After) and again, for ever
+                        │ points refused: halve until the bad rows stand alone: to quarantine; the rest is stored
+
+Everything is written by keys made from content, so an entry that is delivered twice, because the process was killed
+before it could delete it, changes nothing.
+"""
+
+import hashlib
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from sqlalchemy import Connection, Engine, delete, func, select
+
+from analytics.rows import WindowRows
+from devices.rejects import Reason
+from store.entries import decode
+from store.interface import (
+    Commit,
+    EventRecord,
+    PointsRejectedError,
+    QuarantineRecord,
+    StoreUnreachableError,
+    WindowStore,
+)
+from store.line_protocol import lines
+from store.tables import ENTRIES
+
+logger = logging.getLogger(__name__)
+
+JOIN_S: Final = 5.0
+"""How long closing waits for a write under way; what it does not see finish is delivered again at the next start."""
+
+LONGEST_RETRY_AFTER_S: Final = 600.0
+"""A store that asks to be left alone for longer is tried again after this, seconds."""
+
+PAYLOAD_BYTES: Final = 4096
+
+
+class RecordsWriter(Protocol):
+    """The writing side of the records, such as :class:`store.records.SqlRecords`."""
+
+    def write(self, commit: Commit) -> list[EventRecord]:
+        """Write a commit's records in one transaction."""
+
+    def last_cursor(self) -> int:
+        """Return the greatest event cursor given so far."""
+
+    def close(self) -> None:
+        """Release what is held."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long to wait before trying again."""
+
+    base_s: float = 0.2
+    """Upper bound of the first wait, seconds; it doubles with every failure in a row."""
+
+    cap_s: float = 30.0
+    """Upper bound of every wait that the store did not ask for itself, seconds."""
+
+    def __post_init__(self) -> None:
+        """Refuse waits that are none."""
+        if not 0 < self.base_s <= self.cap_s:
+            raise ValueError(f"base_s: {self.base_s}: expected 0 < base_s ≤ cap_s ({self.cap_s})")
+
+    def wait_s(self, failures: int, retry_after_s: float | None, jitter: random.Random) -> float:
+        """Return a random wait up to the bound, on top of what the store asked for; ``failures`` ≥ 1."""
+        bound = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 32))
+        return min(retry_after_s or 0.0, LONGEST_RETRY_AFTER_S) + jitter.uniform(0.0, bound)
+
+
+class Refusal(NamedTuple):
+    """A row that the window store refuses, and the store's words."""
+
+    row: int
+    words: str
+
+
+class Delivery:
+    """Delivers what lies in the outbox; start with :meth:`start`, add entries inside :meth:`adding`."""
+
+    def __init__(
+        self,
+        outbox: Engine,
+        windows: WindowStore,
+        records: RecordsWriter,
+        *,
+        clock: Callable[[], int],
+        backoff: Backoff,
+        jitter: random.Random,
+    ) -> None:
+        """Count what lies there. ``clock`` returns ns UTC and dates quarantine records."""
+        self._outbox = outbox
+        self._windows = windows
+        self._records = records
+        self._clock = clock
+        self._backoff = backoff
+        self._jitter = jitter
+        self._changed = threading.Condition()
+        self._stopping = threading.Event()
+        self._trouble = ""
+        with outbox.begin() as connection:
+            self._waiting = _count(connection)
+        self._thread = threading.Thread(target=self._run, name="outbox-delivery", daemon=True)
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._thread.start()
+
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """Hold the count while the caller commits one entry, then count it and wake the thread."""
+        with self._changed:
+            yield
+            self._waiting += 1
+            self._changed.notify_all()
+
+    def waiting(self) -> int:
+        """Return how many entries are not delivered yet."""
+        return self._waiting
+
+    def trouble(self) -> str:
+        """Return why the last attempt failed, "" after one that did not."""
+        return self._trouble
+
+    def drain(self, timeout_s: float) -> bool:
+        """Wait until nothing waits; False if time ran out."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._waiting == 0, timeout_s)
+
+    def close(self) -> None:
+        """Stop after the write under way; idempotent."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(JOIN_S)
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting > 0 or self._stopping.is_set())
+            try:
+                while not self._stopping.is_set() and self._deliver_oldest():
+                    failures = 0
+            except Exception as error:  # noqa: BLE001 - whatever it is, the entry stays and is tried again
+                failures += 1
+                self._stopping.wait(self._after(error, failures))
+
+    def _after(self, error: Exception, failures: int) -> float:
+        """Report a failure and return how long to wait, seconds."""
+        asked_s = error.retry_after_s if isinstance(error, StoreUnreachableError) else None
+        wait_s = self._backoff.wait_s(failures, asked_s, self._jitter)
+        self._trouble = str(error) or type(error).__name__
+        # Once, then rarely: an outage of hours is one message and not thousands.
+        if failures & (failures - 1) == 0:
+            logger.warning(
+                "%d commits wait for the remote stores, attempt %d failed, next in %.1f s: %s",
+                *(self._waiting, failures, wait_s, self._trouble),
+                exc_info=None if isinstance(error, StoreUnreachableError) else error,
+            )
+        return wait_s
+
+    def _deliver_oldest(self) -> bool:
+        """Deliver the oldest entry and delete it; False if there is none."""
+        with self._outbox.begin() as connection:
+            oldest = connection.execute(select(ENTRIES).order_by(ENTRIES.c.id).limit(1)).one_or_none()
+        if oldest is not None:
+            self._apply(decode(oldest.entry))
+            if self._trouble:
+                logger.info("the remote stores take commits again, %d wait", self._waiting - 1)
+            self._trouble = ""
+        with self._changed:
+            with self._outbox.begin() as connection:
+                if oldest is not None:
+                    connection.execute(delete(ENTRIES).where(ENTRIES.c.id == oldest.id))
+                self._waiting = _count(connection)
+            self._changed.notify_all()
+        return oldest is not None
+
+    def _apply(self, commit: Commit) -> None:
+        refused = [
+            _quarantined(commit.rows, refusal, self._clock()) for refusal in store_rows(self._windows, commit.rows)
+        ]
+        if refused:
+            logger.error("the window store refused %d rows, now in quarantine: %s", len(refused), refused[0].detail)
+            commit = msgspec.structs.replace(commit, quarantine=[*commit.quarantine, *refused])
+        self._records.write(commit)
+
+
+def _count(connection: Connection) -> int:
+    return connection.scalars(select(func.count()).select_from(ENTRIES)).one()
+
+
+def store_rows(windows: WindowStore, rows: WindowRows) -> Iterator[Refusal]:
+    """Write rows and yield those that the store refuses; all others are stored.
+
+    A refused batch is halved until the bad rows stand alone: about 2·log2(n) further writes for one bad row in n.
+    """
+    pending = [np.arange(len(rows))]
+    while pending:
+        some = pending.pop()
+        try:
+            windows.write(rows.take(some))
+        except PointsRejectedError as error:
+            if len(some) == 1:
+                yield Refusal(int(some[0]), str(error))
+            else:
+                pending += [some[len(some) // 2 :], some[: len(some) // 2]]
+
+
+def _quarantined(rows: WindowRows, refusal: Refusal, now_ns: int) -> QuarantineRecord:
+    """Return a refused row as a quarantine record whose id is the row's key: refused again, it is the same record."""
+    row = rows.take(np.array([refusal.row]))
+    key = rows.keys[int(row.series[0])]
+    text = lines(row)[0].encode()
+    return QuarantineRecord(
+        id=f"{row.tier_s[0]}/{row.window[0]}/{row.epoch[0]}/{key.device_key.uid}/{key.metric}",
+        reason=Reason.REJECTED_BY_STORE,
+        pointer="",
+        detail=f"window row of {key.metric}: {refusal.words}",
+        topic="",
+        uid=key.device_key.uid,
+        recv_ns=now_ns,
+        payload=text[:PAYLOAD_BYTES],
+        payload_bytes=len(text),
+        payload_sha256=hashlib.sha256(text).hexdigest(),
+    )

@@ -1,0 +1,160 @@
+"""A small client for InfluxQL over ``/query``, the one dialect that InfluxDB 1.x, 2.x and 3.x have in common."""
+
+from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import urlencode
+
+import msgspec
+import urllib3
+
+from store.interface import StoreUnreachableError
+
+CONNECT_S: Final = 5.0
+READ_S: Final = 60.0
+CHUNK_ROWS: Final = 10_000
+"""Rows per part of an answer; the server sends them one after another and holds no more in memory."""
+
+CONNECTIONS: Final = 8
+
+Value = int | float | str | bool | None
+
+
+class InfluxqlError(Exception):
+    """A statement that the server understood as a request but would not run; carries its words."""
+
+
+class Series(msgspec.Struct):
+    """One group of an answer."""
+
+    name: str = ""
+    tags: dict[str, str] = {}
+    columns: list[str] = []
+    values: list[list[Value]] = []
+
+
+class _Result(msgspec.Struct):
+    series: list[Series] = []
+    error: str = ""
+
+
+class _Part(msgspec.Struct):
+    results: list[_Result] = []
+    error: str = ""
+
+
+_PART: Final = msgspec.json.Decoder(_Part)
+
+
+class InfluxqlClient:
+    """Asks one database; may be used from several threads."""
+
+    def __init__(self, url: str, database: str, retention_policy: str, token: str) -> None:
+        """Keep where to ask. ``retention_policy`` and ``token`` may be empty."""
+        self._url = url
+        timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
+        self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, retries=False, timeout=timeout)
+        self._form = {"db": database, "epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
+        if retention_policy:
+            self._form["rp"] = retention_policy
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        if token:
+            self._headers["Authorization"] = f"Token {token}"
+
+    def ask(self, statement: str) -> Iterator[Series]:
+        """Yield the groups of an answer; a group that exceeds a part comes in several.
+
+        Raises :class:`StoreUnreachableError` or :class:`InfluxqlError`.
+        """
+        try:
+            form = urlencode(self._form | {"q": statement}).encode()
+            response = self._pool.urlopen(
+                "POST", f"{self._url}/query", body=form, headers=self._headers, preload_content=False
+            )
+            try:
+                if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+                    raise _refusal(self._url, response)
+                for line in _lines(response):
+                    yield from _groups(_PART.decode(line))
+            finally:
+                response.release_conn()
+        except urllib3.exceptions.HTTPError as error:
+            raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {error}") from error
+        except msgspec.DecodeError as error:
+            raise StoreUnreachableError(
+                f"InfluxDB at {self._url} sent an answer that is no InfluxQL: {error}"
+            ) from error
+
+    def version(self) -> str:
+        """Return the server's version as it says on ``/ping``, "" if it does not say."""
+        try:
+            response = self._pool.urlopen("GET", f"{self._url}/ping", headers=self._headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {error}") from error
+        return response.headers.get("X-Influxdb-Version", "").removeprefix("v")
+
+    def close(self) -> None:
+        """Close the connections; idempotent."""
+        self._pool.clear()
+
+
+def quoted(text: str) -> str:
+    """Return an InfluxQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+def said(body: bytes | str) -> str:
+    """Return what a server says in an error's body: its JSON's ``error`` or ``message``, else its first 300 letters."""
+    try:
+        answer = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+        return text.strip()[:300]
+    if isinstance(answer, dict):
+        return str(answer.get("error") or answer.get("message") or answer)[:300]
+    return str(answer)[:300]
+
+
+def retry_after_s(headers: Mapping[str, str] | None) -> float | None:
+    """Return how many seconds ``Retry-After`` asks to wait, from a number or from a date beside ``Date``."""
+    given = (headers or {}).get("Retry-After", "").strip()
+    if given.isascii() and given.isdigit():
+        return float(given)
+    try:
+        date, now = parsedate_to_datetime(given), parsedate_to_datetime((headers or {}).get("Date", ""))
+        return max(0.0, (date - now).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _refusal(url: str, response: urllib3.BaseHTTPResponse) -> Exception:
+    words = said(response.read(64 * 1024, decode_content=True))
+    if response.status == 400:  # noqa: PLR2004 - HTTP's own number
+        return InfluxqlError(words)
+    hint = {401: "; check the token", 403: "; check the token's rights", 404: "; create the bucket or database"}
+    return StoreUnreachableError(
+        f"InfluxDB at {url} answered {response.status}: {words}{hint.get(response.status, '')}",
+        retry_after_s=retry_after_s(response.headers),
+    )
+
+
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    rest = b""
+    for piece in response.stream(2**18, decode_content=True):
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from (line for line in whole if line.strip())
+    if rest.strip():
+        yield rest
+
+
+def _groups(part: _Part) -> Iterator[Series]:
+    if part.error:
+        raise InfluxqlError(part.error)
+    for result in part.results:
+        if result.error:
+            raise InfluxqlError(result.error)
+        yield from result.series

@@ -1,0 +1,241 @@
+"""Window rows in InfluxDB 1.8, 2.x or 3.x: written through ``influxdb-client``, read through InfluxQL.
+
+Run against 1.6.7 behind a proxy that offers ``/api/v2/write``; 2.x and 3.x are written for from their documentation.
+"""
+
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Self, cast
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+import urllib3
+from influxdb_client.client.influxdb_client import InfluxDBClient
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.domain.write_precision import WritePrecision
+from influxdb_client.rest import ApiException
+
+from analytics.rows import TIERS_S, SeriesKey, WindowRows
+from devices.times import NS
+from store.influxql import InfluxqlClient, InfluxqlError, Series, quoted, retry_after_s, said
+from store.interface import PointsRejectedError, StoreUnreachableError
+from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS, lines, measurement, scale_of, tags_of, unscaled_back
+
+LINES_PER_WRITE: Final = 5_000
+WRITE_TIMEOUT_MS: Final = 30_000
+DEVICES_PER_QUERY: Final = 100
+COMPRESSION: Final = 1
+"""zlib level of what is sent: the client's own 9 costs many times the CPU for little (figures in bench/results)."""
+
+EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
+LATEST_NS: Final = 2**63 - 366 * 86_400 * NS
+"""Times that InfluxDB can hold, less a year to round in."""
+
+CORE_RANGE_NS: Final = 72 * 3600 * NS
+"""Longest range that one query may span on InfluxDB 3 Core."""
+
+# The client declares its precisions as objects of a class whose values are the texts that it wants.
+_NANOSECONDS: Final = cast("WritePrecision", WritePrecision.NS)
+_REFUSED: Final = frozenset({400, 413, 422})
+_FIELDS: Final = (*INTEGER_FIELDS, *FLOAT_FIELDS)
+_GROUP: Final = '"site", "class", "device", "metric", "worker"'
+_SELECT: Final = ", ".join(f'"{name}"' for name in _FIELDS)
+
+
+@dataclass(frozen=True)
+class InfluxTarget:
+    """Which bucket of which server."""
+
+    url: str
+    """``http://host:port`` or ``https://host:port``."""
+
+    bucket: str
+    """Bucket of 2.x and 3.x, ``database/retention-policy`` on 1.8."""
+
+    org: str = "-"
+    """Organisation of 2.x; the others do not look at it."""
+
+    token: str = ""
+    """Token, or ``user:password`` on 1.8; "" where the server asks for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no server could mean."""
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url: {self.url!r} must begin with http:// or https://")
+        if not self.bucket.strip("/"):
+            raise ValueError("bucket: missing; use influxdb://token@host:port/bucket")
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read ``influxdb://user:token@host:port/bucket?org=…``; ``influxdbs`` speaks TLS.
+
+        ``user`` may be left out (``influxdb://:token@…``). It is sent only with a bucket ``database/retention-policy``,
+        for 1.8 knows users and passwords. Raises ValueError naming the part that is wrong.
+        """
+        parts = urlsplit(url)
+        schemes = {"influxdb": "http", "influxdbs": "https"}
+        if parts.scheme not in schemes or not parts.hostname:
+            raise ValueError("windows_url: expected influxdb://user:token@host:port/bucket?org=… or influxdbs://…")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        bucket = unquote(parts.path.strip("/"))
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        token = f"{user}:{password}" if user and password and "/" in bucket else password or user
+        org = parse_qs(parts.query).get("org", ["-"])[0]
+        return cls(f"{schemes[parts.scheme]}://{host}:{parts.port or 8086}", bucket, org, token)
+
+    @property
+    def database(self) -> tuple[str, str]:
+        """Database and retention policy for InfluxQL; the policy is "" where the bucket is the database."""
+        database, _, policy = self.bucket.partition("/")
+        return database, policy
+
+
+class InfluxWindowStore:
+    """A :class:`store.interface.WindowStore` in InfluxDB."""
+
+    def __init__(self, target: InfluxTarget) -> None:
+        """Keep where to write and ask; nothing is connected before it is needed."""
+        self._target = target
+        self._client = InfluxDBClient(
+            target.url, target.token, org=target.org, enable_gzip=True, timeout=WRITE_TIMEOUT_MS
+        )
+        self._client.api_client.configuration.update_request_body = _compressed
+        self._writes = self._client.write_api(write_options=SYNCHRONOUS)
+        self._queries = InfluxqlClient(target.url, *target.database, target.token)
+        self._range_ns: int | None = None
+
+    def write(self, rows: WindowRows) -> None:
+        """Write rows in requests of at most 5,000 lines; a point that exists is replaced."""
+        every = lines(rows)
+        for first in range(0, len(every), LINES_PER_WRITE):
+            self._post("\n".join(every[first : first + LINES_PER_WRITE]).encode())
+
+    def _post(self, body: bytes) -> None:
+        target = self._target
+        try:
+            self._writes.write(target.bucket, target.org, body, _NANOSECONDS)
+        except ApiException as error:
+            words = said(error.body or error.reason or "")
+            if error.status in _REFUSED:
+                raise PointsRejectedError(words) from error
+            hint = {401: "; check the token", 403: "; check the token's rights", 404: "; create the bucket or database"}
+            raise StoreUnreachableError(
+                f"InfluxDB at {target.url}, bucket {target.bucket}, answered {error.status or 'with an error'}: "
+                f"{words}{hint.get(error.status, '')}",
+                retry_after_s=retry_after_s(error.headers),
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise StoreUnreachableError(f"InfluxDB at {target.url} cannot be reached: {error}") from error
+
+    def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
+        """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
+        # A window's points lie in its first second, so bounds that are moved up to windows' starts cut between windows.
+        width = tier_s * NS
+        start, end = (-(-min(max(ns, EARLIEST_NS), LATEST_NS) // width) * width for ns in (start_ns, end_ns))
+        position = {key: index for index, key in enumerate(series)}
+        source = f'SELECT {_SELECT} FROM "{measurement(tier_s)}"'  # noqa: S608 - our own names
+        parts: list[WindowRows] = []
+        for first, last in self._ranges(start, end):
+            for where in _conditions(position):
+                statement = f"{source} WHERE time >= {first} AND time < {last} AND {where} GROUP BY {_GROUP}"
+                parts.extend(_rows(group, tier_s, position, series) for group in self._ask(statement))
+        # The conditions name exactly the wanted series, so every group has its position.
+        return WindowRows.concatenate(parts) if parts else WindowRows.empty(series)
+
+    def find(
+        self,
+        *,
+        site: str | None = None,
+        device_class: str | None = None,
+        device: str | None = None,
+        metrics: Iterable[str] | None = None,
+    ) -> list[SeriesKey]:
+        """Return the series known, filtered, sorted."""
+        names = None if metrics is None else sorted(set(metrics))
+        if names == []:
+            return []
+        given = (("site", site), ("class", device_class), ("device", device))
+        clauses = [f'"{name}" = {quoted(value)}' for name, value in given if value is not None]
+        if names is not None:
+            clauses.append("(" + " OR ".join(f'"metric" = {quoted(name)}' for name in names) + ")")
+        where = f" WHERE {' AND '.join(clauses)}" if clauses else ""
+        return sorted({SeriesKey(t["site"], t["class"], t["device"], t["metric"]) for t in self._tags(where)})
+
+    def _tags(self, where: str) -> Iterator[dict[str, str]]:
+        """Yield the tags of the series; 3.x has no ``SHOW SERIES``, so there the points themselves are asked."""
+        measurements = ", ".join(f'"{measurement(tier_s)}"' for tier_s in TIERS_S)
+        try:
+            for group in self._queries.ask(f"SHOW SERIES FROM {measurements}{where}"):
+                for row in group.values:
+                    yield tags_of(str(row[0]))
+        except InfluxqlError as error:
+            if "not found" in str(error):
+                raise self._unreachable(error) from error
+        else:
+            return
+        for group in self._ask(
+            f'SELECT LAST("count") FROM {measurements}{where} GROUP BY "site", "class", "device", "metric"'  # noqa: S608
+        ):
+            yield group.tags
+
+    def close(self) -> None:
+        """Close the connections; idempotent."""
+        self._queries.close()
+        self._client.close()  # type: ignore[no-untyped-call] # the client's own gap
+
+    def _ask(self, statement: str) -> Iterator[Series]:
+        try:
+            yield from self._queries.ask(statement)
+        except InfluxqlError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> StoreUnreachableError:
+        return StoreUnreachableError(f"InfluxDB at {self._target.url}, bucket {self._target.bucket}: {error}")
+
+    def _ranges(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
+        """Cut a range into those that the server answers in one query."""
+        if self._range_ns is None:
+            self._range_ns = CORE_RANGE_NS if self._queries.version().startswith("3") else 0
+        step = self._range_ns or max(end_ns - start_ns, 1)
+        for first in range(start_ns, end_ns, step):
+            yield first, min(first + step, end_ns)
+
+
+def _compressed(_path: str, body: object) -> object:
+    """Take the place of the client's own compression, which is gzip at level 9."""
+    return gzip.compress(body, COMPRESSION) if isinstance(body, bytes) else body
+
+
+def _conditions(series: Iterable[SeriesKey]) -> Iterator[str]:
+    """Yield conditions that together match exactly ``series``, each naming a bounded number of devices.
+
+    Devices of one site and class that are asked for the same metrics share a condition.
+    """
+    metrics: dict[tuple[str, str, str], list[str]] = {}
+    for site, device_class, device, metric in series:
+        metrics.setdefault((site, device_class, device), []).append(metric)
+    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
+    for (site, device_class, device), names in metrics.items():
+        alike.setdefault((site, device_class, tuple(sorted(names))), []).append(device)
+    for (site, device_class, wanted), devices in alike.items():
+        which = " OR ".join(f'"metric" = {quoted(name)}' for name in wanted)
+        for first in range(0, len(devices), DEVICES_PER_QUERY):
+            some = " OR ".join(f'"device" = {quoted(device)}' for device in devices[first : first + DEVICES_PER_QUERY])
+            yield f'"site" = {quoted(site)} AND "class" = {quoted(device_class)} AND ({some}) AND ({which})'
+
+
+def _rows(group: Series, tier_s: int, position: dict[SeriesKey, int], series: Sequence[SeriesKey]) -> WindowRows:
+    """Return the points of one series and worker as rows; shape (points,)."""
+    tags = group.tags
+    key = SeriesKey(tags["site"], tags["class"], tags["device"], tags["metric"])
+    scale = scale_of(key.metric)
+    columns = dict(zip(group.columns, zip(*group.values, strict=True), strict=True))
+    time = np.array(columns["time"], np.int64)
+    arrays = {name: np.array(columns[name], np.int64) for name in INTEGER_FIELDS}
+    arrays |= {name: unscaled_back(np.array(columns[name], np.float64), scale) for name in FLOAT_FIELDS}
+    arrays["epoch"] = time % (tier_s * NS)
+    arrays["window"] = time - arrays["epoch"]
+    arrays["tier_s"] = np.full(len(time), tier_s, np.int64)
+    arrays["series"] = np.full(len(time), position[key], np.int64)
+    return WindowRows(series, "", *(arrays[name] for name in WindowRows.columns()))
