@@ -1,0 +1,180 @@
+/** What the API answers, as shapes; the types are inferred from them. Only what the page reads is named here. */
+
+import { fields, flag, list, number, oneOf, orNull, record, scalar, text, type Infer, type Shape } from "./shape";
+
+export const DEVICE_STATES = ["live", "stale", "offline"] as const;
+export type DeviceLiveness = (typeof DEVICE_STATES)[number];
+
+/** A measured value; states may come as booleans. */
+const measured: Shape<number> = (value, path) => (typeof value === "boolean" ? Number(value) : number(value, path));
+
+const latest = fields({ value: measured, unit: text, time: text });
+
+export const device = fields({
+  id: text,
+  uid: text,
+  site: text,
+  class: text,
+  online: orNull(flag),
+  state: oneOf(...DEVICE_STATES),
+  last_seen: orNull(text),
+  latest: record(latest),
+  info: record(scalar),
+});
+export type Device = Infer<typeof device>;
+
+export const devicePage = fields({ items: list(device), next: orNull(text), complete_through: orNull(text) });
+
+export const definition = fields({
+  id: text,
+  version: text,
+  description: text,
+  name: orNull(text),
+  numerator: orNull(text),
+  denominator: orNull(text),
+});
+export type Definition = Infer<typeof definition>;
+
+const point = fields({
+  time: text,
+  count: number,
+  mean: orNull(number),
+  min: orNull(number),
+  max: orNull(number),
+  sum: orNull(number),
+});
+export type Point = Infer<typeof point>;
+
+export const telemetry = fields({
+  device: text,
+  uid: text,
+  metric: text,
+  unit: text,
+  kind: text,
+  definition,
+  start: text,
+  end: text,
+  step: scalar,
+  complete_through: orNull(text),
+  observations: number,
+  coverage_percent: orNull(number),
+  corrections: number,
+  points: list(point),
+});
+export type Telemetry = Infer<typeof telemetry>;
+
+const figureFrame = {
+  definition,
+  start: text,
+  end: text,
+  step: scalar,
+  complete_through: orNull(text),
+  observations: number,
+  coverage_percent: orNull(number),
+  corrections: number,
+};
+
+const cranePoint = fields({ time: text, moves: number, teu: number });
+const craneGroup = fields({
+  group: text,
+  site: text,
+  moves: number,
+  teu: number,
+  moves_per_hour: orNull(number),
+  points: list(cranePoint),
+});
+export const craneThroughput = fields({ ...figureFrame, groups: list(craneGroup) });
+export type CraneThroughput = Infer<typeof craneThroughput>;
+
+const gateGroup = fields({
+  group: text,
+  site: text,
+  passages_in: number,
+  passages_out: number,
+  passages_per_hour: orNull(number),
+});
+export const gateThroughput = fields({ ...figureFrame, groups: list(gateGroup) });
+export type GateThroughput = Infer<typeof gateThroughput>;
+
+/** What every throughput answer says about itself, whatever it groups by. */
+export type FigureFrame = Pick<
+  CraneThroughput,
+  "definition" | "start" | "end" | "complete_through" | "observations" | "coverage_percent" | "corrections"
+>;
+
+export const portEvent = fields({
+  id: text,
+  cursor: number,
+  type: text,
+  site: text,
+  class: text,
+  device: text,
+  time: text,
+  start: orNull(text),
+  data: record(scalar),
+});
+export type PortEvent = Infer<typeof portEvent>;
+
+export const eventPage = fields({ items: list(portEvent), complete_through: orNull(text) });
+
+const refusal = fields({
+  id: scalar,
+  reason: text,
+  pointer: text,
+  detail: text,
+  topic: text,
+  received: text,
+  payload: text,
+  payload_encoding: text,
+  payload_bytes: number,
+});
+export type Refusal = Infer<typeof refusal>;
+
+export const refusalPage = fields({ items: list(refusal), complete_through: orNull(text) });
+
+const frameAccounts = fields({
+  received: number,
+  windowed: number,
+  merged_late: number,
+  duplicate: number,
+  quarantined: number,
+  shed: number,
+  lost_before_journal: number,
+});
+export type FrameAccounts = Infer<typeof frameAccounts>;
+
+export const ledger = fields({
+  balanced: flag,
+  journal_frames: orNull(number),
+  total: fields({ frames: frameAccounts, quarantined_by_reason: record(number) }),
+  complete_through: orNull(text),
+});
+export type Ledger = Infer<typeof ledger>;
+
+/** `event: live` of the stream: what changed in one class since the last one. */
+export const liveValues = fields({
+  site: text,
+  class: text,
+  time: text,
+  values: record(record(measured)),
+});
+export type LiveValues = Infer<typeof liveValues>;
+
+/** `event: status` of the stream: an ingest worker about itself. */
+export const workerStatus = fields({
+  worker: text,
+  updated: text,
+  broker: text,
+  broker_url: text,
+  journal: text,
+  frames_per_second: number,
+  bytes_per_second: number,
+  samples_per_second: number,
+  data_age_s: orNull(number),
+  store_lag_s: orNull(number),
+  balanced: flag,
+  version: text,
+});
+export type WorkerStatus = Infer<typeof workerStatus>;
+
+export const problem = fields({ title: text, status: number, detail: orNull(text) });

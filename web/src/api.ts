@@ -1,0 +1,99 @@
+/** The API client: every answer is checked against its shape, every failure says which request and why. */
+
+import * as answers from "./answers";
+import type { Infer, Shape } from "./shape";
+
+/** Requests are given up after this long (ms): a page that waits for ever looks like a port that stands still. */
+const TIMEOUT_MS = 10_000;
+
+/** More pages than this of one list are not fetched: 20 × 500 devices is far beyond one terminal. */
+const MAX_PAGES = 20;
+
+export class ApiError extends Error {
+  constructor(
+    readonly path: string,
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+    this.name = "ApiError";
+  }
+}
+
+export type Query = Readonly<Record<string, string | number | undefined>>;
+
+/** Build `/path?query` with the undefined parameters left out. */
+export function pathOf(path: string, query: Query = {}): string {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) parameters.set(name, String(value));
+  }
+  const encoded = parameters.toString();
+  return encoded ? `${path}?${encoded}` : path;
+}
+
+/** A device in a path: its uid with "~" for "/", which no two devices share. */
+export function devicePath(uid: string): string {
+  return encodeURIComponent(uid.replaceAll("/", "~"));
+}
+
+/** The command that repeats a request in a terminal. */
+export function curlCommand(origin: string, path: string): string {
+  return `curl -s '${origin}${path}'`;
+}
+
+export async function get<T>(path: string, shape: Shape<T>): Promise<T> {
+  const response = await fetch(path, {
+    headers: { Accept: "application/json" },
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
+  if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
+  return shape(await response.json(), "");
+}
+
+async function explanation(response: Response): Promise<string> {
+  try {
+    const found = answers.problem(await response.json(), "");
+    return found.detail ?? found.title;
+  } catch {
+    return `${response.status} ${response.statusText}`.trim();
+  }
+}
+
+/** Every device, page after page. */
+export async function devices(): Promise<answers.Device[]> {
+  const found: answers.Device[] = [];
+  let cursor: string | undefined;
+  for (let page = 0; page < MAX_PAGES; page += 1) {
+    const answer = await get(pathOf("/v1/devices", { limit: 500, cursor }), answers.devicePage);
+    found.push(...answer.items);
+    if (answer.next === null) break;
+    cursor = answer.next;
+  }
+  return found;
+}
+
+export function telemetryPath(uid: string, metric: string, start: string): string {
+  return pathOf(`/v1/devices/${devicePath(uid)}/telemetry`, { metric, start });
+}
+
+export const telemetry = (path: string): Promise<answers.Telemetry> => get(path, answers.telemetry);
+
+export type FigurePath = "cranes" | "gates" | "ledger";
+
+/** The requests behind the strip of figures; shown beside the definitions so that they can be repeated. */
+export const FIGURE_PATHS: Record<FigurePath, string> = {
+  cranes: "/v1/throughput?group_by=crane&start=-15m&step=1m",
+  gates: "/v1/throughput?group_by=gate&start=-15m&step=1m",
+  ledger: "/v1/ledger?limit=1",
+};
+
+export const craneThroughput = (): Promise<answers.CraneThroughput> => get(FIGURE_PATHS.cranes, answers.craneThroughput);
+export const gateThroughput = (): Promise<answers.GateThroughput> => get(FIGURE_PATHS.gates, answers.gateThroughput);
+export const ledger = (): Promise<answers.Ledger> => get(FIGURE_PATHS.ledger, answers.ledger);
+
+export const newestEvents = (limit: number): Promise<Infer<typeof answers.eventPage>> =>
+  get(pathOf("/v1/events", { limit, order: "desc" }), answers.eventPage);
+
+export const newestRefusals = (limit: number): Promise<Infer<typeof answers.refusalPage>> =>
+  get(pathOf("/v1/quarantine", { limit }), answers.refusalPage);

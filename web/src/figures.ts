@@ -1,0 +1,365 @@
+/** The strip of figures. Each says on hover or focus what it means, what it rests on, and how to ask for it. */
+
+import type { CraneThroughput, FigureFrame, GateThroughput, Ledger } from "./answers";
+import * as api from "./api";
+import { byId, h, setText, svg } from "./dom";
+import { age, clockOf, decimal, threeFigures } from "./format";
+import { clamp } from "./geometry";
+import { language, onLanguage, t, type Key } from "./i18n";
+import { Polled } from "./polled";
+import type { Port } from "./port";
+
+const THROUGHPUT_MS = 5_000;
+const LEDGER_MS = 3_000;
+const RATE_POINTS = 60;
+
+/** Rows of the explanation: a heading and a text. */
+type Rows = readonly (readonly [string, string])[];
+
+interface Shown {
+  readonly value: string;
+  readonly unit: string;
+  readonly details: readonly string[];
+  /** ok and bad are said in words as well; colour alone says nothing. */
+  readonly verdict?: "ok" | "bad";
+  /** Age in seconds of a figure that must not be taken for the present, else null. */
+  readonly old: number | null;
+  readonly bars?: readonly Bar[];
+  readonly line?: readonly number[];
+  readonly about: Rows;
+}
+
+interface Bar {
+  readonly name: string;
+  readonly value: number;
+}
+
+interface Card {
+  readonly element: HTMLElement;
+  readonly read: () => Shown;
+  shown: Shown | null;
+}
+
+/** What a ledger's frames are short of (or over): zero for a balanced one. */
+export function ledgerDifference(ledger: Ledger): number {
+  const { received, windowed, merged_late, duplicate, quarantined, shed } = ledger.total.frames;
+  return received - windowed - merged_late - duplicate - quarantined - shed;
+}
+
+/** Totals over all quay cranes; the mean is over the cranes that the answer lists. */
+export function craneTotals(answer: CraneThroughput): { moves: number; teu: number; mean: number | null } {
+  const hours = (Date.parse(answer.end) - Date.parse(answer.start)) / 3_600_000;
+  let [moves, teu] = [0, 0];
+  for (const group of answer.groups) {
+    moves += group.moves_per_hour ?? 0;
+    // TEU per hour by the same denominator as the moves, which the API chose.
+    teu += group.moves > 0 ? ((group.moves_per_hour ?? 0) * group.teu) / group.moves : group.teu / hours;
+  }
+  return { moves, teu, mean: answer.groups.length ? moves / answer.groups.length : null };
+}
+
+/** Passages per hour over all lanes, split by direction in the proportion counted. */
+export function gateTotals(answer: GateThroughput): { total: number; inward: number; outward: number } {
+  let [inward, outward] = [0, 0];
+  for (const group of answer.groups) {
+    const counted = group.passages_in + group.passages_out;
+    if (counted === 0) continue;
+    inward += ((group.passages_per_hour ?? 0) * group.passages_in) / counted;
+    outward += ((group.passages_per_hour ?? 0) * group.passages_out) / counted;
+  }
+  return { total: inward + outward, inward, outward };
+}
+
+export class Figures {
+  readonly ledger: Polled<Ledger>;
+  private readonly cranes: Polled<CraneThroughput>;
+  private readonly gates: Polled<GateThroughput>;
+  private readonly rates: number[] = [];
+  private readonly cards: readonly Card[];
+  private readonly about = byId("about", HTMLDivElement);
+  private explained: Card | null = null;
+
+  constructor(
+    private readonly port: Port,
+    private readonly silence: () => number,
+    onLedger: (ledger: Ledger) => void,
+  ) {
+    this.cranes = new Polled(api.craneThroughput, THROUGHPUT_MS, () => this.draw());
+    this.gates = new Polled(api.gateThroughput, THROUGHPUT_MS, () => this.draw());
+    this.ledger = new Polled(api.ledger, LEDGER_MS, () => {
+      if (this.ledger.value) onLedger(this.ledger.value);
+      this.draw();
+    });
+    const strip = byId("figures", HTMLElement);
+    this.cards = (
+      [
+        ["moves", () => this.moves()],
+        ["gates", () => this.passages()],
+        ["messages", () => this.messages()],
+        ["age", () => this.dataAge()],
+        ["ledger", () => this.balance()],
+        ["devices", () => this.devices()],
+      ] as const
+    ).map(([name, read]) => this.card(strip, name, read));
+    port.on("devices", () => this.draw());
+    port.on("workers", () => this.takeRate());
+    onLanguage(() => this.draw());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.explain(null);
+    });
+  }
+
+  start(): void {
+    for (const polled of [this.cranes, this.gates, this.ledger]) polled.start();
+    setInterval(() => this.draw(), 1_000);
+  }
+
+  private card(strip: HTMLElement, name: string, read: () => Shown): Card {
+    const element = h(
+      "article",
+      { class: "figure", id: `figure-${name}`, tabindex: 0 },
+      h("h2"),
+      h("p", { class: "value" }, h("b"), " ", h("span")),
+      h("p", { class: "details" }, h("span"), h("span")),
+      svg("svg", { class: "trace", "aria-hidden": "true", preserveAspectRatio: "none" }),
+      h("span", { class: "old-note" }),
+    );
+    strip.append(element);
+    const card: Card = { element, read, shown: null };
+    element.addEventListener("pointerenter", () => this.explain(card));
+    element.addEventListener("pointerleave", () => this.explain(null));
+    element.addEventListener("focus", () => this.explain(card));
+    element.addEventListener("blur", () => this.explain(null));
+    return card;
+  }
+
+  private draw(): void {
+    for (const card of this.cards) {
+      const shown = card.read();
+      card.shown = shown;
+      const { element } = card;
+      setText(element.querySelector("h2")!, t(`figure.${element.id.slice("figure-".length)}` as Key));
+      setText(element.querySelector(".value b")!, shown.value);
+      setText(element.querySelector(".value span")!, shown.unit);
+      const details = element.querySelectorAll(".details span");
+      details.forEach((detail, index) => setText(detail, shown.details[index] ?? ""));
+      element.classList.toggle("old", shown.old !== null);
+      setText(element.querySelector(".old-note")!, shown.old === null ? "" : t("figure.stale", { age: age(shown.old, language()) }));
+      element.dataset["verdict"] = shown.verdict ?? "";
+      drawTrace(element.querySelector("svg")!, shown);
+    }
+    if (this.explained) this.fill(this.explained);
+  }
+
+  // The explanation
+
+  private explain(card: Card | null): void {
+    this.explained?.element.removeAttribute("aria-describedby");
+    this.explained = card;
+    this.about.hidden = card === null;
+    if (!card) return;
+    card.element.setAttribute("aria-describedby", "about");
+    this.fill(card);
+    const at = card.element.getBoundingClientRect();
+    const left = clamp(at.left, 8, innerWidth - this.about.offsetWidth - 8);
+    this.about.style.transform = `translate(${Math.round(left)}px, ${Math.round(at.bottom + 6)}px)`;
+  }
+
+  private fill(card: Card): void {
+    const rows = card.shown?.about ?? [];
+    const text = JSON.stringify(rows);
+    if (this.about.dataset["text"] === text) return;
+    this.about.dataset["text"] = text;
+    this.about.replaceChildren(h("dl", {}, ...rows.flatMap(([head, body]) => [h("dt", {}, head), h("dd", {}, body)])));
+  }
+
+  // The figures
+
+  private moves(): Shown {
+    const { value } = this.cranes;
+    if (!value) return this.missing(this.cranes, t("figure.moves.unit"));
+    const totals = craneTotals(value);
+    const groups = [...value.groups].sort((a, b) => a.group.localeCompare(b.group, undefined, { numeric: true }));
+    return {
+      value: decimal(totals.moves, totals.moves < 10 ? 1 : 0, language()),
+      unit: t("figure.moves.unit"),
+      details: [
+        t("figure.moves.detail", {
+          mean: decimal(totals.mean, 1, language()),
+          teu: decimal(totals.teu, 0, language()),
+        }),
+        t("figure.window"),
+      ],
+      old: this.cranes.stale ? this.cranes.age : null,
+      bars: groups.map((group) => ({ name: group.group, value: group.moves_per_hour ?? 0 })),
+      about: [
+        ...frameRows(value, api.FIGURE_PATHS.cranes),
+        [
+          t("about.perCrane"),
+          groups.map((group) => `${group.group} ${decimal(group.moves_per_hour, 1, language())}`).join(" · ") || "–",
+        ],
+      ],
+    };
+  }
+
+  private passages(): Shown {
+    const { value } = this.gates;
+    if (!value) return this.missing(this.gates, t("figure.gates.unit"));
+    const totals = gateTotals(value);
+    return {
+      value: decimal(totals.total, totals.total < 10 ? 1 : 0, language()),
+      unit: t("figure.gates.unit"),
+      details: [
+        t("figure.gates.detail", {
+          in: decimal(totals.inward, 0, language()),
+          out: decimal(totals.outward, 0, language()),
+        }),
+        t("figure.window"),
+      ],
+      old: this.gates.stale ? this.gates.age : null,
+      about: [
+        ...frameRows(value, api.FIGURE_PATHS.gates),
+        [
+          t("about.perGate"),
+          value.groups.map((group) => `${group.group} ${decimal(group.passages_per_hour, 1, language())}`).join(" · ") || "–",
+        ],
+      ],
+    };
+  }
+
+  private messages(): Shown {
+    const totals = this.port.workerTotals(performance.now());
+    return {
+      value: threeFigures(totals?.framesPerSecond, language()),
+      unit: t("figure.messages.unit"),
+      details: [t("figure.messages.detail", { samples: decimal(totals?.samplesPerSecond, 0, language()) })],
+      old: this.silentFor(totals !== null),
+      line: this.rates,
+      about: [[t("about.definition"), t("figure.messages.about")], ...this.workerRows()],
+    };
+  }
+
+  private dataAge(): Shown {
+    const totals = this.port.workerTotals(performance.now());
+    return {
+      value: age(totals?.dataAge, language()),
+      unit: "",
+      details: [t("figure.age.detail", { lag: age(totals?.storeLag, language()) })],
+      old: this.silentFor(totals !== null),
+      about: [[t("about.definition"), t("figure.age.about")], ...this.workerRows()],
+    };
+  }
+
+  private balance(): Shown {
+    const { value } = this.ledger;
+    if (!value) return this.missing(this.ledger, "");
+    const { frames } = value.total;
+    const number = (count: number): string => decimal(count, 0, language());
+    const difference = ledgerDifference(value);
+    return {
+      value: value.balanced ? `✓ ${t("figure.ledger.balanced")}` : `✗ ${t("figure.ledger.off", { difference: number(difference) })}`,
+      unit: "",
+      verdict: value.balanced ? "ok" : "bad",
+      details: [
+        t("figure.ledger.detail", { received: number(frames.received), windowed: number(frames.windowed) }),
+        t("figure.ledger.detail2", {
+          late: number(frames.merged_late),
+          duplicate: number(frames.duplicate),
+          quarantined: number(frames.quarantined),
+        }),
+      ],
+      old: this.ledger.stale ? this.ledger.age : null,
+      about: [
+        [t("about.definition"), t("figure.ledger.about")],
+        ["", t("figure.ledger.shed", { shed: number(frames.shed), lost: number(frames.lost_before_journal) })],
+        [t("about.completeThrough"), clockOf(value.complete_through)],
+        [t("about.source"), api.FIGURE_PATHS.ledger],
+      ],
+    };
+  }
+
+  private devices(): Shown {
+    const [live, stale, offline] = [this.port.count("live"), this.port.count("stale"), this.port.count("offline")];
+    return {
+      value: decimal(live, 0, language()),
+      unit: t("figure.devices.of", { total: decimal(this.port.devices.size, 0, language()) }),
+      details: [t("figure.devices.detail", { stale, offline })],
+      old: this.silence() > 10_000 ? this.silence() / 1000 : null,
+      about: [
+        [t("about.definition"), t("figure.devices.about")],
+        [t("about.source"), "/v1/devices, /v1/stream"],
+      ],
+    };
+  }
+
+  private missing(polled: Polled<unknown>, unit: string): Shown {
+    const about: Rows = polled.error ? [["", t("figure.unavailable", { error: polled.error })]] : [["", t("empty.loading")]];
+    return { value: "–", unit, details: [], old: null, about };
+  }
+
+  private silentFor(reporting: boolean): number | null {
+    const silence = this.silence() / 1000;
+    return !reporting && Number.isFinite(silence) ? Math.max(silence, 10) : silence > 10 ? silence : null;
+  }
+
+  private workerRows(): Rows {
+    return this.port
+      .liveWorkers(performance.now())
+      .map((status) => [status.worker, `${status.broker_url} · ${status.broker} · ${status.version}`] as const);
+  }
+
+  private takeRate(): void {
+    const totals = this.port.workerTotals(performance.now());
+    if (!totals) return;
+    this.rates.push(totals.framesPerSecond);
+    if (this.rates.length > RATE_POINTS) this.rates.shift();
+  }
+}
+
+/** What every KPI answer says about itself. */
+function frameRows(answer: FigureFrame, path: string): (readonly [string, string])[] {
+  const { definition } = answer;
+  const rows: [string, string][] = [
+    [t("about.definition"), `${definition.name ?? definition.id} (${definition.id} v${definition.version}): ${definition.description}`],
+  ];
+  if (definition.numerator) rows.push([t("about.numerator"), definition.numerator]);
+  if (definition.denominator) rows.push([t("about.denominator"), definition.denominator]);
+  rows.push(
+    [t("about.range"), `${clockOf(answer.start)} – ${clockOf(answer.end)}`],
+    [t("about.coverage"), answer.coverage_percent === null ? "–" : `${decimal(answer.coverage_percent, 1, language())} %`],
+    [t("about.completeThrough"), clockOf(answer.complete_through)],
+    [t("about.observations"), decimal(answer.observations, 0, language())],
+    [t("about.corrections"), decimal(answer.corrections, 0, language())],
+    [t("about.source"), api.curlCommand(location.origin, path)],
+  );
+  return rows;
+}
+
+const TRACE = { width: 100, height: 24 } as const;
+
+/** Bars or a line along the foot of a card; names and numbers stand in the explanation. */
+function drawTrace(element: SVGSVGElement, shown: Shown): void {
+  const { bars, line } = shown;
+  const key = JSON.stringify([bars ?? null, line ?? null]);
+  if (element.dataset["key"] === key) return;
+  element.dataset["key"] = key;
+  element.setAttribute("viewBox", `0 0 ${TRACE.width} ${TRACE.height}`);
+  if (bars && bars.length > 0) {
+    const top = Math.max(1, ...bars.map((bar) => bar.value));
+    const pitch = TRACE.width / bars.length;
+    element.replaceChildren(
+      ...bars.map((bar, index) => {
+        const height = Math.max(0.8, (bar.value / top) * TRACE.height);
+        const shape = { x: index * pitch + pitch * 0.12, y: TRACE.height - height, width: pitch * 0.76, height };
+        return svg("rect", { class: "bar", ...shape }, svg("title", {}, `${bar.name} ${bar.value}`));
+      }),
+    );
+  } else if (line && line.length > 1) {
+    const top = Math.max(1, ...line);
+    const at = (value: number, index: number): string =>
+      `${((index + RATE_POINTS - line.length) / (RATE_POINTS - 1)) * TRACE.width},${TRACE.height - (value / top) * (TRACE.height - 2)}`;
+    element.replaceChildren(svg("polyline", { class: "line", points: line.map(at).join(" ") }));
+  } else {
+    element.replaceChildren();
+  }
+}

@@ -1,0 +1,58 @@
+/** The chosen language: `t` for text made in code, `data-t…` attributes for text in the markup. */
+
+import type { Language } from "../format";
+import { en, type Dictionary, type Key } from "./en";
+import { zh } from "./zh";
+
+export type { Key } from "./en";
+
+const DICTIONARIES: Record<Language, Dictionary> = { en, zh };
+const listeners: (() => void)[] = [];
+let current: Language = "en";
+
+export const language = (): Language => current;
+
+/** The text of a key with `{name}` filled in. */
+export function t(key: Key, parameters: Readonly<Record<string, string | number>> = {}): string {
+  return DICTIONARIES[current][key].replace(/\{(\w+)\}/g, (whole, name: string) => String(parameters[name] ?? whole));
+}
+
+/** The text of `prefix.name` where the dictionary has it, else the name: metrics and reasons may be newer than we. */
+export function named(prefix: "metric" | "class" | "reason", name: string): string {
+  const key = `${prefix}.${name}`;
+  return key in en ? DICTIONARIES[current][key as Key] : name;
+}
+
+/** Change the language, translate the markup and let every panel draw itself again. */
+export function setLanguage(chosen: Language): void {
+  current = chosen;
+  document.documentElement.lang = chosen === "zh" ? "zh-CN" : "en";
+  document.title = t("app.title");
+  translate(document);
+  for (const listener of listeners) listener();
+}
+
+export function onLanguage(listener: () => void): void {
+  listeners.push(listener);
+}
+
+function translate(root: ParentNode): void {
+  for (const element of root.querySelectorAll<HTMLElement>("[data-t]")) element.textContent = t(keyOf(element, "t"));
+  for (const element of root.querySelectorAll<HTMLElement>("[data-t-label]")) {
+    element.setAttribute("aria-label", t(keyOf(element, "tLabel")));
+  }
+  for (const element of root.querySelectorAll<HTMLElement>("[data-t-title]")) {
+    const text = t(keyOf(element, "tTitle"));
+    element.title = text;
+    element.setAttribute("aria-label", text);
+  }
+  for (const element of root.querySelectorAll<HTMLInputElement>("[data-t-placeholder]")) {
+    element.placeholder = t(keyOf(element, "tPlaceholder"));
+  }
+}
+
+function keyOf(element: HTMLElement, attribute: string): Key {
+  const key = element.dataset[attribute] ?? "";
+  if (!(key in en)) throw new Error(`index.html asks for the text ${key}, which en.ts does not have`);
+  return key as Key;
+}

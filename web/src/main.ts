@@ -1,0 +1,228 @@
+/** Wires the page: state, stream, map, figures, chart, list and feed. */
+
+import "./style.css";
+
+import * as api from "./api";
+import { ChartPanel } from "./chart";
+import { inBrief, inFull } from "./describe";
+import { DeviceList } from "./devicelist";
+import { byId, copy, setText } from "./dom";
+import { Feed } from "./feed";
+import { Figures } from "./figures";
+import { age, localClock, utcClock, zoneOffset } from "./format";
+import { language, onLanguage, setLanguage, t } from "./i18n";
+import { YardMap } from "./map";
+import { Polled } from "./polled";
+import { Port } from "./port";
+import { initialLanguage, initialTheme, onSystemTheme, rememberLanguage, rememberTheme, type Theme } from "./prefs";
+import { Stream } from "./stream";
+
+const DEVICES_MS = 10_000;
+const FIRST_EVENTS = 60;
+const ZOOM = 1.35;
+
+/** What tests may look at; nothing here changes anything. */
+export interface Hook {
+  positions(): ReturnType<YardMap["positions"]>;
+  state(): { link: string; devices: number; events: number; chart: ChartPanel["shown"]; language: string; theme: string };
+}
+
+declare global {
+  interface Window {
+    quayflow?: Hook;
+  }
+}
+
+const port = new Port();
+let selected: string | null = null;
+let theme: Theme = initialTheme();
+
+const map = new YardMap(byId("map", HTMLCanvasElement), byId("map-tooltip", HTMLDivElement), port, {
+  onSelect: select,
+  describe: inFull,
+});
+const chart = new ChartPanel(port);
+const list = new DeviceList(port, inBrief, select);
+const feed = new Feed(select);
+const stream = new Stream({
+  onHello: () => void devices.refresh(),
+  onLive: (live) => {
+    if (!port.takeLive(live, performance.now())) void devices.refresh();
+  },
+  onEvent: (event) => {
+    port.takeEvent(event, performance.now());
+    feed.take(event);
+  },
+  onStatus: (status) => port.takeStatus(status, performance.now()),
+  onLink: showLink,
+});
+const figures = new Figures(
+  port,
+  () => stream.silence,
+  (ledger) => feed.setRefusalCount(ledger.total.frames.quarantined),
+);
+const devices = new Polled(api.devices, DEVICES_MS, () => {
+  if (devices.value && devices.error === null) port.takeDevices(devices.value, performance.now());
+  showEmpty();
+});
+
+function select(uid: string): void {
+  const device = port.devices.get(uid);
+  if (!device) return;
+  const again = selected === uid;
+  selected = uid;
+  map.select(uid);
+  list.select(uid);
+  if (!again) chart.show(device);
+  setText(byId("announcer", HTMLParagraphElement), t("map.selected", { device: inFull(device).slice(0, 2).join(", ") }));
+}
+
+/** Nothing chosen yet: the first quay crane, or whatever there is, so that the chart shows something. */
+function selectFirst(): void {
+  if (selected !== null) return;
+  const known = [...port.devices.values()].filter((device) => device.values.size > 0);
+  const cranes = known.filter((device) => device.class === "quay-crane").sort((a, b) => a.id.localeCompare(b.id));
+  const first = cranes[0] ?? known[0];
+  if (first) select(first.uid);
+}
+
+function setTheme(chosen: Theme): void {
+  theme = chosen;
+  document.documentElement.dataset["theme"] = chosen;
+  map.setTheme(chosen);
+  chart.setTheme(chosen);
+  for (const button of document.querySelectorAll<HTMLElement>("[data-theme-choice]")) {
+    button.setAttribute("aria-pressed", String(button.dataset["themeChoice"] === chosen));
+  }
+}
+
+function showLink(): void {
+  const { state } = stream;
+  const link = byId("link", HTMLParagraphElement);
+  link.dataset["state"] = state;
+  const silence = age(stream.silence / 1000, language());
+  const text =
+    state === "stale" || state === "reconnecting" ? t(`link.${state}`, { age: silence }) : t(`link.${state}`);
+  setText(byId("link-text", HTMLSpanElement), text);
+  showBanner();
+}
+
+/** The one thing that is most wrong, in a sentence across the page. */
+function showBanner(): void {
+  const banner = byId("banner", HTMLParagraphElement);
+  const now = performance.now();
+  const silence = stream.silence / 1000;
+  const workers = port.liveWorkers(now);
+  const cutOff = workers.find((status) => status.broker !== "connected");
+  const unwritable = workers.find((status) => status.journal !== "ok");
+  let text = "";
+  if (stream.state === "reconnecting" && silence > 2) text = t("link.banner", { age: age(silence, language()) });
+  else if (devices.error !== null && port.devices.size > 0 && stream.state !== "live") text = t("link.banner", { age: age(silence, language()) });
+  else if (unwritable) text = t("link.journalError", { error: unwritable.journal });
+  else if (cutOff) text = t("link.brokerAbsent", { broker: cutOff.broker_url });
+  else if (stream.state === "live" && workers.length === 0 && now > 15_000) text = t("link.workerSilent");
+  setText(banner, text);
+  banner.hidden = text === "";
+}
+
+function publishCommand(): string {
+  const [worker] = port.liveWorkers(performance.now());
+  let address = "-h 127.0.0.1 -p 1883";
+  try {
+    const url = new URL((worker?.broker_url ?? "").replace(/^mqtts?:/, "http:"));
+    address = `-h ${url.hostname} -p ${url.port || "1883"}`;
+  } catch {
+    // No worker has said where its broker is: the usual address stands as an example.
+  }
+  const site = port.sites[0] ?? "CNNGB-DEMO";
+  return `mosquitto_pub ${address} -t port/${site}/vehicle/T-001/telemetry -m '{"v":1,"m":{"x_m":120,"y_m":60,"speed_mps":4.2}}'`;
+}
+
+function showEmpty(): void {
+  const empty = byId("empty", HTMLDivElement);
+  empty.hidden = port.devices.size > 0;
+  if (empty.hidden) return;
+  const { error } = devices;
+  const none = error === null && devices.value !== null;
+  setText(byId("empty-title", HTMLHeadingElement), error === null && !none ? t("empty.loading") : t("empty.title"));
+  setText(byId("empty-text", HTMLParagraphElement), error !== null ? t("empty.unreachable", { error }) : none ? t("empty.text") : "");
+  const command = byId("empty-command", HTMLPreElement);
+  setText(command, publishCommand());
+  command.hidden = !none;
+  byId("empty-copy", HTMLButtonElement).hidden = !none;
+}
+
+function tick(): void {
+  const now = new Date();
+  setText(byId("clock-local", HTMLElement), localClock(now));
+  setText(byId("clock-zone", HTMLSpanElement), `${t("clock.local")} ${zoneOffset(now)}`);
+  setText(byId("clock-utc", HTMLElement), utcClock(now));
+  showLink();
+  showEmpty();
+}
+
+function listenToSwitches(): void {
+  for (const button of document.querySelectorAll<HTMLElement>("[data-language]")) {
+    button.addEventListener("click", () => {
+      const chosen = button.dataset["language"] === "zh" ? "zh" : "en";
+      rememberLanguage(chosen);
+      setLanguage(chosen);
+    });
+  }
+  for (const button of document.querySelectorAll<HTMLElement>("[data-theme-choice]")) {
+    button.addEventListener("click", () => {
+      const chosen = button.dataset["themeChoice"] === "dark" ? "dark" : "light";
+      rememberTheme(chosen);
+      setTheme(chosen);
+    });
+  }
+  byId("zoom-in", HTMLButtonElement).addEventListener("click", () => map.zoom(ZOOM));
+  byId("zoom-out", HTMLButtonElement).addEventListener("click", () => map.zoom(1 / ZOOM));
+  byId("zoom-fit", HTMLButtonElement).addEventListener("click", () => map.showAll());
+  byId("empty-copy", HTMLButtonElement).addEventListener("click", () => void copy(publishCommand()));
+  onSystemTheme(setTheme);
+}
+
+async function start(): Promise<void> {
+  onLanguage(() => {
+    for (const button of document.querySelectorAll<HTMLElement>("[data-language]")) {
+      button.setAttribute("aria-pressed", String(button.dataset["language"] === language()));
+    }
+    map.redrawGround();
+    tick();
+  });
+  port.on("devices", () => {
+    setText(byId("site", HTMLElement), port.sites.join(", ") || "–");
+    selectFirst();
+    showEmpty();
+  });
+  port.on("values", selectFirst);
+  listenToSwitches();
+  setTheme(theme);
+  setLanguage(initialLanguage());
+  setInterval(tick, 1_000);
+  figures.start();
+  devices.start();
+  try {
+    const page = await api.newestEvents(FIRST_EVENTS);
+    feed.takePage(page.items);
+    stream.know(Math.max(0, ...page.items.map((event) => event.cursor)));
+  } catch {
+    // The feed starts empty; the stream brings what happens from now on.
+  }
+  stream.start();
+}
+
+window.quayflow = {
+  positions: () => map.positions(),
+  state: () => ({
+    link: stream.state,
+    devices: port.devices.size,
+    events: feed.eventCount,
+    chart: chart.shown,
+    language: language(),
+    theme,
+  }),
+};
+
+void start();
