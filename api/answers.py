@@ -1,0 +1,38 @@
+"""Encoding answers, and what each route tells the API description about them."""
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import Response
+
+from api.examples import EXAMPLES
+from api.problems import MEDIA_TYPE
+
+_encode = msgspec.json.Encoder().encode
+PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
+_ALWAYS: Final = (422, 503)
+_WORDS: Final = {
+    404: "No such device",
+    409: "Several devices have this id",
+    422: "A parameter is wrong; `errors` names it",
+    503: "Busy, or the store does not answer",
+}
+
+
+def answer(body: object, response: Response | None = None) -> Response:
+    """Return ``body`` as JSON, with the headers of ``response``; answers change by the second, so none is kept."""
+    result = Response(_encode(body), media_type="application/json", headers={"Cache-Control": "no-store"})
+    if response is not None and "link" in response.headers:
+        result.headers["Link"] = response.headers["link"]
+    return result
+
+
+def describe(example: str, *problems: int, always: tuple[int, ...] = _ALWAYS) -> dict[str, Any]:
+    """Return the route arguments that describe an answer by example, and its problems by status."""
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"application/json": {"example": EXAMPLES[example]}}, "description": "The answer"},
+    }
+    for status in sorted({*problems, *always}):
+        content = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
+        responses[status] = {"description": _WORDS[status], "content": content}
+    return {"responses": responses}

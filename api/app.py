@@ -1,0 +1,142 @@
+"""The application: from a configuration to something that uvicorn can serve."""
+
+import asyncio
+import logging
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib import metadata
+from types import FrameType
+
+from fastapi import Depends, FastAPI, Request
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import Receive, Scope, Send
+
+from api import problems
+from api.config import ApiConfig
+from api.docs_pages import pages
+from api.event_stream import ABORT_KEY
+from api.instruments import Instruments
+from api.live import LiveHub
+from api.middleware import FaultBarrier, HeadAsGet, RequestFigures, RequestLimits, SecurityHeaders, abort_of
+from api.openapi import describe, known_parameters
+from api.parameters import refuse_unknown
+from api.routes import devices, events, ledger, operations, quarantine, stream, telemetry, throughput, vocabulary
+from api.services import STATE_KEY, Services
+from api.stores import Stores
+from store.open import open_records, open_windows
+
+GZIP_FROM_BYTES = 2_048
+logger = logging.getLogger(__name__)
+
+
+class _Application(FastAPI):
+    """FastAPI that lets streams drop their connection."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; here ``send`` is still the server's own."""
+        if scope["type"] == "http":
+            scope[ABORT_KEY] = abort_of(send)
+        await super().__call__(scope, receive, send)
+
+
+def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) -> FastAPI:
+    """Return the application; stores and broker are contacted when it starts.
+
+    Starting raises ``StoreUnreachableError`` or ``StoreUrlError`` if a store cannot be opened. A broker that cannot be
+    reached is tried again for ever; until then /readyz says so.
+    """
+    version = _version()
+    instruments = Instruments(version)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = await asyncio.to_thread(_open, config, clock, instruments, version)
+        setattr(app.state, STATE_KEY, services)
+        following = asyncio.create_task(services.hub.run(), name="live-hub")
+        try:
+            with _streams_end_on_signals(services.hub):
+                yield
+        finally:
+            services.hub.close_streams()
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            await asyncio.to_thread(services.stores.close)
+
+    app = _Application(
+        title="Quayflow API",
+        version=version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(_refuse_unknown_parameters)],
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    problems.install(app)
+    for module in (devices, telemetry, throughput, events, stream, quarantine, ledger, vocabulary, operations):
+        app.include_router(module.router)
+    app.include_router(pages(config.static_dir))
+    describe(app)
+    # The last one added is the outermost.
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
+    app.add_middleware(RequestLimits, config=config)
+    app.add_middleware(FaultBarrier)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(RequestFigures, instruments=instruments)
+    app.add_middleware(SecurityHeaders)
+    app.state.known_parameters = known_parameters(app)
+    return app
+
+
+def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments, version: str) -> Services:
+    windows = open_windows(config.windows_url, read_only=True)
+    try:
+        records = open_records(config.records_url, read_only=True)
+    except BaseException:
+        windows.close()
+        raise
+    stores = Stores(config, windows, records, instruments)
+    return Services(config, stores, LiveHub(config, stores, instruments), instruments, clock, version)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("quayflow")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+async def _refuse_unknown_parameters(request: Request) -> None:
+    """Refuse misspelt parameters on the described paths; pages ignore what follows their question mark."""
+    known = request.app.state.known_parameters
+    if getattr(request.scope.get("route"), "path", None) in known:
+        refuse_unknown(request, known)
+
+
+@contextmanager
+def _streams_end_on_signals(hub: LiveHub) -> Iterator[None]:
+    """End the live streams when the server is told to stop: it waits for every connection before the lifespan ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def chained(number: int, stack: FrameType | None) -> None:
+        loop.call_soon_threadsafe(hub.close_streams)
+        previous = before[signal.Signals(number)]
+        if callable(previous):
+            previous(number, stack)
+
+    for number, previous in before.items():
+        if callable(previous):
+            signal.signal(number, chained)
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            if callable(previous) and signal.getsignal(number) is chained:
+                signal.signal(number, previous)

@@ -1,0 +1,162 @@
+"""What the API measures of itself and passes on of the workers, in an own Prometheus registry.
+
+Every family is explained in `docs/metrics.md`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from devices.times import NS
+from store.interface import LedgerRow, Scalar
+
+_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigure:
+    """One key of a worker's status as a metric family."""
+
+    key: str
+    family: str
+    text: str
+    counter: bool = False
+
+
+WORKER_FIGURES: Final = (
+    WorkerFigure("journal_offset", "quayflow_ingest_journal_bytes", "Bytes written to the journal.", counter=True),
+    WorkerFigure("journal_frames", "quayflow_ingest_journal_frames", "Frames written to the journal.", counter=True),
+    WorkerFigure("committed_offset", "quayflow_ingest_committed_bytes", "Journal bytes committed.", counter=True),
+    WorkerFigure("committed_frames", "quayflow_ingest_committed_frames", "Frames committed.", counter=True),
+    WorkerFigure("session_losses", "quayflow_ingest_session_losses", "Broker sessions found lost.", counter=True),
+    WorkerFigure("reconnects", "quayflow_ingest_reconnects", "Reconnections to the broker.", counter=True),
+    WorkerFigure("frames_per_second", "quayflow_ingest_frames_per_second", "Frames received per second."),
+    WorkerFigure("bytes_per_second", "quayflow_ingest_bytes_per_second", "Payload bytes received per second."),
+    WorkerFigure("samples_per_second", "quayflow_ingest_samples_per_second", "Samples decoded per second."),
+    WorkerFigure("data_age_s", "quayflow_ingest_data_age_seconds", "Median of receive time minus event time."),
+    WorkerFigure("store_lag_s", "quayflow_ingest_store_lag_seconds", "Age of the oldest uncommitted frame."),
+    WorkerFigure("sink_backlog", "quayflow_ingest_sink_backlog", "Commits not yet in the remote stores."),
+    WorkerFigure("commit_seconds", "quayflow_ingest_commit_seconds", "Duration of the last commit."),
+    WorkerFigure("devices", "quayflow_ingest_devices", "Devices known to the worker."),
+    WorkerFigure("series", "quayflow_ingest_series", "Series known to the worker."),
+    WorkerFigure("balanced", "quayflow_ingest_balanced", "1 while the worker's ledger balances."),
+)
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What the stores and the workers said at the time of a scrape."""
+
+    now_ns: int = 0
+    workers: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    ledger: Sequence[LedgerRow] = ()
+    ledger_balanced: bool = True
+    store_reachable: bool = True
+
+
+class _SnapshotCollector(Collector):
+    """Renders the last snapshot; families keep their names even without a worker."""
+
+    def __init__(self) -> None:
+        self.snapshot = Snapshot()
+
+    def collect(self) -> Iterable[Metric]:
+        snapshot = self.snapshot
+        yield from _worker_families(snapshot)
+        for name, text in (("frames", "Frames by account."), ("samples", "Samples by account.")):
+            family = CounterMetricFamily(f"quayflow_ledger_{name}", text, labels=("account", "reason"))
+            totals: dict[tuple[str, str], int] = {}
+            for row in snapshot.ledger:
+                key = row.account, row.reason
+                totals[key] = totals.get(key, 0) + getattr(row, name)
+            for key, total in sorted(totals.items()):
+                family.add_metric(key, total)
+            yield family
+        yield GaugeMetricFamily("quayflow_ledger_balanced", "1 if every account balances.", snapshot.ledger_balanced)
+        yield GaugeMetricFamily("quayflow_store_reachable", "1 if the records answered.", snapshot.store_reachable)
+
+
+def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
+    age = GaugeMetricFamily("quayflow_ingest_status_age_seconds", "Age of a worker's last report.", labels=("worker",))
+    broker = GaugeMetricFamily("quayflow_ingest_broker_connected", "1 while connected.", labels=("worker",))
+    journal = GaugeMetricFamily("quayflow_ingest_journal_ok", "1 while the journal can write.", labels=("worker",))
+    for worker, status in snapshot.workers.items():
+        updated = status.get("updated_ns")
+        if isinstance(updated, int | float):
+            age.add_metric((worker,), max(0.0, (snapshot.now_ns - updated) / NS))
+        broker.add_metric((worker,), status.get("broker") == "connected")
+        journal.add_metric((worker,), status.get("journal") == "ok")
+    yield from (age, broker, journal)
+    for figure in WORKER_FIGURES:
+        kind = CounterMetricFamily if figure.counter else GaugeMetricFamily
+        family = kind(figure.family, figure.text, labels=("worker",))
+        for worker, status in snapshot.workers.items():
+            value = status.get(figure.key)
+            if isinstance(value, int | float):
+                family.add_metric((worker,), float(value))
+        yield family
+
+
+class Instruments:
+    """Counters and gauges of one API process."""
+
+    def __init__(self, version: str) -> None:
+        """Make a registry of our own: several applications in one process do not share figures."""
+        self.registry = CollectorRegistry()
+        self._snapshot = _SnapshotCollector()
+        self.registry.register(self._snapshot)
+        build = Gauge("quayflow_build_info", "The version that runs.", ("version",), registry=self.registry)
+        build.labels(version).set(1)
+        self.requests = Counter(
+            "quayflow_api_requests", "Requests answered.", ("method", "route", "status"), registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "quayflow_api_request_seconds",
+            "Duration of requests, streams left out.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.store_seconds = Histogram(
+            "quayflow_api_store_seconds", "Duration of store calls.", buckets=_SECONDS, registry=self.registry
+        )
+        self.store_refusals = Counter(
+            "quayflow_api_store_refusals", "Store calls given up.", ("reason",), registry=self.registry
+        )
+        self.stream_clients = Gauge("quayflow_stream_clients", "Open live streams.", registry=self.registry)
+        self.stream_frames = Counter(
+            "quayflow_stream_frames", "Events sent to live streams.", ("event",), registry=self.registry
+        )
+        self.stream_closed = Counter(
+            "quayflow_stream_closed", "Live streams ended.", ("reason",), registry=self.registry
+        )
+        self.stream_refused = Counter(
+            "quayflow_stream_refused", "Live streams refused for their number.", registry=self.registry
+        )
+        self.live_connected = Gauge(
+            "quayflow_live_broker_connected", "1 while the API follows the broker.", registry=self.registry
+        )
+        self.live_connects = Counter(
+            "quayflow_live_broker_connects", "Connections made to the broker.", registry=self.registry
+        )
+        self.live_messages = Counter(
+            "quayflow_live_messages", "Messages taken from the broker.", ("kind",), registry=self.registry
+        )
+        self.live_rejected = Counter(
+            "quayflow_live_rejected", "Messages from the broker not understood.", ("kind",), registry=self.registry
+        )
+        self.live_overflow = Counter(
+            "quayflow_live_overflow", "Messages dropped because the API fell behind.", registry=self.registry
+        )
+        self.live_event_cursor = Gauge(
+            "quayflow_live_event_cursor", "Cursor of the newest event known.", registry=self.registry
+        )
+
+    def render(self, snapshot: Snapshot) -> bytes:
+        """Return the exposition text of everything, with ``snapshot`` for what lies outside this process."""
+        self._snapshot.snapshot = snapshot
+        return generate_latest(self.registry)

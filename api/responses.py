@@ -1,0 +1,384 @@
+"""The answers as models, for the API description and for tests; each with an example.
+
+Routes encode plain dictionaries: validating 11,000 points a second time would cost more than finding them. The tests
+validate the answers of every route against these models instead.
+"""
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"}), Field(examples=["2026-11-23T08:00:00Z"])]
+Scalar = str | int | float | bool | None
+CompleteThrough = Annotated[
+    Time | None,
+    Field(description="Event time up to which nothing more is expected; null while no worker has ever reported."),
+]
+Next = Annotated[str | None, Field(description="Cursor of the next page, null on the last one.")]
+Coverage = Annotated[
+    float | None,
+    Field(ge=0, le=100, description="Share of the closed windows in which the devices were heard, per cent."),
+]
+
+
+class Answer(BaseModel):
+    """Base of all answers: unknown members are an error."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class ProblemEntry(Answer):
+    """What is wrong with one parameter or field."""
+
+    parameter: str | None = Field(default=None, description="Name of a query, path or header parameter.")
+    pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) into the body.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error as of RFC 9457; some kinds have further members."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "/problems/unknown-metric",
+                    "title": "The metric is not known for this device",
+                    "status": 422,
+                    "detail": "metric: 'lod_t' is not a metric of quay-crane; did you mean load_t?",
+                    "instance": "/v1/devices/QC01/telemetry",
+                    "errors": [
+                        {
+                            "parameter": "metric",
+                            "detail": "'lod_t' is not a metric of quay-crane; did you mean load_t?",
+                        },
+                    ],
+                },
+            ],
+        },
+    )
+
+    type: str = Field(description="Path of the page that explains this kind of problem.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="Path of the request.")
+    errors: list[ProblemEntry]
+
+
+Item = TypeVar("Item", bound=Answer)
+
+
+class Page(Answer, Generic[Item]):
+    """One page of a list."""
+
+    items: list[Item]
+    next: Next
+    complete_through: CompleteThrough
+
+
+class LatestValue(Answer):
+    """The newest value of a metric."""
+
+    value: float
+    unit: str
+    time: Time
+
+
+class Device(Answer):
+    """A device as last committed."""
+
+    id: str
+    uid: str = Field(description="`site/class/device`: unique over all sites.")
+    site: str
+    class_: str = Field(alias="class")
+    online: bool
+    state: Literal["live", "stale", "offline"] = Field(
+        description="offline: it, or its last will, said so; stale: silent for 30 s; else live.",
+    )
+    first_seen: Time | None
+    last_seen: Time | None
+    last_event_time: Time | None
+    frames: int = Field(description="Frames received from it.")
+    latest: dict[str, LatestValue]
+    info: dict[str, Scalar]
+
+
+class Definition(Answer):
+    """What a figure is; see docs/kpis.md."""
+
+    id: str
+    version: str
+    name: str
+    numerator: str
+    denominator: str
+    description: str
+
+
+class Figures(Answer):
+    """What every answer with figures says of itself."""
+
+    definition: Definition
+    start: Time = Field(description="Resolved begin of the range, inside it, on the 10 s grid.")
+    end: Time = Field(description="Resolved end of the range, outside it, on the 10 s grid.")
+    step: str = Field(description="Width of a bucket, ISO 8601.", examples=["PT1M"])
+    complete_through: CompleteThrough
+    observations: int = Field(ge=0, description="Samples that the figures count.")
+    coverage_percent: Coverage
+    coverage_window: str = Field(description="Width of the windows in which coverage was judged, ISO 8601.")
+    corrections: int = Field(ge=0, description="How many of the observations came after their window had closed.")
+
+
+class TimedValue(Answer):
+    """A value and its event time."""
+
+    time: Time
+    value: float
+
+
+class Summary(Answer):
+    """All samples of the range in one."""
+
+    count: int
+    mean: float | None
+    min: float | None
+    max: float | None
+    first: TimedValue | None
+    last: TimedValue | None
+    sum: float
+
+
+class TelemetryPoint(Answer):
+    """One bucket; the values are in the metric's unit."""
+
+    time: Time = Field(description="Start of the bucket.")
+    count: int
+    mean: float
+    min: float
+    max: float
+    first: float
+    last: float
+    sum: float
+    first_time: Time
+    last_time: Time
+
+
+class Telemetry(Figures):
+    """A metric of a device over time."""
+
+    device: str
+    uid: str
+    metric: str
+    unit: str
+    kind: str
+    summary: Summary
+    points: list[TelemetryPoint]
+
+
+class CranePoint(Answer):
+    """One bucket of a quay crane."""
+
+    time: Time
+    moves: int
+    teu: float
+    moves_per_hour: float | None
+
+
+class CraneGroup(Answer):
+    """A quay crane."""
+
+    group: str
+    site: str
+    uid: str
+    moves: int
+    teu: float
+    moves_per_hour: float | None
+    coverage_percent: Coverage
+    points: list[CranePoint]
+
+
+class GatePoint(Answer):
+    """One bucket of a gate lane."""
+
+    time: Time
+    passages_in: int
+    passages_out: int
+    passages_per_hour: float | None
+
+
+class GateGroup(Answer):
+    """A gate lane."""
+
+    group: str
+    site: str
+    uid: str
+    passages_in: int
+    passages_out: int
+    passages_per_hour: float | None
+    coverage_percent: Coverage
+    points: list[GatePoint]
+
+
+class SitePoint(Answer):
+    """One bucket of a site."""
+
+    time: Time
+    moves: int
+    teu: float
+    yard_moves: int
+    passages_in: int
+    passages_out: int
+    moves_per_hour: float | None
+
+
+class SiteGroup(Answer):
+    """A site."""
+
+    group: str
+    site: str
+    moves: int
+    teu: float
+    yard_moves: int
+    passages_in: int
+    passages_out: int
+    moves_per_hour: float | None
+    coverage_percent: Coverage
+    points: list[SitePoint]
+
+
+class Throughput(Figures):
+    """Moves and passages over time, by group."""
+
+    group_by: Literal["crane", "gate", "site"]
+    groups: list[CraneGroup] | list[GateGroup] | list[SiteGroup]
+
+
+class Event(Answer):
+    """A port event, or an event that a device reported itself."""
+
+    id: str = Field(description="Made of what the event is: the same event found again has the same id.")
+    cursor: int = Field(description="Position in the order of storing; the id of the live stream's events.")
+    type: str
+    site: str
+    class_: str = Field(alias="class")
+    device: str
+    time: Time
+    start: Time
+    data: dict[str, Scalar]
+
+
+class Refusal(Answer):
+    """A frame, or a sample of one, that was refused."""
+
+    id: str
+    reason: str
+    pointer: str = Field(description="JSON Pointer into the payload; empty: all of it.")
+    detail: str
+    topic: str
+    uid: str
+    received: Time
+    payload: str = Field(description="Its first 4 KiB.")
+    payload_encoding: Literal["utf-8", "base64"]
+    payload_bytes: int
+    payload_sha256: str
+
+
+class Accounts(Answer):
+    """Where frames or samples ended up. received = windowed + merged_late + duplicate + quarantined + shed."""
+
+    received: int
+    windowed: int
+    merged_late: int
+    duplicate: int
+    quarantined: int
+    shed: int
+    lost_before_journal: int = Field(description="Known to be missing from gaps in sequence numbers; never received.")
+
+
+class LedgerEntry(Answer):
+    """The accounts of one device."""
+
+    uid: str = Field(description="Empty for frames whose topic names no device.")
+    frames: Accounts
+    samples: Accounts
+    quarantined_by_reason: dict[str, int]
+
+
+class LedgerTotal(Answer):
+    """The accounts of all devices together."""
+
+    frames: Accounts
+    samples: Accounts
+    quarantined_by_reason: dict[str, int]
+
+
+class Ledger(Answer):
+    """Every frame received, and its account."""
+
+    balanced: bool = Field(description="Whether received equals the sum of the accounts, for every device.")
+    journal_frames: int | None = Field(description="Frames in the journals of all workers, as of their last commit.")
+    total: LedgerTotal
+    items: list[LedgerEntry]
+    next: Next
+    complete_through: CompleteThrough
+
+
+class VocabularyMetric(Answer):
+    """One metric that the system knows."""
+
+    name: str
+    unit: str
+    resolution: float
+    minimum: float
+    maximum: float
+    kind: str
+    classes: list[str]
+    tic: str = Field(description="Path of the TIC 4.0 word, empty where there is none.")
+    derived: bool = Field(description="Made here, and refused from devices.")
+
+
+class Vocabulary(Answer):
+    """Every metric, and the closed lists around them."""
+
+    items: list[VocabularyMetric]
+    next: None
+    classes: list[str]
+    tiers: list[str]
+
+
+class Check(Answer):
+    """One thing that readiness depends on."""
+
+    ok: bool
+    detail: str
+
+
+class Checks(Answer):
+    """All that readiness depends on."""
+
+    broker: Check
+    journal: Check
+    store: Check
+    lag: Check
+
+
+class Ready(Answer):
+    """The service is ready."""
+
+    status: Literal["ready"]
+    checks: Checks
+
+
+class Alive(Answer):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Version(Answer):
+    """What runs."""
+
+    name: str
+    version: str
+    api: str

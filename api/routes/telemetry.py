@@ -1,0 +1,137 @@
+"""A metric of a device over time."""
+
+import difflib
+from typing import Annotated, Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Query, Response
+
+from analytics.kpis import TELEMETRY
+from analytics.rows import SeriesKey, WindowRows, fold
+from api.answers import answer, describe
+from api.figures import definition_json, range_json
+from api.parameters import Asked, DeviceId, End, Start, Step, check_size, device_of
+from api.problems import parameter_error
+from api.responses import Telemetry
+from api.series import Coverage, Span, plan, read, read_coverage
+from api.services import Given, Services
+from api.times import rfc3339_column
+from devices.columns import Floats, Ints
+from devices.vocabulary import BY_NAME, INDEX, METRICS, Metric, unscaled
+from store.interface import DeviceRecord
+
+DEFAULT_POINTS: Final = 500
+router = APIRouter(tags=["figures"])
+
+MetricName = Annotated[
+    str,
+    Query(
+        max_length=64,
+        description="A metric of the vocabulary that devices of this class have.",
+        examples=["load_t"],
+        json_schema_extra={"enum": sorted(BY_NAME)},
+    ),
+]
+
+
+@router.get(
+    "/v1/devices/{id}/telemetry",
+    operation_id="getTelemetry",
+    summary="A metric of a device over time",
+    response_model=Telemetry,
+    **describe("telemetry", 404, 409),
+)
+async def get_telemetry(  # noqa: PLR0913 - one parameter each
+    services: Given,
+    id: DeviceId,  # noqa: A002 - the name in the path
+    metric: MetricName,
+    start: Start = None,
+    end: End = None,
+    step: Step = None,
+) -> Response:
+    """Exact count, sum, extremes, mean, first and last per bucket; without `step`, at most 500 buckets."""
+    span = Asked(start, end, step).span(services.config, services.clock(), DEFAULT_POINTS)
+    check_size(services.config, span, 1)
+    device = await device_of(services, id, "id")
+    known = _metric_of(device, metric)
+    complete = await services.complete_through_ns([device])
+    rows, coverage = await services.stores.ask(_read, services, device, known, span, complete)
+    return answer(await services.stores.ask(_body, device, known, span, complete, rows, coverage))
+
+
+def _metric_of(device: DeviceRecord, name: str) -> Metric:
+    known = BY_NAME.get(name)
+    if known is not None and device.device_class in known.classes:
+        return known
+    names = sorted(metric.name for metric in METRICS if device.device_class in metric.classes)
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(names)}"
+    raise parameter_error("metric", f"{name!r} is not a metric of {device.device_class}; {hint}", "unknown-metric")
+
+
+def _read(
+    services: Services, device: DeviceRecord, metric: Metric, span: Span, complete_ns: int | None
+) -> tuple[WindowRows, Coverage | None]:
+    key = SeriesKey(device.site, device.device_class, device.device, metric.name)
+    windows = services.stores.windows
+    rows = fold(read(windows, [key], plan(span.start_ns, span.end_ns, span.step_s)), span.step_ns)
+    if complete_ns is None:
+        return rows, None
+    return rows, read_coverage(windows, [[key]], span, complete_ns)[0]
+
+
+def _body(  # noqa: PLR0913 - one part each
+    device: DeviceRecord, metric: Metric, span: Span, complete_ns: int | None, rows: WindowRows, coverage: Coverage | None
+) -> dict[str, Any]:
+    return {
+        "device": device.device,
+        "uid": device.uid,
+        "metric": metric.name,
+        "unit": metric.unit,
+        "kind": metric.kind,
+        "definition": definition_json(TELEMETRY),
+        **range_json(span, complete_ns, [] if coverage is None else [coverage]),
+        "observations": int(rows.count.sum()),
+        "corrections": int(rows.late.sum()),
+        "summary": _summary(rows, metric),
+        "points": _points(rows, metric),
+    }
+
+
+def _floats(metric: Metric, values: Ints) -> Floats:
+    return unscaled(np.full(len(values), INDEX[metric.name]), values)
+
+
+def _points(rows: WindowRows, metric: Metric) -> list[dict[str, Any]]:
+    total = _floats(metric, rows.sum)
+    columns = {
+        "time": rfc3339_column(rows.window),
+        "count": rows.count.tolist(),
+        "mean": (total / rows.count).tolist(),
+        "min": _floats(metric, rows.min).tolist(),
+        "max": _floats(metric, rows.max).tolist(),
+        "first": _floats(metric, rows.first).tolist(),
+        "last": _floats(metric, rows.last).tolist(),
+        "sum": total.tolist(),
+        "first_time": rfc3339_column(rows.first_ts),
+        "last_time": rfc3339_column(rows.last_ts),
+    }
+    names = tuple(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _summary(rows: WindowRows, metric: Metric) -> dict[str, Any]:
+    if not len(rows):
+        return {"count": 0, "mean": None, "min": None, "max": None, "first": None, "last": None, "sum": 0.0}
+    count, total = rows.count.sum(), rows.sum.sum()
+    values = _floats(metric, np.array([total, rows.min.min(), rows.max.max(), rows.first[0], rows.last[-1]])).tolist()
+    first_time, last_time = rfc3339_column(np.array([rows.first_ts[0], rows.last_ts[-1]]))
+    return {
+        "count": int(count),
+        "mean": values[0] / int(count),
+        "min": values[1],
+        "max": values[2],
+        "first": {"time": first_time, "value": values[3]},
+        "last": {"time": last_time, "value": values[4]},
+        "sum": values[0],
+    }

@@ -1,0 +1,47 @@
+"""What routes are given: the configuration, the stores, the hub, the instruments and the clock."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import Depends, Request
+
+from api.completeness import complete_through_ns
+from api.config import ApiConfig
+from api.instruments import Instruments
+from api.live import LiveHub
+from api.shapes import time_json
+from api.stores import Stores
+from store.interface import DeviceRecord
+
+STATE_KEY: Final = "services"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One of each for the life of the application."""
+
+    config: ApiConfig
+    stores: Stores
+    hub: LiveHub
+    instruments: Instruments
+    clock: Callable[[], int]
+    """Returns now, ns UTC."""
+    version: str
+
+    async def complete_through_ns(self, devices: Iterable[DeviceRecord]) -> int | None:
+        """Return up to when answers about ``devices`` are complete, ns UTC; None if no worker ever reported."""
+        return complete_through_ns(devices, await self.stores.workers())
+
+    async def complete_through(self, devices: Iterable[DeviceRecord]) -> str | None:
+        """Return :meth:`complete_through_ns` in RFC 3339."""
+        ns = await self.complete_through_ns(devices)
+        return None if ns is None else time_json(ns)
+
+
+def _services(request: Request) -> Services:
+    found: Services = getattr(request.app.state, STATE_KEY)
+    return found
+
+
+Given = Annotated[Services, Depends(_services)]
