@@ -30,6 +30,7 @@ demo: setup ## a small port, live, on this machine; DEMO_ARGS="--for 60s --no-op
 	@exec $(BIN)/quayflow demo $(DEMO_ARGS)
 
 test: setup-test check ## everything: style, types, layers, tests; TEST_ARGS="-k windows"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web test
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 check: setup-test ## style, types and layers only

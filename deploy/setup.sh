@@ -189,7 +189,7 @@ build_page() {
 page() {
     local want
     want="$(find web -name node_modules -prune -o -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)"
-    if stamped page "$want" && [[ -f api/static/index.html ]]; then
+    if stamped page "$want" && [[ -f api/static/index.html && ($mode == demo || -d web/node_modules) ]]; then
         return
     fi
     if ! node_is_new; then

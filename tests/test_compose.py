@@ -12,6 +12,7 @@ import yaml
 
 from analytics.rows import TIERS_S
 from devices.vocabulary import BY_NAME
+from engines.influx import Influx
 from quayflow.settings import Settings
 from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS, TAGS, measurement
 
@@ -172,6 +173,17 @@ def test_dashboards_ask_influxdb_for_what_the_store_writes(dashboards: dict[str,
         assert source.strip('"') in measurements, query
         assert set(re.findall(r'"(\w+)"', conditions)) <= set(TAGS), query
         assert set(re.findall(r"\"metric\" = '(\w+)'", conditions)) <= set(BY_NAME), query
+
+
+def test_influxdb_understands_every_question_of_the_dashboards(
+    influx: Influx, dashboards: dict[str, dict[str, Any]]
+) -> None:
+    influx.create("dashboards")
+    for query in (query for dashboard in dashboards.values() for query in queries(dashboard, "influxdb")):
+        plain = query.replace("$timeFilter", "time >= now() - 6h").replace("$__interval", "10s")
+        answer = json.loads(influx.ask(plain, "dashboards"))
+        assert "error" not in answer, f"{query}: {answer}"
+        assert "error" not in answer["results"][0], f"{query}: {answer}"
 
 
 def test_dashboards_ask_prometheus_for_metrics_that_exist(root: Path, dashboards: dict[str, dict[str, Any]]) -> None:
