@@ -1,0 +1,5 @@
+"""``python -m quayflow``."""
+
+from quayflow.main import run
+
+run()

@@ -1,0 +1,249 @@
+"""The command line. Exit status: 0 good, 1 failed, 2 usage, 3 something unreachable, 99 a threshold missed."""
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NoReturn
+
+import typer
+
+from quayflow import __version__
+from quayflow.settings import Settings, SettingsError, load
+
+FAILED: Final = 1
+UNREACHABLE: Final = 3
+UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+app = typer.Typer(
+    name="quayflow",
+    help="The telemetry backend of a port: takes what cranes, gates and vehicles publish, loses nothing, answers.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def duration(text: str) -> float:
+    """Parse ``60``, ``60s``, ``5m`` or ``1h`` into seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise typer.BadParameter(f"{text!r}: expected a duration above 0 such as 60s, 5m or 1h")
+    return float(found[1]) * UNITS_S[found[2] or "s"]
+
+
+Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
+Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one. [default: 8080]")]
+BrokerPort = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port for the broker; 0 takes a free one. [default: 1883 or free]")
+]
+ExternalBroker = Annotated[
+    str | None, typer.Option("--broker", metavar="HOST:PORT", help="Use this broker instead of starting Mosquitto.")
+]
+For = Annotated[float | None, typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s.")]
+Profile = Annotated[str | None, typer.Option(help="Name or file of the port's profile. [default: small]")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the simulated port. [default: 7]")]
+Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Open the page in a browser. [default: on a terminal]")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(*, version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False) -> None:
+    """Take the options that stand before a command."""
+    if version:
+        typer.echo(f"quayflow {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(  # noqa: PLR0913 - one flag each
+    *,
+    duration_s: For = None,
+    port: Port = None,
+    broker_port: BrokerPort = None,
+    broker: ExternalBroker = None,
+    profile: Profile = None,
+    seed: Seed = None,
+    data: Data = None,
+    open_page: Open = None,
+    as_json: Json = False,
+) -> None:
+    """Start everything with a simulated port, and print where to look."""
+    settings = settings_of(broker, port=port, broker_port=broker_port, profile=profile, seed=seed, data=data)
+    _run_stack(settings, duration_s, broker, simulate=True, open_page=open_page, as_json=as_json)
+
+
+@app.command()
+def up(  # noqa: PLR0913 - one flag each
+    *,
+    duration_s: For = None,
+    port: Port = None,
+    broker_port: BrokerPort = None,
+    broker: ExternalBroker = None,
+    data: Data = None,
+    open_page: Open = None,
+    as_json: Json = False,
+) -> None:
+    """Start everything without simulated devices, for real ones."""
+    settings = settings_of(broker, port=port, broker_port=broker_port, data=data)
+    _run_stack(settings, duration_s, broker, simulate=False, open_page=open_page, as_json=as_json)
+
+
+@app.command()
+def ingest(
+    *,
+    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    data: Data = None,
+    worker: Annotated[str | None, typer.Option(help="Name of this worker. [default: ingest-1]")] = None,
+) -> None:
+    """Take messages from the broker into journal and store."""
+    from quayflow import parts  # noqa: PLC0415 - each part is loaded by the process that runs it
+
+    settings = settings_of(broker, data=data, worker=worker)
+    finish(parts.run_ingest(settings))
+
+
+@app.command()
+def api(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Port = None,
+    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    data: Data = None,
+) -> None:
+    """Serve the API and the page."""
+    from quayflow import parts  # noqa: PLC0415 - as above
+
+    finish(parts.run_api(settings_of(broker, host=host, port=port, data=data)))
+
+
+@app.command()
+def simulate(  # noqa: PLR0913 - one flag each
+    *,
+    duration_s: For = None,
+    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    profile: Profile = None,
+    seed: Seed = None,
+    site: Annotated[str | None, typer.Option(help="Site level of the topics. [default: CNNGB-DEMO]")] = None,
+    speed: Annotated[float, typer.Option(help="Port seconds per second.")] = 1.0,
+    payload: Annotated[Literal["msgpack", "json", "mixed"], typer.Option(help="Form of the payloads.")] = "msgpack",
+    summary: Annotated[Path | None, typer.Option(help="Keep the publisher's ledger in this file.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Append what really happened to this file, JSON lines.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a simulated port to any broker."""
+    from quayflow import parts  # noqa: PLC0415 - as above
+
+    settings = settings_of(broker, profile=profile, seed=seed, site=site)
+    run = parts.run_simulation(settings, duration_s, speed=speed, payload=payload, summary=summary, truth=truth)
+    finish(run, as_json=as_json)
+
+
+@app.command()
+def ledger(*, data: Data = None, as_json: Json = False) -> None:
+    """Print the accounts of every frame, per device."""
+    from quayflow import parts  # noqa: PLC0415 - as above
+
+    raise typer.Exit(parts.print_ledger(settings_of(None, data=data), as_json=as_json))
+
+
+config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+
+@config_app.command("show")
+def config_show(*, as_json: Json = False) -> None:
+    """Print every setting, its value and where it comes from."""
+    from quayflow import origins  # noqa: PLC0415 - as above
+
+    origins.show(settings_of(None), as_json=as_json)
+
+
+@config_app.command("validate")
+def config_validate() -> None:
+    """Check quayflow.toml and the environment; exit status 2 names what cannot be used."""
+    settings_of(None)
+    typer.echo("settings are good")
+
+
+def settings_of(broker: str | None, **flags: object) -> Settings:
+    """Return the settings under the flags; ends with status 2 where they cannot be used."""
+    if broker is not None:
+        host, _, number = broker.removeprefix("mqtt://").rpartition(":")
+        if not host or not number.isdigit():
+            raise typer.BadParameter(f"{broker!r}: expected HOST:PORT, such as 127.0.0.1:1883", param_hint="--broker")
+        flags |= {"broker_host": host, "broker_port": int(number)}
+    try:
+        settings = load(**flags)
+    except SettingsError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    return settings
+
+
+def finish(work: Coroutine[Any, Any, dict[str, Any] | int | None], *, as_json: bool = False) -> NoReturn:
+    """Run a part to its end and leave with its exit status; expected failures are one sentence, not a traceback."""
+    import json  # noqa: PLC0415 - only here
+
+    from ingest.session import SessionError  # noqa: PLC0415 - as above
+    from quayflow.broker import BrokerError  # noqa: PLC0415 - as above
+    from quayflow.stack import StackError  # noqa: PLC0415 - as above
+    from quayflow.supervisor import ChildFailedError  # noqa: PLC0415 - as above
+    from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
+    from store.data_folder import DataFolderError  # noqa: PLC0415 - as above
+    from store.interface import StoreUnreachableError  # noqa: PLC0415 - as above
+    from store.journal import JournalError  # noqa: PLC0415 - as above
+    from store.open import StoreUrlError  # noqa: PLC0415 - as above
+
+    try:
+        result = asyncio.run(work)
+    except (ProfileError, StoreUrlError) as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise SystemExit(2) from None
+    except (SessionError, BrokerError, StackError, ChildFailedError, DataFolderError, StoreUnreachableError) as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise SystemExit(UNREACHABLE) from None
+    except JournalError as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise SystemExit(FAILED) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    if isinstance(result, int):
+        raise SystemExit(result)
+    if as_json and result is not None:
+        typer.echo(json.dumps(result))
+    raise SystemExit(0)
+
+
+def _run_stack(
+    settings: Settings,
+    duration_s: float | None,
+    broker: str | None,
+    *,
+    simulate: bool,
+    open_page: bool | None,
+    as_json: bool,
+) -> None:
+    from quayflow.demo import DemoOptions, run  # noqa: PLC0415 - as above
+
+    options = DemoOptions(
+        duration_s=duration_s,
+        simulate=simulate,
+        external_broker=broker is not None,
+        open_page=sys.stdout.isatty() if open_page is None else open_page,
+        as_json=as_json,
+    )
+    finish(run(settings, options))
+
+
+def run() -> None:
+    """Entry point of the command ``quayflow``."""
+    app()

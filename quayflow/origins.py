@@ -1,0 +1,30 @@
+"""Where each setting's value comes from."""
+
+import json
+import os
+import tomllib
+
+import typer
+
+from quayflow.settings import FILE, PREFIX, Settings
+
+SECRET = "broker_password"  # noqa: S105 - the name of a setting
+
+
+def show(settings: Settings, *, as_json: bool) -> None:
+    """Print name, value and origin of every setting; the password is not shown."""
+    from_file = tomllib.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
+    rows = []
+    for name, value in settings.model_dump(mode="json").items():
+        origin = "default"
+        if PREFIX + name.upper() in os.environ:
+            origin = f"environment {PREFIX}{name.upper()}"
+        elif name in from_file:
+            origin = str(FILE)
+        shown = "(set)" if name == SECRET and value is not None else value
+        rows.append({"name": name, "value": shown, "origin": origin})
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        typer.echo(f"{row['name']:<20} {row['value']!s:<44} {row['origin']}")

@@ -1,0 +1,146 @@
+"""From settings to a running part: ingest, API, simulated port; and the ledger on the terminal."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from quayflow import __version__
+from quayflow.settings import Settings
+
+NS: Final = 1_000_000_000
+
+
+async def run_ingest(settings: Settings) -> None:
+    """Run an ingest worker until SIGTERM or SIGINT."""
+    from analytics.watermarks import Lateness  # noqa: PLC0415 - each part is loaded by the process that runs it
+    from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
+    from ingest.session import SessionConfig  # noqa: PLC0415 - as above
+    from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
+
+    windows_url, records_url = settings.store_urls
+    session = SessionConfig(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        username=settings.broker_username,
+        password=settings.broker_password,
+        tls=settings.broker_tls,
+        ca_file=_text(settings.broker_ca_file),
+        cert_file=_text(settings.broker_cert_file),
+        key_file=_text(settings.broker_key_file),
+        filters=settings.topic_filters,
+    )
+    pipeline = PipelineConfig(
+        lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),
+        max_devices=settings.max_devices,
+        max_series=settings.max_series,
+    )
+    config = IngestConfig(
+        data=settings.data.absolute(),
+        windows_url=windows_url,
+        records_url=records_url,
+        session=session,
+        worker=settings.worker,
+        pipeline=pipeline,
+        commit_interval_s=settings.commit_interval_s,
+        journal_keep_bytes=settings.journal_keep_bytes,
+        journal_keep_s=settings.journal_keep_s,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await Worker(config, __version__).run(stop)
+
+
+async def run_api(settings: Settings) -> None:
+    """Serve the API until SIGTERM or SIGINT."""
+    import uvicorn  # noqa: PLC0415 - as above
+
+    from api.app import create_app  # noqa: PLC0415 - as above
+    from api.config import ApiConfig  # noqa: PLC0415 - as above
+
+    windows_url, records_url = settings.store_urls
+    config = ApiConfig(
+        windows_url=windows_url,
+        records_url=records_url,
+        broker_host=settings.broker_host,
+        broker_port=settings.broker_port,
+        broker_username=settings.broker_username,
+        broker_password=settings.broker_password,
+        broker_tls=settings.broker_tls,
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(config),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,
+            server_header=False,
+        )
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    await server.serve()
+
+
+async def run_simulation(
+    settings: Settings,
+    duration_s: float | None,
+    *,
+    speed: float,
+    payload: str,
+    summary: Path | None,
+    truth: Path | None,
+) -> dict[str, Any]:
+    """Publish a simulated port until its time is over, SIGTERM or SIGINT; return the publisher's ledger."""
+    from simulators import fleet  # noqa: PLC0415 - as above
+
+    config = fleet.FleetConfig(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        username=settings.broker_username,
+        password=settings.broker_password,
+        tls=settings.broker_tls,
+        tls_ca=_text(settings.broker_ca_file),
+        site=settings.site,
+        profile=settings.profile,
+        seed=settings.seed,
+        speed=speed,
+        duration_s=duration_s,
+        payload=payload,
+        summary_path=summary,
+        truth_path=truth,
+    )
+    return await fleet.run(config)
+
+
+def print_ledger(settings: Settings, *, as_json: bool) -> int:
+    """Print the ledger; return 0 if it balances, 1 if not."""
+    from quayflow.demo import ENDS, read_totals  # noqa: PLC0415 - as above
+
+    accounts = read_totals(settings).accounts
+    devices: dict[str, Counter[str]] = {}
+    for (uid, name), frames in sorted(accounts.items()):
+        devices.setdefault(uid, Counter())[name] += frames
+    balanced = all(each["received"] == sum(each[end] for end in ENDS) for each in devices.values())
+    names = ("received", "windowed", "merged_late", "duplicate", "quarantined", "shed", "lost_before_journal")
+    total = sum(devices.values(), Counter())
+    if as_json:
+        rows = [{"uid": uid, **{name: each[name] for name in names}} for uid, each in devices.items()]
+        print(json.dumps({"balanced": balanced, "total": {name: total[name] for name in names}, "devices": rows}))
+        return 0 if balanced else 1
+    typer.echo(f"{'device':<40}" + "".join(f"{name:>20}" for name in names))
+    for uid, each in [*devices.items(), ("total", total)]:
+        typer.echo(f"{uid or '(no device)':<40}" + "".join(f"{each[name]:>20,}" for name in names))
+    typer.echo("balanced" if balanced else "NOT BALANCED")
+    return 0 if balanced else 1
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,123 @@
+"""Settings: flags before environment (``QUAYFLOW_*``) before ``quayflow.toml`` before the defaults here."""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+FILE: Final = Path("quayflow.toml")
+PREFIX: Final = "QUAYFLOW_"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the message names each and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each is explained in docs/settings.md."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, toml_file=FILE, extra="forbid", frozen=True
+    )
+
+    site: str = Field("CNNGB-DEMO", pattern=r"^[A-Z]{2}[A-Z0-9]{3}-[A-Z0-9]{1,12}$")
+    """UN/LOCODE and facility of the simulated or replayed port."""
+    data: Path = Path("quayflow-data")
+    """Folder of journal, checkpoint and embedded store."""
+    worker: str = Field("ingest-1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")
+    """Name of the ingest worker, unique among those that share a store."""
+
+    host: str = "127.0.0.1"
+    """Address on which the API listens."""
+    port: int = Field(8080, ge=0, le=65_535)
+    """TCP port on which the API listens; 0 takes a free one."""
+
+    broker_host: str = "127.0.0.1"
+    """Name or address of the MQTT broker."""
+    broker_port: int = Field(1883, ge=0, le=65_535)
+    """TCP port of the broker; 0, for the broker that `demo` and `up` start, takes a free one."""
+    broker_username: str | None = None
+    """User name at the broker."""
+    broker_password: str | None = Field(None, repr=False)
+    """Password at the broker."""
+    broker_tls: bool = False
+    """Whether to speak TLS to the broker."""
+    broker_ca_file: Path | None = None
+    """Certificate authorities to trust instead of the system's, PEM."""
+    broker_cert_file: Path | None = None
+    """Own certificate for mutual TLS, PEM."""
+    broker_key_file: Path | None = None
+    """Key of the own certificate, PEM."""
+    topic_filters: Annotated[tuple[str, ...], NoDecode] = ("port/#",)
+    """Topic filters that ingest subscribes to; in the environment separated by commas."""
+
+    windows_url: str | None = None
+    """Where window rows go: ``sqlite:///path`` or ``influxdb://token@host:port/bucket``; by default the data folder."""
+    records_url: str | None = None
+    """Where records go: ``sqlite:///path`` or ``postgresql+psycopg://…``; by default the data folder."""
+
+    commit_interval_s: float = Field(1.0, gt=0, le=3_600)
+    """Shortest time between two commits to the store, s."""
+    journal_keep_bytes: int = Field(4 << 30, ge=0)
+    """Sealed journal segments that are in the store are kept up to this many bytes in total."""
+    journal_keep_s: float = Field(7 * 86_400.0, ge=0)
+    """Sealed journal segments that are in the store are kept up to this age, s."""
+    lateness_s: float = Field(2.0, ge=0, le=3_600)
+    """How far behind its newest sample a device may deliver in the ordinary course, s."""
+    idle_s: float = Field(10.0, gt=0, le=86_400)
+    """Silence after which a device's watermark moves on by itself, s."""
+    max_devices: int = Field(20_000, ge=1)
+    """Devices that one worker admits; frames of more go to quarantine."""
+    max_series: int = Field(200_000, ge=1)
+    """Series that one worker admits; samples of more go to quarantine."""
+
+    profile: str = "small"
+    """Name or file of the simulated port's profile."""
+    seed: int = Field(7, ge=0)
+    """Seed of the simulated port."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of what is logged."""
+
+    @field_validator("topic_filters", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """Take the comma-separated form of the environment."""
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the sources in order."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def store_urls(self) -> tuple[str, str]:
+        """Return where window rows and records go, with the embedded store in place of what is not set."""
+        embedded = f"sqlite:///{self.data.absolute() / 'quayflow.db'}"
+        return self.windows_url or embedded, self.records_url or embedded
+
+
+def load(**flags: object) -> Settings:
+    """Return the settings with ``flags`` (None means not given) on top; :class:`SettingsError` names what is wrong."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors()]
+        raise SettingsError("settings cannot be used:\n" + "\n".join(lines)) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"settings cannot be read: {error}") from None

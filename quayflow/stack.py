@@ -1,0 +1,223 @@
+"""The running installation of `demo` and `up`: broker, ingest, API and, in the demo, the simulated port."""
+
+import asyncio
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from quayflow import broker
+from quayflow.settings import PREFIX, Settings
+from quayflow.supervisor import Child, ChildFailedError
+from store.data_folder import DataFolder
+
+READY_TIMEOUT_S: Final = 30.0
+DRAIN_TIMEOUT_S: Final = 20.0
+
+
+class StackError(Exception):
+    """The installation cannot be started as asked; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the parts of a running installation are."""
+
+    api_port: int
+    broker_port: int
+    own_broker: bool
+    broker_host: str = "127.0.0.1"
+
+    @property
+    def page(self) -> str:
+        """URL of the page, and base of the API."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def broker(self) -> str:
+        """URL of the broker."""
+        return f"mqtt://{self.broker_host}:{self.broker_port}"
+
+
+class Stack:
+    """The child processes of one installation, and what they have done since it was started."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        external_broker: bool,
+        simulate: bool,
+        duration_s: float | None,
+        on_restart: Callable[[Child, int], None],
+    ) -> None:
+        """Check folder and ports; StackError, BrokerError or DataFolderError where they cannot be used."""
+        # Taken and let go again: ingest will hold it, but a person wants to hear of a conflict at once.
+        DataFolder.open(settings.data).close()
+        self.settings = settings
+        self.addresses = _addresses(settings, external_broker=external_broker)
+        self._on_restart = on_restart
+        self._logs = settings.data / "logs"
+        self.summary_path = settings.data / "publisher.json"
+        self.broker = self._child_broker() if self.addresses.own_broker else None
+        self.ingest = self._child("ingest")
+        self.api = self._child("api")
+        self.simulator: Child | None = None
+        if simulate:
+            self.summary_path.unlink(missing_ok=True)
+            extra = ["--summary", str(self.summary_path)]
+            if duration_s is not None:
+                # Its own end is a safety net: the supervisor ends it in time.
+                extra += ["--for", f"{duration_s + 60:.0f}s"]
+            self.simulator = self._child("simulate", *extra)
+
+    @property
+    def children(self) -> list[Child]:
+        """Every child, in the order of starting."""
+        return [child for child in (self.broker, self.ingest, self.api, self.simulator) if child is not None]
+
+    @property
+    def restarts(self) -> int:
+        """How often a child had to be started again."""
+        return sum(child.restarts for child in self.children)
+
+    async def start(self) -> None:
+        """Start everything; returns when the API answers that all is ready."""
+        if self.broker is not None:
+            await self.broker.start(self._on_restart)
+            await _until_listening(self.addresses.broker_port, self.broker)
+        for child in (self.ingest, self.api, self.simulator):
+            if child is not None:
+                await child.start(self._on_restart)
+        await self._until_ready()
+
+    async def failed(self) -> None:
+        """Wait until some child cannot be kept running, and raise ChildFailedError."""
+        watches = [asyncio.create_task(child.failed()) for child in self.children]
+        try:
+            done, _ = await asyncio.wait(watches, return_when=asyncio.FIRST_EXCEPTION)
+            for watch in done:
+                watch.result()
+        finally:
+            for watch in watches:
+                watch.cancel()
+
+    async def stop(self) -> None:
+        """Stop the publishers first and the broker last, giving ingest time to take what was published."""
+        if self.simulator is not None:
+            await self.simulator.stop()
+            await self._until_taken()
+        for child in (self.ingest, self.api, self.broker):
+            if child is not None:
+                await child.stop()
+
+    def published(self) -> dict[str, Any]:
+        """Return the simulated port's own ledger, {} where there is none."""
+        try:
+            return dict(msgspec.json.decode(self.summary_path.read_bytes()))
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    async def get(self, path: str) -> dict[str, Any]:
+        """Return an answer of the API; StackError if it does not give one."""
+
+        def fetch() -> dict[str, Any]:
+            try:
+                with urllib.request.urlopen(self.addresses.page + path, timeout=5) as answer:  # noqa: S310 - own API
+                    return dict(msgspec.json.decode(answer.read()))
+            except (OSError, msgspec.DecodeError) as error:
+                raise StackError(f"the API does not answer {path}: {error}") from None
+
+        return await asyncio.to_thread(fetch)
+
+    def _child(self, name: str, *arguments: str) -> Child:
+        command = [sys.executable, "-m", "quayflow", name, *arguments]
+        return Child(name, command, self._logs / f"{name}.log", self._environment(), one_shot=name == "simulate")
+
+    def _child_broker(self) -> Child:
+        command = broker.configure(self.settings.data / "mosquitto", self.addresses.broker_port)
+        return Child("mosquitto", command, self._logs / "mosquitto.log")
+
+    def _environment(self) -> dict[str, str]:
+        """Hand the settings on as environment, which children read before any file of theirs."""
+        values = self.settings.model_dump(mode="json", exclude_none=True)
+        values |= {"port": self.addresses.api_port, "broker_port": self.addresses.broker_port}
+        values |= {"data": str(self.settings.data.absolute()), "topic_filters": ",".join(self.settings.topic_filters)}
+        return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
+
+    async def _until_ready(self) -> None:
+        """Wait until the API says that broker, journal and store are there."""
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        said = "nothing"
+        failed = asyncio.create_task(self.failed())
+        try:
+            while time.monotonic() < deadline:
+                if failed.done():
+                    failed.result()
+                try:
+                    await self.get("/readyz")
+                except StackError as error:
+                    said = str(error)
+                else:
+                    return
+                await asyncio.sleep(0.1)
+        finally:
+            failed.cancel()
+        words = "\n".join(f"{child.name}: {child.last_words(3)}" for child in self.children)
+        raise StackError(f"not ready after {READY_TIMEOUT_S:.0f} s ({said})\n{words}")
+
+    async def _until_taken(self) -> None:
+        """Wait until ingest has committed everything that the simulated port saw acknowledged."""
+        acknowledged = int(self.published().get("acked", 0))
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            try:
+                ledger = await self.get("/v1/ledger?limit=1")
+            except StackError:
+                return
+            taken = ledger["total"]["frames"]
+            if taken["received"] - taken["duplicate"] >= acknowledged:
+                return
+            await asyncio.sleep(0.2)
+
+
+def _addresses(settings: Settings, *, external_broker: bool) -> Addresses:
+    try:
+        api_port = broker.free_port(settings.port)
+    except OSError:
+        raise StackError(f"port {settings.port} is taken; choose another with --port, or 0 for a free one") from None
+    if external_broker:
+        return Addresses(api_port, settings.broker_port, own_broker=False, broker_host=settings.broker_host)
+    try:
+        return Addresses(api_port, broker.free_port(settings.broker_port), own_broker=True)
+    except OSError:
+        if "broker_port" in settings.model_fields_set:
+            message = f"broker port {settings.broker_port} is taken; choose another with --broker-port, or 0"
+            raise StackError(message) from None
+        return Addresses(api_port, broker.free_port(), own_broker=True)
+
+
+async def _until_listening(port: int, child: Child) -> None:
+    """Wait until the broker accepts connections."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    failed = asyncio.create_task(child.failed())
+    try:
+        while time.monotonic() < deadline:
+            if failed.done():
+                failed.result()
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
+    finally:
+        failed.cancel()
+    raise ChildFailedError(f"the broker does not listen on port {port}:\n{child.last_words()}")
