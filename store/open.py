@@ -7,6 +7,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from store.interface import Sink, StoreUnreachableError, WindowStore
+from store.record_writing import QUARANTINE_BYTES
 from store.records import SqlRecords, postgres_engine
 from store.sinks import EmbeddedSink, OutboxSink
 from store.sqlite_files import reader_engine, writer_engine
@@ -37,7 +38,7 @@ def open_windows(url: str, *, read_only: bool) -> WindowStore:
     )
 
 
-def open_records(url: str, *, read_only: bool = True) -> SqlRecords:
+def open_records(url: str, *, read_only: bool = True, quarantine_bytes: int = QUARANTINE_BYTES) -> SqlRecords:
     """Open the records at ``url``; PostgreSQL is not connected before the first question.
 
     Raises :class:`StoreUrlError` or :class:`store.interface.StoreUnreachableError`.
@@ -46,10 +47,12 @@ def open_records(url: str, *, read_only: bool = True) -> SqlRecords:
     if parsed.drivername == "sqlite":
         path = _path("records_url", parsed)
         engine = reader_engine(path) if read_only else writer_engine(path, [RECORDS])
-        return SqlRecords(engine, str(path), create=not read_only)
+        return SqlRecords(engine, str(path), create=not read_only, quarantine_bytes=quarantine_bytes)
     if parsed.drivername in POSTGRES:
         engine = postgres_engine(parsed.set(drivername="postgresql+psycopg"))
-        return SqlRecords(engine, parsed.render_as_string(hide_password=True), create=not read_only)
+        return SqlRecords(
+            engine, parsed.render_as_string(hide_password=True), create=not read_only, quarantine_bytes=quarantine_bytes
+        )
     raise StoreUrlError(
         f"records_url: {parsed.drivername!r} is not known; use sqlite:///path or postgresql+psycopg://…"
     )

@@ -140,12 +140,12 @@ def _device_row(device: DeviceRecord) -> dict[str, Any]:
 
 def _event_row(event: EventRecord) -> dict[str, Any]:
     row = {name: getattr(event, name) for name in event.__struct_fields__}
-    return row | {"data": _json(event.data)}
+    return row | {"type": storable(event.type), "data": _json(event.data)}
 
 
 def _quarantine_row(worker: str, record: QuarantineRecord, cursor: int) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in record.__struct_fields__}
-    row |= {name: _text(row[name]) for name in ("reason", "pointer", "detail", "topic", "uid")}
+    row |= {name: storable(row[name]) for name in ("reason", "pointer", "detail", "topic", "uid")}
     texts = sum(len(value) for value in row.values() if isinstance(value, str))
     kept = len(record.payload) + texts + RECORD_OVERHEAD_BYTES
     return row | {"worker": worker, "cursor": cursor, "kept_bytes": kept}
@@ -155,7 +155,7 @@ def _ledger_row(worker: str, row: LedgerRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__struct_fields__} | {"worker": worker}
 
 
-def _text(text: str) -> str:
+def storable(text: str) -> str:
     """Return what every engine can store: PostgreSQL refuses NUL, UTF-8 refuses lone surrogates."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 

@@ -28,6 +28,7 @@ from store.record_writing import (
     counter,
     in_parts,
     quarantine_figures,
+    storable,
     write_quarantine,
     write_records,
 )
@@ -114,17 +115,17 @@ class SqlRecords:
         self, *, site: str | None = None, device_class: str | None = None, after: str = "", limit: int = 100
     ) -> list[DeviceRecord]:
         """Return devices with uid > ``after``, by uid."""
-        query = select(DEVICES).where(DEVICES.c.uid > after).order_by(DEVICES.c.uid).limit(limit)
+        query = select(DEVICES).where(DEVICES.c.uid > storable(after)).order_by(DEVICES.c.uid).limit(limit)
         query = _where(query, (DEVICES.c.site, site), (DEVICES.c.device_class, device_class))
         return [_device(row) for row in self._rows(query)]
 
     def device(self, uid: str) -> DeviceRecord | None:
         """Return one device."""
-        return next((_device(row) for row in self._rows(select(DEVICES).where(DEVICES.c.uid == uid))), None)
+        return next((_device(row) for row in self._rows(select(DEVICES).where(DEVICES.c.uid == storable(uid)))), None)
 
     def devices_named(self, device: str) -> list[DeviceRecord]:
         """Return the devices of any site and class whose own id is ``device``."""
-        query = select(DEVICES).where(DEVICES.c.device == device).order_by(DEVICES.c.uid)
+        query = select(DEVICES).where(DEVICES.c.device == storable(device)).order_by(DEVICES.c.uid)
         return [_device(row) for row in self._rows(query)]
 
     def events(  # noqa: PLR0913 - one filter each
@@ -147,7 +148,7 @@ class SqlRecords:
         if before is not None:
             query = query.where(EVENTS.c.cursor < before)
         if types is not None:
-            query = query.where(EVENTS.c.type.in_(list(types)))
+            query = query.where(EVENTS.c.type.in_([storable(kind) for kind in types]))
         if start_ns is not None:
             query = query.where(EVENTS.c.ts_ns >= start_ns)
         if end_ns is not None:
@@ -183,7 +184,7 @@ class SqlRecords:
         if uids is None:
             found = self._rows(query)
         else:
-            parts = in_parts(sorted(set(uids)))
+            parts = in_parts(sorted({storable(uid) for uid in uids}))
             found = [row for part in parts for row in self._rows(query.where(LEDGER.c.uid.in_(part)))]
         return [LedgerRow(**row) for row in found]
 
@@ -239,7 +240,7 @@ class SqlRecords:
 def _where(query: Select[Any], *equal: tuple[ColumnElement[Any], str | None]) -> Select[Any]:
     for column, value in equal:
         if value is not None:
-            query = query.where(column == value)
+            query = query.where(column == storable(value))
     return query
 
 
