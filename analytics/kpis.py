@@ -38,8 +38,8 @@ MOVES_PER_HOUR: Final = KpiDefinition(
     denominator="hours of the range, or of a bucket, that are complete: from its start to complete_through",
     description=(
         "Container moves per elapsed hour. Only moves inside the complete part count towards the rate, so the newest "
-        "data do not pull it down. No delay and no idle time is subtracted. Discharge, load and shift moves count alike; "
-        "a twin lift is one move, its containers show in teu. Null where no part of the range is complete."
+        "data do not pull it down. No delay and no idle time is subtracted. Discharge, load and shift moves count "
+        "alike; a twin lift is one move, its containers show in teu. Null where no part of the range is complete."
     ),
 )
 PASSAGES_PER_HOUR: Final = KpiDefinition(
@@ -81,7 +81,7 @@ DEFINITIONS: Final = {kpi.id: kpi for kpi in (MOVES_PER_HOUR, PASSAGES_PER_HOUR,
 
 
 def bucket_starts(start_ns: int, end_ns: int, step_ns: int) -> Ints:
-    """Return the starts of the epoch-aligned buckets that overlap [start, end); the first may begin before ``start``."""
+    """Return the starts of the epoch-aligned buckets that overlap [start, end); the first may begin before it."""
     return np.arange(start_ns - start_ns % step_ns, end_ns, step_ns, dtype=np.int64)
 
 

@@ -23,9 +23,7 @@ def reported_ns(workers: Mapping[str, Mapping[str, Scalar]]) -> int | None:
     return min(value for value in updated if newest - value <= RETIRED_NS)
 
 
-def complete_through_ns(
-    devices: Iterable[DeviceRecord], workers: Mapping[str, Mapping[str, Scalar]]
-) -> int | None:
+def complete_through_ns(devices: Iterable[DeviceRecord], workers: Mapping[str, Mapping[str, Scalar]]) -> int | None:
     """Return the event time up to which nothing more is expected from ``devices``; None without any report.
 
     ``workers`` must be what the records hold, not what the broker says: it belongs to the same commits as the devices.

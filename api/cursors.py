@@ -35,7 +35,7 @@ def fingerprint(filters: Iterable[tuple[str, str]]) -> bytes:
 
 
 def encode(kind: str, mark: bytes, position: Position) -> str:
-    """Return the cursor that continues list ``kind``, asked with filters of fingerprint ``mark``, after ``position``."""
+    """Return the cursor that continues list ``kind`` after ``position``; ``mark``: fingerprint of its filters."""
     return base64.urlsafe_b64encode(_encode(_Cursor(kind, mark, list(position)))).decode().rstrip("=")
 
 
@@ -45,8 +45,6 @@ def decode(kind: str, mark: bytes, text: str, like: tuple[type, ...]) -> Positio
     ``like`` holds the type of each part of the position; a part of ``int`` may also be None.
     """
     try:
-        if len(text) > MAX_LENGTH:
-            raise ValueError
         cursor = _decode(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
     except (ValueError, msgspec.DecodeError):
         raise ValueError("not a cursor; use `next` of an answer unchanged") from None

@@ -32,7 +32,7 @@ PAGE: Final = 500
 """Events read from the records at a time."""
 SUBSCRIPTIONS: Final = (f"{RESULTS_ROOT}/+/live/#", f"{RESULTS_ROOT}/+/events/#", f"{RESULTS_ROOT}/_workers/+/status")
 MAX_QUEUED: Final = 10_000
-"""Messages of the broker waiting to be taken; more are dropped and counted: values are conflated anyway, events polled."""
+"""Messages of the broker waiting to be taken; more are dropped and counted. Values are conflated, events polled."""
 MAX_SHARED: Final = 16
 """Encoded changes kept for clients at the same version, until the next change."""
 BACKOFF_S: Final = (0.25, 10.0)
@@ -217,7 +217,7 @@ class LiveHub:
                     wait_s = least
                     async for message in client.messages:
                         self.take(str(message.topic), message.payload)
-            except Exception as error:  # noqa: BLE001 - whatever the client raises: say so and try again
+            except Exception as error:  # whatever the client raises: say so and try again
                 known = isinstance(error, aiomqtt.MqttError | OSError)
                 where = f"{self._config.broker_host}:{self._config.broker_port}"
                 logger.warning("broker %s: %s", where, error, exc_info=None if known else error)
@@ -314,7 +314,7 @@ class LiveHub:
             self._announced.clear()
             try:
                 await self._read_records()
-            except Exception as error:  # noqa: BLE001 - whatever the store raises: say so and try again
+            except Exception as error:  # whatever the store raises: say so and try again
                 known = isinstance(error, StoreUnreachableError)
                 logger.warning("records: %s", error, exc_info=None if known else error)
             try:

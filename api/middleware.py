@@ -1,4 +1,4 @@
-"""What every request passes: headers, figures, HEAD, limits, and a barrier for faults. Plain ASGI, so streams stream."""
+"""What every request passes: headers, figures, HEAD, limits, a barrier for faults. Plain ASGI, so streams stream."""
 
 import logging
 import secrets

@@ -29,7 +29,8 @@ def describe(app: FastAPI) -> None:
             app.openapi_schema = _build(app)
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign] - the way that FastAPI documents
+    # The way that FastAPI documents; setattr, because a type checker takes it for a mistake.
+    setattr(app, "openapi", openapi)  # noqa: B010
 
 
 def known_parameters(app: FastAPI) -> dict[str, frozenset[str]]:
@@ -52,4 +53,16 @@ def _build(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
+    for operations in description["paths"].values():
+        for parameter in operations["get"].get("parameters", ()):
+            parameter["schema"] = _without_null(parameter["schema"])
     return description
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter that may be left out: a query cannot carry null."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    bare: dict[str, Any] = {name: value for name, value in schema.items() if name != "anyOf"} | kinds[0]
+    return bare

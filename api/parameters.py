@@ -1,6 +1,7 @@
 """Query parameters that several endpoints share, and the checks that FastAPI does not make."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -95,7 +96,7 @@ DeviceId = Annotated[
 ]
 
 
-def refuse_unknown(request: Request, known: Mapping[str, Set[str]]) -> None:
+def refuse_unknown(request: Request, known: Mapping[str, AbstractSet[str]]) -> None:
     """Raise a problem for a query parameter that the path does not know, or that is given twice.
 
     ``known``: path template → parameter names.
@@ -174,16 +175,17 @@ def check_size(config: ApiConfig, span: Span, lines: int) -> None:
         raise parameter_error("step", detail, "range-too-large")
 
 
-async def device_of(services: Services, text: str, parameter: str) -> DeviceRecord:
-    """Return the device that an id or a uid names; a problem if there is none, or several."""
+async def device_of(services: Services, text: str, parameter: str, site: str | None = None) -> DeviceRecord:
+    """Return the device (of ``site``) that an id or a uid names; a problem if there is none, or several."""
     stores = services.stores
     if "~" in text:
         device = await stores.ask(stores.records.device, text.replace("~", "/"))
         found = [] if device is None else [device]
     else:
         found = await stores.ask(stores.records.devices_named, text)
+    found = [device for device in found if site in {None, device.site}]
     if not found:
-        detail = f"no device {text!r} has been heard"
+        detail = f"no device {text!r} has been heard" + ("" if site is None else f" at {site}")
         raise ApiError("unknown-device", detail, errors=[{"parameter": parameter, "detail": detail}])
     if len(found) > 1:
         uids = [device.uid for device in found]

@@ -116,7 +116,15 @@ def hello_json(
     for (site, device_class), values in live.items():
         for name, metrics in values.items():
             uid = f"{site}/{device_class}/{name}"
-            entry = {"id": name, "uid": uid, "site": site, "class": device_class}
-            entry |= {"online": True, "state": "live", "last_seen": None, "values": {}}
-            found.setdefault(uid, entry)["values"].update(metrics)
+            unknown = {
+                "id": name,
+                "uid": uid,
+                "site": site,
+                "class": device_class,
+                "online": True,
+                "state": "live",
+                "last_seen": None,
+                "values": {},
+            }
+            found.setdefault(uid, unknown)["values"].update(metrics)
     return list(found.values())

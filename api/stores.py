@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
 from analytics.rows import SeriesKey
@@ -56,8 +57,8 @@ class Stores:
         """Return every device of the site and the classes, by uid, at most a second old."""
         found: list[DeviceRecord] = []
         for device_class in classes or (None,):
-            key = ("devices", site, device_class)
-            found += await self._cache.get(key, lambda of=device_class: self.ask(_all_devices, self.records, site, of))
+            fetch = partial(self.ask, _all_devices, self.records, site, device_class)
+            found += await self._cache.get(("devices", site, device_class), fetch)
         return found
 
     async def series(self, *, site: str | None = None, device_class: DeviceClass) -> list[SeriesKey]:

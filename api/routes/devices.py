@@ -14,7 +14,11 @@ router = APIRouter(tags=["devices"])
 
 
 @router.get(
-    "/v1/devices", operation_id="listDevices", summary="List devices", response_model=Page[Device], **describe("devices")
+    "/v1/devices",
+    operation_id="listDevices",
+    summary="List devices",
+    response_model=Page[Device],
+    **describe("devices"),
 )
 async def list_devices(
     request: Request,

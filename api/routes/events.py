@@ -1,6 +1,7 @@
 """Port events and devices' own events, in the order of storing."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -24,7 +25,7 @@ from api.responses import Event, Page
 from api.services import Given, Services
 from api.shapes import event_json
 from devices.vocabulary import DeviceClass
-from store.interface import DeviceRecord
+from store.interface import DeviceRecord, EventRecord, Records
 
 CLASSES_OF_TYPE: Final = {
     "crane_move": (DeviceClass.QUAY_CRANE,),
@@ -48,9 +49,13 @@ EventCursor = Annotated[int | None, Query(ge=0, le=MAX_CURSOR)]
 
 
 @router.get(
-    "/v1/events", operation_id="listEvents", summary="List events", response_model=Page[Event], **describe("events", 404, 409)
+    "/v1/events",
+    operation_id="listEvents",
+    summary="List events",
+    response_model=Page[Event],
+    **describe("events", 404, 409),
 )
-async def list_events(  # noqa: PLR0913 - one parameter each
+async def list_events(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
     request: Request,
     services: Given,
     type: Annotated[  # noqa: A002 - the name in the query
@@ -76,25 +81,22 @@ async def list_events(  # noqa: PLR0913 - one parameter each
     check_order(start_ns, end_ns)
     if after is not None and before is not None and before <= after:
         raise parameter_error("before", f"{before} is not greater than after, {after}", "reversed-range")
-    one = None if device is None else await device_of(services, device, "device")
+    one = None if device is None else await device_of(services, device, "device", site)
     newest_first = (order or (Order.DESC if after is None else Order.ASC)) is Order.DESC
     # A relative range is resolved once: the pages that follow keep that of the first.
     position = paging.position(cursor, (int, int, int))
     if position is not None:
         at, start_ns, end_ns = (None if part is None else int(part) for part in position)
         after, before = (after, at) if newest_first else (at, before)
-    found = await services.stores.ask(
-        services.stores.records.events,
-        after=after or 0,
-        before=before,
-        types=None if type is None else [type],
+    filters = _Filters(
+        types=None if type is None else (type,),
         site=site if one is None else one.site,
-        device=None if one is None else one.device,
+        device=one,
         start_ns=start_ns,
         end_ns=end_ns,
         newest_first=newest_first,
-        limit=limit + 1,
     )
+    found = await services.stores.ask(_find, services.stores.records, filters, after or 0, before, limit + 1)
     page = found[:limit]
     body: dict[str, Any] = {
         "items": [event_json(event) for event in page],
@@ -102,6 +104,39 @@ async def list_events(  # noqa: PLR0913 - one parameter each
         "complete_through": await services.complete_through(await _concerned(services, type, site, one)),
     }
     return answer(body, response)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    types: tuple[str, ...] | None
+    site: str | None
+    device: DeviceRecord | None
+    start_ns: int | None
+    end_ns: int | None
+    newest_first: bool
+
+
+def _find(records: Records, filters: _Filters, after: int, before: int | None, wanted: int) -> list[EventRecord]:
+    """Return up to ``wanted`` events. Blocking."""
+    device = filters.device
+    found: list[EventRecord] = []
+    while True:
+        batch = records.events(
+            after=after,
+            before=before,
+            types=filters.types,
+            site=filters.site,
+            device=None if device is None else device.device,
+            start_ns=filters.start_ns,
+            end_ns=filters.end_ns,
+            newest_first=filters.newest_first,
+            limit=wanted,
+        )
+        # The records know a device by its own id, which devices of two classes may share.
+        found += [event for event in batch if device is None or event.device_class == device.device_class]
+        if len(batch) < wanted or len(found) >= wanted:
+            return found[:wanted]
+        after, before = (after, batch[-1].cursor) if filters.newest_first else (batch[-1].cursor, before)
 
 
 async def _concerned(

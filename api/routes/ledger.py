@@ -72,5 +72,6 @@ def accounts_of(rows: Iterable[LedgerRow]) -> dict[str, Any]:
 
 
 def _journal_frames(workers: Mapping[str, Mapping[str, Scalar]]) -> int | None:
-    known = [int(value) for status in workers.values() if isinstance(value := status.get("journal_frames"), int | float)]
+    told = (status.get("journal_frames") for status in workers.values())
+    known = [int(frames) for frames in told if isinstance(frames, int | float)]
     return sum(known) if known else None

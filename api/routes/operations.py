@@ -51,7 +51,11 @@ async def get_metrics(services: Given) -> Response:
 
 
 @router.get(
-    "/version", operation_id="getVersion", summary="What runs", response_model=Version, **describe("version", always=(422,))
+    "/version",
+    operation_id="getVersion",
+    summary="What runs",
+    response_model=Version,
+    **describe("version", always=(422,)),
 )
 async def get_version(services: Given) -> Response:
     """Name and version of the program, and of this interface."""

@@ -33,6 +33,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     operation_id="followStream",
     summary="Follow live values and events",
     response_class=EventStreamResponse,
+    status_code=200,
     responses=_RESPONSES,
 )
 async def follow_stream(

@@ -41,7 +41,7 @@ MetricName = Annotated[
     response_model=Telemetry,
     **describe("telemetry", 404, 409),
 )
-async def get_telemetry(  # noqa: PLR0913 - one parameter each
+async def get_telemetry(
     services: Given,
     id: DeviceId,  # noqa: A002 - the name in the path
     metric: MetricName,
@@ -80,8 +80,13 @@ def _read(
     return rows, read_coverage(windows, [[key]], span, complete_ns)[0]
 
 
-def _body(  # noqa: PLR0913 - one part each
-    device: DeviceRecord, metric: Metric, span: Span, complete_ns: int | None, rows: WindowRows, coverage: Coverage | None
+def _body(
+    device: DeviceRecord,
+    metric: Metric,
+    span: Span,
+    complete_ns: int | None,
+    rows: WindowRows,
+    coverage: Coverage | None,
 ) -> dict[str, Any]:
     return {
         "device": device.device,

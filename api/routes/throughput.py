@@ -26,7 +26,7 @@ from api.series import Coverage, Segment, Span, plan, read, read_coverage
 from api.services import Given
 from api.times import on_grid, rfc3339_column
 from devices.columns import Bools, Floats, Ints
-from devices.vocabulary import BY_NAME, DeviceClass
+from devices.vocabulary import BY_NAME, INDEX, DeviceClass, unscaled
 from store.interface import DeviceRecord, WindowStore
 
 DEFAULT_POINTS: Final = 60
@@ -85,7 +85,7 @@ GROUPINGS: Final = {
     response_model=Throughput,
     **describe("throughput"),
 )
-async def get_throughput(  # noqa: PLR0913 - one parameter each
+async def get_throughput(
     services: Given,
     group_by: Annotated[GroupBy, Query(description="By what to group.")] = GroupBy.CRANE,
     start: Start = None,
@@ -121,10 +121,10 @@ class _Group:
 def _groups(devices: Sequence[DeviceRecord], group_by: GroupBy) -> list[_Group]:
     if group_by is not GroupBy.SITE:
         return [_Group(device.device, device.site, device.uid, (at,)) for at, device in enumerate(devices)]
-    sites = sorted({device.site for device in devices})
-    return [
-        _Group(site, site, None, tuple(at for at, device in enumerate(devices) if device.site == site)) for site in sites
-    ]
+    of_site: dict[str, list[int]] = {}
+    for at, device in enumerate(devices):
+        of_site.setdefault(device.site, []).append(at)
+    return [_Group(site, site, None, tuple(members)) for site, members in sorted(of_site.items())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +228,10 @@ class _Question:
 
 def _column(metric: str, scaled: Ints) -> list[int] | list[float]:
     if BY_NAME[metric].resolution == 1:
-        return scaled.tolist()
-    return (scaled / round(1 / BY_NAME[metric].resolution)).tolist()
+        whole: list[int] = scaled.tolist()
+        return whole
+    fractions: list[float] = unscaled(np.full(len(scaled), INDEX[metric]), scaled).tolist()
+    return fractions
 
 
 def _in_unit(metric: str, scaled: np.int64) -> int | float:
