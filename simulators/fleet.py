@@ -10,10 +10,8 @@ import contextlib
 import logging
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +23,7 @@ from devices.topics import SITE
 from simulators import profiles, truth
 from simulators.messages import NS, PAYLOADS, PortMessages
 from simulators.publisher import Broker, Publisher, devices_of, drain
+from simulators.schedule import stopped_by_signal, wait_until
 from simulators.truth import Fact, Move, Passage, Relock, YardMove
 
 log = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ async def run(
     profile = profiles.load(config.profile)
     started = clock()
     source = PortMessages(profile, config.seed, config.site, config.port_start_ns(started), config.payload)
-    with _stopped_by_signal(stop) as ending:
+    with stopped_by_signal(stop) as ending:
         async with Publisher(
             config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}"
         ) as publisher:
@@ -138,22 +137,6 @@ async def run(
             if not complete:
                 log.error("%d messages were not acknowledged within %g s", publisher.outstanding, DRAIN_S)
             return fleet.report(finished=True)
-
-
-@contextlib.contextmanager
-def _stopped_by_signal(stop: asyncio.Event | None) -> Iterator[asyncio.Event]:
-    """Yield ``stop``, or an event that SIGTERM and SIGINT set."""
-    if stop is not None or threading.current_thread() is not threading.main_thread():
-        yield stop or asyncio.Event()
-        return
-    event, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    try:
-        yield event
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 class _Fleet:
@@ -196,15 +179,7 @@ class _Fleet:
         return self._started + self._paused_ns + round((port_ns - self._start_ns) / self._config.speed)
 
     async def _until(self, wall_ns: int, ending: asyncio.Event) -> bool:
-        """Wait for a moment; returns False as soon as the run is to end."""
-        while not ending.is_set():
-            wait_s = (wall_ns - self._clock()) / NS
-            if wait_s <= 0.0005:  # noqa: PLR2004 - finer than the event loop's own timer
-                return True
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(wait_s, 0.5)):
-                    await ending.wait()
-        return False
+        return await wait_until(wall_ns, self._clock, ending)
 
     async def _room(self, ending: asyncio.Event) -> None:
         """Stand still while too many messages wait for the broker."""
@@ -213,7 +188,9 @@ class _Fleet:
         since = self._clock()
         log.warning("%d messages wait for the broker: the port's clock stands still", self._publisher.outstanding)
         while self._publisher.outstanding >= MAX_OUTSTANDING and not ending.is_set():
-            await drain_step(self._publisher)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await self._publisher.wait_below(MAX_OUTSTANDING)
         self._paused_ns += self._clock() - since
 
     def _tell_truth(self) -> None:
@@ -281,13 +258,6 @@ class _Fleet:
                 [device.boot for device in source.devices],
             ),
         }
-
-
-async def drain_step(publisher: Publisher) -> None:
-    """Wait until the bound has room again, half a second at most."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await publisher.wait_below(MAX_OUTSTANDING)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -98,6 +98,7 @@ class Lag:
     """How late messages left: a histogram of (send − due) with bins that grow by a quarter from 0.1 ms."""
 
     count: int = 0
+    latest_ns: int = 0
     largest_ns: int = 0
     bins: dict[int, int] = field(default_factory=dict)
 
@@ -105,6 +106,7 @@ class Lag:
         """Count one lag; early is on time."""
         lag_ns = max(0, lag_ns)
         self.count += 1
+        self.latest_ns = lag_ns
         self.largest_ns = max(self.largest_ns, lag_ns)
         which = max(0, math.ceil(math.log(max(1.0, lag_ns / 1e5), 1.25)))
         self.bins[which] = self.bins.get(which, 0) + 1
@@ -136,7 +138,7 @@ class Publisher:
         self._clock = clock
         self._queues: list[asyncio.Queue[Outgoing]] = [asyncio.Queue() for _ in range(devices)]
         self._outstanding = 0
-        self._below = asyncio.Condition()
+        self._room: list[tuple[int, asyncio.Future[None]]] = []
         self._connections = [
             _Connection(broker, f"{name}-{number}") for number in range(min(connections, max(1, devices)))
         ]
@@ -193,8 +195,10 @@ class Publisher:
 
     async def wait_below(self, limit: int) -> None:
         """Wait until fewer than ``limit`` messages are outstanding."""
-        async with self._below:
-            await self._below.wait_for(lambda: self._outstanding < limit)
+        while self._outstanding >= limit:
+            room = asyncio.get_running_loop().create_future()
+            self._room.append((limit, room))
+            await room
 
     async def _send_all(self, device: int) -> None:
         queue, account = self._queues[device], self.accounts[device]
@@ -208,8 +212,14 @@ class Publisher:
             if account.first_seq < 0:
                 account.first_seq = message.seq
             self._outstanding -= 1
-            async with self._below:
-                self._below.notify_all()
+            if self._room:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        for limit, room in self._room:
+            if self._outstanding < limit and not room.done():
+                room.set_result(None)
+        self._room = [(limit, room) for limit, room in self._room if not room.done()]
 
     def _leaving(self, message: Outgoing, account: Account) -> None:
         account.sent += 1

@@ -31,7 +31,7 @@ class Truck:
         self.track = Track(*place, heading=math.pi / 2, odometer=0.0)
 
     def drive(self, path: list[Point], *, after: float = 0.0, reverse: bool = False) -> float:
-        """Drive along ``path``, ``after`` seconds from now or after the present drive; returns how long it takes (s)."""
+        """Drive along ``path``, ``after`` seconds from now or after the present drive; returns how long (s)."""
         start = max(self._agenda.now + after, self.track.driven.free_at)
         limits = self._limits
         speed = limits.corner_mps if reverse else self._top_speed

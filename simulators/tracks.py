@@ -1,0 +1,206 @@
+"""Recordings: tracks in CSV files and messages in JSON lines, read from a file, a folder or a zip archive.
+
+A CSV file is one vehicle: a header with ``timestamp``, ``x`` and ``y`` (metres), one row per point; its name gives the
+device's id. Further columns that are metrics of a vehicle in the vocabulary are replayed as recorded, others are
+ignored. Times are RFC 3339, the same without a zone (taken as UTC), or seconds as a number.
+
+A ``.jsonl`` file holds ``{"topic": …, "payload": object or base64 text, "ts": RFC 3339 or ns, or "offset": seconds}``.
+
+A row that cannot be read is noted, skipped and counted; a file that cannot be read ends the reading.
+"""
+
+import base64
+import binascii
+import csv
+import io
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, NamedTuple
+
+from devices.times import NS, parse_rfc3339
+from devices.vocabulary import INDEX, METRICS, DeviceClass, accepted_from
+
+MAX_NOTES: Final = 20
+"""Bad rows that are described one by one; all are counted."""
+SUFFIXES: Final = (".csv", ".jsonl")
+VEHICLE_METRICS: Final = frozenset(accepted_from(DeviceClass.VEHICLE)) - {"x_m", "y_m"}
+
+
+class RecordingError(ValueError):
+    """A recording that cannot be used at all; the message names the file and what is allowed."""
+
+
+class Point(NamedTuple):
+    """One point of a track: ns UTC, and metric → value in the metric's unit."""
+
+    ts: int
+    values: dict[str, float]
+
+
+class Recorded(NamedTuple):
+    """One recorded message: ns UTC (or since the recording's start), topic, and payload as an object or as bytes."""
+
+    ts: int
+    topic: str
+    payload: dict[str, Any] | bytes
+
+
+@dataclass(slots=True)
+class BadRows:
+    """Rows that could not be read."""
+
+    count: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, where: str, why: str) -> None:
+        """Count a row, and describe it while there are few."""
+        self.count += 1
+        if len(self.notes) < MAX_NOTES:
+            self.notes.append(f"{where}: {why}")
+
+
+class RecordingFile(NamedTuple):
+    """The name and the content of one file of a recording."""
+
+    name: str
+    content: bytes
+
+    @property
+    def device(self) -> str:
+        """The device id that the name gives: its stem, with what a topic does not allow replaced by ``-``."""
+        stem = PurePosixPath(self.name).stem
+        return re.sub(r"[^A-Za-z0-9._:-]", "-", stem).strip("._:-")[:64] or "track"
+
+
+def files(path: Path) -> Iterator[RecordingFile]:
+    """Yield the CSV and JSON-lines files of ``path`` (a file, a folder or a zip archive) in the order of their names.
+
+    Raises:
+        RecordingError: ``path`` does not exist, cannot be read or holds no such file.
+    """
+    found = 0
+    try:
+        for file in _all_files(path):
+            found += 1
+            yield file
+    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise RecordingError(f"{path}: cannot be read: {error}") from error
+    if not found:
+        raise RecordingError(
+            f"{path}: holds no recording; allowed are {', '.join(SUFFIXES)}, a folder or a .zip of these"
+        )
+
+
+def read_track(file: RecordingFile, bad: BadRows) -> list[Point]:
+    """Return the points of a CSV file in the order of time; what cannot be read goes to ``bad``."""
+    text = io.StringIO(file.content.decode("utf-8-sig", errors="replace"), newline="")
+    rows = csv.reader(text)
+    header = [name.strip() for name in next(rows, [])]
+    missing = [name for name in ("timestamp", "x", "y") if name not in header]
+    if missing:
+        raise RecordingError(f"{file.name}: the header lacks {', '.join(missing)}; expected timestamp,x,y[,…]")
+    columns = {header.index("x"): "x_m", header.index("y"): "y_m"}
+    columns |= {at: name for at, name in enumerate(header) if name in VEHICLE_METRICS}
+    when = header.index("timestamp")
+    points = []
+    while True:
+        try:
+            row = next(rows)
+            if row:
+                points.append(_point(row, when, columns, len(header)))
+        except StopIteration:
+            break
+        except (ValueError, csv.Error) as error:
+            bad.add(f"{file.name}:{rows.line_num}", str(error))
+    points.sort(key=lambda point: point.ts)
+    return points
+
+
+def read_messages(file: RecordingFile, bad: BadRows) -> list[Recorded]:
+    """Return the messages of a JSON-lines file in the order of time; what cannot be read goes to ``bad``."""
+    messages = []
+    for number, line in enumerate(file.content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            messages.append(_recorded(json.loads(line)))
+        except (TypeError, ValueError, RecursionError) as error:
+            bad.add(f"{file.name}:{number}", str(error) or type(error).__name__)
+    messages.sort(key=lambda message: message.ts)
+    return messages
+
+
+def _all_files(path: Path) -> Iterator[RecordingFile]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix in SUFFIXES and file.is_file():
+                yield RecordingFile(file.relative_to(path).as_posix(), file.read_bytes())
+    elif path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            for name in sorted(archive.namelist()):
+                if PurePosixPath(name).suffix in SUFFIXES:
+                    yield RecordingFile(name, archive.read(name))
+    elif path.suffix in SUFFIXES or not path.exists():
+        yield RecordingFile(path.name, path.read_bytes())
+
+
+def _point(row: list[str], when: int, columns: dict[int, str], width: int) -> Point:
+    if len(row) != width:
+        raise ValueError(f"{len(row)} columns, the header has {width}")
+    values = {}
+    for at, metric in columns.items():
+        if not row[at] and metric not in {"x_m", "y_m"}:
+            continue
+        value = float(row[at])
+        limits = METRICS[INDEX[metric]]
+        if not math.isfinite(value) or not limits.minimum <= value <= limits.maximum:
+            raise ValueError(f"{metric} = {row[at]}: allowed is {limits.minimum:g} to {limits.maximum:g}")
+        values[metric] = value
+    return Point(_time(row[when]), values)
+
+
+def _time(text: str | float) -> int:
+    """Return ns UTC of RFC 3339 text, of the same without a zone, or of seconds."""
+    if isinstance(text, int | float) or re.fullmatch(r"-?\d+(\.\d*)?", text):
+        seconds = float(text)
+        if not math.isfinite(seconds) or abs(seconds) > 1e11:  # noqa: PLR2004 - the year 5138
+            raise ValueError(f"time {text}: expected seconds since 1970")
+        whole, _, fraction = str(text).partition(".")
+        if "e" in str(text):
+            return round(seconds * NS)
+        part = int(fraction.ljust(9, "0")[:9] or "0")
+        return int(whole) * NS + (-part if whole.startswith("-") else part)
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        return parse_rfc3339(text + "Z")
+
+
+def _recorded(tree: object) -> Recorded:
+    if not isinstance(tree, dict):
+        raise TypeError("expected an object with topic, payload and ts or offset")
+    topic, payload = tree.get("topic"), tree.get("payload")
+    if not isinstance(topic, str) or not topic or len(topic.encode()) > 65_535 or set(topic) & set("+#\0"):  # noqa: PLR2004 - MQTT
+        raise ValueError("topic: expected text without +, # and NUL")
+    if isinstance(payload, str):
+        try:
+            payload = base64.b64decode(payload, validate=True)
+        except binascii.Error as error:
+            raise ValueError(f"payload: text must be base64: {error}") from error
+    elif not isinstance(payload, dict):
+        raise ValueError("payload: expected an object or base64 text")
+    match tree:
+        case {"ts": bool()} | {"offset": bool()}:
+            raise ValueError("ts, offset: expected a time, got a boolean")
+        case {"ts": int(ts)}:
+            return Recorded(ts, topic, payload)
+        case {"ts": str(ts)}:
+            return Recorded(_time(ts), topic, payload)
+        case {"offset": int() | float() as offset}:
+            return Recorded(_time(offset), topic, payload)
+    raise ValueError("ts or offset: one is required; ts is RFC 3339 or ns, offset is seconds")
