@@ -193,7 +193,7 @@ def _recorded(tree: object) -> Recorded:
         except binascii.Error as error:
             raise ValueError(f"payload: text must be base64: {error}") from error
     elif not isinstance(payload, dict):
-        raise ValueError("payload: expected an object or base64 text")
+        raise TypeError("payload: expected an object or base64 text")
     match tree:
         case {"ts": bool()} | {"offset": bool()}:
             raise ValueError("ts, offset: expected a time, got a boolean")

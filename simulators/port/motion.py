@@ -129,6 +129,10 @@ class Steps:
         self._start.append(time)
         self._value.append(value)
 
+    def changes(self) -> tuple[list[float], list[float]]:
+        """Return the moments (s) and the values from then on that are still remembered."""
+        return list(self._start), list(self._value)
+
     def sample(self, times: Floats) -> Floats:
         """Return the value at ``times`` (n,), shape (n,)."""
         return np.array(self._value)[np.searchsorted(self._start, times, side="right") - 1]

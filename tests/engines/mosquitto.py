@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engines.ports import free_port
+
 READY_S = 10.0
 BASE = {
     "allow_anonymous": "true",
@@ -27,13 +29,6 @@ BASE = {
 }
 CONNECT = bytes([0x10, 0x0D, 0, 4]) + b"MQTT" + bytes([4, 2, 0, 5, 0, 1]) + b"?"
 """An MQTT 3.1.1 CONNECT with a clean session and the client identifier "?"."""
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def program() -> str:
@@ -55,6 +50,11 @@ class Mosquitto:
         self.log = folder / "mosquitto.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._options = {**BASE, **options}
+        self._write()
+
+    def configure(self, **options: object) -> None:
+        """Set lines of mosquitto.conf for the next start."""
+        self._options |= as_lines(options)
         self._write()
 
     @property
@@ -127,12 +127,16 @@ class Mosquitto:
         self.config.write_text("\n".join(settings) + "\n", encoding="utf-8")
 
 
+def as_lines(options: dict[str, object]) -> dict[str, str]:
+    """Return options as mosquitto.conf spells them."""
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
+
+
 @contextmanager
 def running_mosquitto(**options: object) -> Iterator[Mosquitto]:
     """Run a broker; ``options`` are lines of mosquitto.conf, such as ``persistence=True``."""
     with tempfile.TemporaryDirectory(prefix="mosquitto-") as folder:
-        lines = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in options.items()}
-        broker = Mosquitto(Path(folder), lines)
+        broker = Mosquitto(Path(folder), as_lines(options))
         broker.start()
         try:
             yield broker

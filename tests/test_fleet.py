@@ -1,0 +1,262 @@
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+import pytest
+
+from devices.codecs.native import decode_status
+from devices.topics import DeviceKey, Stream, topic_of
+from engines.mosquitto import Mosquitto, running_mosquitto
+from simulators import profiles
+from simulators.fleet import FleetConfig, run
+from simulators.messages import NS, PortMessages
+from simulators.publisher import Broker, Lag, Publisher
+
+DEVICES = 4 + 6 + 4 + 20 + 40 + 2
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Mosquitto]:
+    with running_mosquitto() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def received(broker: Mosquitto, topic: str) -> AsyncIterator[list[aiomqtt.Message]]:
+    """Everything a plain subscriber receives while the block runs."""
+    messages: list[aiomqtt.Message] = []
+    async with aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+        await client.subscribe(topic, qos=1)
+
+        async def listen() -> None:
+            async for message in client.messages:
+                messages.append(message)  # noqa: PERF401 - it is watched while it grows
+
+        task = asyncio.create_task(listen())
+        yield messages
+        task.cancel()
+
+
+async def eventually(holds: Callable[[], bool], what: str, within_s: float = 10.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+def fast(broker: Mosquitto, site: str, **changes: Any) -> FleetConfig:  # noqa: ANN401 - fields of the configuration
+    config = FleetConfig(port=broker.port, site=site, speed=20.0, duration_s=1.5, payload="mixed")
+    return replace(config, **changes)
+
+
+def expected_by_topic(config: FleetConfig, port_s: float) -> dict[str, list[bytes]]:
+    assert config.start_ns is not None
+    source = PortMessages(profiles.load(config.profile), config.seed, config.site, config.start_ns, config.payload)
+    messages = list(source.hello())
+    messages += source.advance(round(port_s * NS))
+    messages += source.goodbye()
+    by_topic: dict[str, list[bytes]] = {}
+    for message in messages:
+        by_topic.setdefault(message.topic, []).append(message.payload)
+    return by_topic
+
+
+def test_every_acknowledged_message_is_received_as_published_and_in_order(broker: Mosquitto, tmp_path: Path) -> None:
+    config = fast(broker, "CNNGB-ALL", start_ns=1_764_000_000 * NS, summary_path=tmp_path / "summary.json")
+
+    async def scenario() -> tuple[dict[str, Any], list[aiomqtt.Message]]:
+        async with received(broker, "port/CNNGB-ALL/#") as messages:
+            summary = await run(config)
+            await eventually(lambda: len(messages) >= summary["acked"], "every message arrives")
+        return summary, messages
+
+    summary, messages = asyncio.run(scenario())
+    assert summary["acked"] == summary["sent"] == len(messages) > 2_000
+    assert summary["outstanding"] == summary["resent"] == summary["refused"] == 0
+    by_topic: dict[str, list[bytes]] = {}
+    for message in messages:
+        by_topic.setdefault(str(message.topic), []).append(bytes(message.payload))
+    assert by_topic == expected_by_topic(config, config.speed * 1.5)
+    assert len(summary["devices"]) == DEVICES
+    for account in summary["devices"].values():
+        assert account["first_seq"] == 0
+        assert account["last_seq"] == account["acked"] - 1
+    assert json.loads((tmp_path / "summary.json").read_bytes()) == summary
+    assert not list(tmp_path.glob(".summary*"))
+
+
+def test_devices_are_online_while_the_port_runs_and_offline_after(broker: Mosquitto) -> None:
+    truck = topic_of(DeviceKey("CNNGB-RET", "vehicle", "XT001"), Stream.STATUS)
+
+    async def retained() -> bytes:
+        async with received(broker, truck) as messages:
+            await eventually(lambda: bool(messages), "the retained status arrives")
+        assert messages[0].retain
+        return bytes(messages[0].payload)
+
+    async def scenario() -> tuple[bytes, bytes]:
+        stop = asyncio.Event()
+        running = asyncio.create_task(run(fast(broker, "CNNGB-RET", duration_s=None), stop=stop))
+        async with received(broker, truck) as messages:
+            await eventually(lambda: bool(messages), "the device says hello")
+        during = await retained()
+        stop.set()
+        await running
+        return during, await retained()
+
+    during, after = (decode_status(payload) for payload in asyncio.run(scenario()))
+    assert during.online
+    assert during.seq == 0
+    assert str(during.info["plate"]).startswith("浙B")
+    assert not after.online
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_nothing_is_missing_when_the_broker_restarts_in_the_middle(kill: bool) -> None:
+    with running_mosquitto() as broker:
+        config = fast(broker, "CNNGB-CUT", speed=5.0, duration_s=4.0)
+
+        async def scenario() -> dict[str, Any]:
+            running = asyncio.create_task(run(config))
+            await asyncio.sleep(1.0)  # the broker's death is the test, and it has to come while messages flow
+            await asyncio.to_thread(broker.restart, kill=kill)
+            return await running
+
+        summary = asyncio.run(scenario())
+    assert summary["finished"]
+    assert summary["reconnects"] >= config.connections
+    assert summary["outstanding"] == 0
+    assert summary["acked"] == summary["sent"] > 1_500
+    assert summary["port_s"] == 20.0
+    for uid, account in summary["devices"].items():
+        assert account["acked"] == account["last_seq"] + 1 > 3, uid
+        assert account["first_seq"] == 0
+
+
+def test_a_broker_that_is_absent_at_the_start_is_waited_for() -> None:
+    with running_mosquitto() as broker:
+        broker.stop()
+
+        async def scenario() -> dict[str, Any]:
+            running = asyncio.create_task(run(fast(broker, "CNNGB-LATE", speed=1.0, duration_s=2.0)))
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(broker.start)
+            return await running
+
+        summary = asyncio.run(scenario())
+    assert summary["acked"] == summary["sent"] > DEVICES * 3
+    assert summary["lag_ms"]["max"] > 300
+
+
+def test_the_ports_clock_stands_still_while_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.fleet.MAX_OUTSTANDING", 300)
+    with running_mosquitto() as broker:
+        broker.stop()
+
+        async def scenario() -> dict[str, Any]:
+            running = asyncio.create_task(run(fast(broker, "CNNGB-FULL", speed=20.0, duration_s=1.0)))
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(broker.start)
+            return await running
+
+        summary = asyncio.run(scenario())
+    assert summary["paused_s"] > 0.5
+    assert summary["port_s"] == 20.0  # later, but all of it
+    assert summary["elapsed_s"] > 1.5
+    assert all(account["acked"] == account["last_seq"] + 1 for account in summary["devices"].values())
+
+
+def test_a_refused_message_is_no_acknowledged_message() -> None:
+    with running_mosquitto() as broker:
+        acl = broker.folder / "acl"
+        acl.write_text("topic write allowed/#\n")
+        broker.configure(acl_file=acl)
+        broker.restart()
+
+        class Note:
+            due_ns, device, seq, topic, payload, retain = 0, 0, 0, "forbidden/one", b"x", False
+
+        async def scenario() -> tuple[int, int]:
+            async with Publisher(Broker(port=broker.port), 1, 1, time.time_ns, "refused") as publisher:
+                publisher.offer(Note())
+                await eventually(lambda: publisher.refused >= 2, "it is offered again")
+                return publisher.acked, publisher.outstanding
+
+        assert asyncio.run(scenario()) == (0, 1)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_run_in_order_and_its_first_message_comes_within_a_second(
+    broker: Mosquitto, tmp_path: Path, root: Path
+) -> None:
+    summary = tmp_path / "summary.json"
+    code = (
+        "import asyncio, pathlib; from simulators.fleet import FleetConfig, run; path = pathlib.Path("
+        f"{str(summary)!r}); asyncio.run(run(FleetConfig(port={broker.port}, site='CNNGB-TERM', summary_path=path)))"
+    )
+
+    async def scenario() -> float:
+        async with received(broker, "port/CNNGB-TERM/#") as messages:
+            started = time.monotonic()
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=root)
+            try:
+                await eventually(lambda: bool(messages), "the first message arrives")
+                first_s = time.monotonic() - started
+                await eventually(summary.exists, "the summary is written while it runs")
+                await asyncio.sleep(1.0)
+                process.send_signal(signal.SIGTERM)
+                assert await asyncio.wait_for(process.wait(), 10) == 0
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        return first_s
+
+    first_s = asyncio.run(scenario())
+    found = json.loads(summary.read_bytes())
+    assert found["finished"]
+    assert found["acked"] == found["sent"]
+    assert first_s < 2.0  # well under one on a quiet machine
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("port", 0, "1 to 65535"),
+        ("site", "Ningbo", "CNNGB-DEMO"),
+        ("seed", -1, "0 or more"),
+        ("speed", 0.0, "above 0"),
+        ("duration_s", float("nan"), "above 0"),
+        ("connections", 0, "1 to 1000"),
+        ("payload", "xml", "msgpack, json, mixed"),
+        ("host", "", "name or an address"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(ValueError, match=field) as refused:
+        FleetConfig(**{field: value})  # type: ignore[arg-type]
+    assert allowed in str(refused.value)
+
+
+def test_a_port_faster_than_time_begins_in_the_past_so_that_no_clock_runs_ahead() -> None:
+    config = FleetConfig(speed=10.0, duration_s=60.0)
+    now = 1_764_000_000 * NS
+    assert config.port_start_ns(now) == now - 540 * NS
+    assert FleetConfig(speed=1.0).port_start_ns(now) == now
+    assert FleetConfig(speed=2.0).port_start_ns(now) == now - 86_400 * NS
+
+
+def test_lag_quantiles_are_upper_bounds_within_a_quarter() -> None:
+    lag = Lag()
+    for milliseconds in range(1, 1001):
+        lag.add(milliseconds * 1_000_000)
+    assert 500 <= lag.quantile_ms(0.5) <= 625
+    assert 990 <= lag.quantile_ms(0.99) <= 1000
+    assert lag.summary()["max"] == 1000
