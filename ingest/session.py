@@ -104,6 +104,8 @@ class Session:
         self._filled = 0
         self._out = bytearray()
         self._heard = self._spoke = self._loop.time()
+        self._early: list[Message] = []
+        self._subscribed = False
         self.session_present = False
         """Whether the broker still had the session of an earlier connection."""
         self.bytes_received = 0
@@ -134,6 +136,9 @@ class Session:
 
         Raises SessionError when the connection is lost.
         """
+        if self._early:
+            early, self._early = self._early, []
+            return early
         await asyncio.sleep(self._config.tick_s)
         while True:
             self._flush()
@@ -198,6 +203,12 @@ class Session:
             for pattern in config.filters
         ]
         self._send(mqtt5.SubscribePacket(1, filters).write())
+        # Until SUBACK nothing published is sure to reach us; what the session held may already come before it.
+        while not self._subscribed:
+            self._flush()
+            self._receive()
+            self._early += self._messages()
+            await asyncio.sleep(self._config.tick_s)
 
     async def _packet(self) -> mqtt5.Packet:
         """Wait for one packet, while nothing else is expected."""
@@ -276,6 +287,7 @@ class Session:
                 if int(code) >= FIRST_ERROR_CODE:
                     msg = f"the broker refused the subscription to {pattern!r}: {code.name}"
                     raise SessionRefusedError(msg)
+            self._subscribed = True
 
     def _send(self, data: bytes) -> None:
         self._out += data

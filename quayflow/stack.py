@@ -88,14 +88,16 @@ class Stack:
         return sum(child.restarts for child in self.children)
 
     async def start(self) -> None:
-        """Start everything; returns when the API answers that all is ready."""
+        """Start everything; returns when the API has answered that all is ready."""
         if self.broker is not None:
             await self.broker.start(self._on_restart)
             await _until_listening(self.addresses.broker_port, self.broker)
-        for child in (self.ingest, self.api, self.simulator):
-            if child is not None:
-                await child.start(self._on_restart)
+        await self.ingest.start(self._on_restart)
+        await self.api.start(self._on_restart)
         await self._until_ready()
+        # Only now: what is published while nobody has subscribed is acknowledged by the broker and kept for nobody.
+        if self.simulator is not None:
+            await self.simulator.start(self._on_restart)
 
     async def failed(self) -> None:
         """Wait until some child cannot be kept running, and raise ChildFailedError."""

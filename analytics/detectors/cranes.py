@@ -42,9 +42,11 @@ class MoveRules:
 class CraneState(msgspec.Struct, array_like=True):
     """What is remembered of one crane; scaled values as in the vocabulary, times ns UTC, -1 for none."""
 
-    locked: bool = False
+    locked: bool | None = None
+    """None until the first word on it."""
     locked_ts: int = -1
-    locked_trolley: int = 0
+    locked_trolley: int | None = None
+    """None where the crane was already carrying when first heard of."""
     peak_load: int = 0
     trolley: int = 0
     load: int = 0
@@ -74,7 +76,7 @@ class CraneMoves:
         state = self.states.setdefault(device, CraneState())
         is_lock = samples.metric == LOCKED
         locks = np.flatnonzero(is_lock)
-        before = np.append(int(state.locked), samples.value[locks][:-1])
+        before = np.append(-1 if state.locked is None else int(state.locked), samples.value[locks][:-1])
         begin = 0
         for at in locks[samples.value[locks] != before].tolist():
             # All samples of the transition's own instant belong to it, whatever their order in the message.
@@ -82,11 +84,11 @@ class CraneMoves:
             until = int(np.searchsorted(samples.ts, instant, side="right"))
             self._carry(state, samples.take(np.arange(begin, until)))
             begin = until
-            if samples.value[at]:
-                state.locked, state.locked_ts = True, instant
-                state.locked_trolley, state.peak_load = state.trolley, state.load
-            else:
-                state.locked = False
+            was_locked, state.locked = state.locked, bool(samples.value[at])
+            if state.locked:
+                state.locked_ts, state.peak_load = instant, state.load
+                state.locked_trolley = None if was_locked is None else state.trolley
+            elif was_locked:
                 yield from self._unlocked(device, state, instant, int(samples.seq[at]))
         self._carry(state, samples.take(np.arange(begin, len(samples))))
 
@@ -109,7 +111,7 @@ class CraneMoves:
 
     def _unlocked(self, device: int, state: CraneState, ts: int, seq: int) -> Iterator[PortEvent]:
         peak_t = state.peak_load * float(RESOLUTION[LOAD])
-        if state.locked_ts < 0 or peak_t < self._rules.laden_above_t:
+        if peak_t < self._rules.laden_above_t:
             return
         start = state.locked_ts
         cycle_s = (ts - (state.unlocked_ts if state.unlocked_ts >= 0 else start)) / NS
@@ -130,7 +132,9 @@ class CraneMoves:
 
     def _kind(self, state: CraneState) -> str:
         edge = self._rules.ship_side_above_m / float(RESOLUTION[TROLLEY])
-        picked_at_ship, set_at_ship = state.locked_trolley > edge, state.trolley > edge
+        set_at_ship = state.trolley > edge
+        # Where the pick was not seen the move is taken to have crossed the quay edge, as nearly all do.
+        picked_at_ship = not set_at_ship if state.locked_trolley is None else state.locked_trolley > edge
         if picked_at_ship == set_at_ship:
             return "shift"
         return "discharge" if picked_at_ship else "load"
