@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from devices.codecs.native import decode_status
 from devices.topics import DeviceKey, Stream, topic_of
 from engines.mosquitto import Mosquitto, running_mosquitto
+from engines.subscriber import eventually, received
 from simulators import profiles
 from simulators.fleet import FleetConfig, run
 from simulators.messages import NS, PortMessages
@@ -27,29 +28,6 @@ DEVICES = 4 + 6 + 4 + 20 + 40 + 2
 def broker() -> Iterator[Mosquitto]:
     with running_mosquitto() as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def received(broker: Mosquitto, topic: str) -> AsyncIterator[list[aiomqtt.Message]]:
-    """Everything a plain subscriber receives while the block runs."""
-    messages: list[aiomqtt.Message] = []
-    async with aiomqtt.Client(broker.host, broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
-        await client.subscribe(topic, qos=1)
-
-        async def listen() -> None:
-            async for message in client.messages:
-                messages.append(message)  # noqa: PERF401 - it is watched while it grows
-
-        task = asyncio.create_task(listen())
-        yield messages
-        task.cancel()
-
-
-async def eventually(holds: Callable[[], bool], what: str, within_s: float = 10.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.01)
 
 
 def fast(broker: Mosquitto, site: str, **changes: Any) -> FleetConfig:  # noqa: ANN401 - fields of the configuration
