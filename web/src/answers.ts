@@ -17,6 +17,7 @@ export const device = fields({
   class: text,
   online: orNull(flag),
   state: oneOf(...DEVICE_STATES),
+  first_seen: orNull(text),
   last_seen: orNull(text),
   latest: record(latest),
   info: record(scalar),
@@ -159,6 +160,9 @@ export const liveValues = fields({
   values: record(record(measured)),
 });
 export type LiveValues = Infer<typeof liveValues>;
+
+/** `event: hello` of the stream: where it begins, and the workers known. Devices are asked for in full instead. */
+export const hello = fields({ cursor: number });
 
 /** `event: status` of the stream: an ingest worker about itself. */
 export const workerStatus = fields({

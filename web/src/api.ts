@@ -79,18 +79,15 @@ export function telemetryPath(uid: string, metric: string, start: string): strin
 
 export const telemetry = (path: string): Promise<answers.Telemetry> => get(path, answers.telemetry);
 
-export type FigurePath = "cranes" | "gates" | "ledger";
-
 /** The requests behind the strip of figures; shown beside the definitions so that they can be repeated. */
-export const FIGURE_PATHS: Record<FigurePath, string> = {
-  cranes: "/v1/throughput?group_by=crane&start=-15m&step=1m",
-  gates: "/v1/throughput?group_by=gate&start=-15m&step=1m",
-  ledger: "/v1/ledger?limit=1",
-};
+export const throughputPath = (groupBy: "crane" | "gate", seconds: number): string =>
+  pathOf("/v1/throughput", { group_by: groupBy, start: seconds % 60 === 0 ? `-${seconds / 60}m` : `-${seconds}s` });
 
-export const craneThroughput = (): Promise<answers.CraneThroughput> => get(FIGURE_PATHS.cranes, answers.craneThroughput);
-export const gateThroughput = (): Promise<answers.GateThroughput> => get(FIGURE_PATHS.gates, answers.gateThroughput);
-export const ledger = (): Promise<answers.Ledger> => get(FIGURE_PATHS.ledger, answers.ledger);
+export const LEDGER_PATH = "/v1/ledger?limit=1";
+
+export const craneThroughput = (path: string): Promise<answers.CraneThroughput> => get(path, answers.craneThroughput);
+export const gateThroughput = (path: string): Promise<answers.GateThroughput> => get(path, answers.gateThroughput);
+export const ledger = (): Promise<answers.Ledger> => get(LEDGER_PATH, answers.ledger);
 
 export const newestEvents = (limit: number): Promise<Infer<typeof answers.eventPage>> =>
   get(pathOf("/v1/events", { limit, order: "desc" }), answers.eventPage);

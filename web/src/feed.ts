@@ -26,15 +26,14 @@ export function sentence(event: PortEvent): { what: string; particulars: string 
   };
   const joined = (...parts: readonly (string | null)[]): string => parts.filter((part) => part !== null).join(" · ");
   const optional = (text: string | null, show: (text: string) => string): string | null => (text === null ? null : show(text));
-  const load = optional(number("load_t", 1), (value) => `${value} t`);
   if (type === "crane_move") {
     const cycle = optional(number("cycle_s", 0), (seconds) => t("feed.cycle", { seconds }));
     return {
       what: t(MOVE_KINDS[String(data["kind"])] ?? "feed.move"),
-      particulars: joined(optional(number("teu", 2), (teu) => `${teu} TEU`), load, cycle),
+      particulars: joined(optional(number("teu", 2), (teu) => `${teu} TEU`), cycle),
     };
   }
-  if (type === "yard_move") return { what: t("feed.yardMove"), particulars: joined(load) };
+  if (type === "yard_move") return { what: t("feed.yardMove"), particulars: joined(optional(number("load_t", 1), (load) => `${load} t`)) };
   if (type === "gate_passage") {
     const tag = typeof data["tag"] === "string" ? `…${data["tag"].slice(-6)}` : null;
     const reads = optional(number("reads", 0), (count) => t("feed.reads", { count }));
@@ -75,6 +74,11 @@ export class Feed {
       this.drawEvents();
       this.drawRefusals();
     });
+  }
+
+  clear(): void {
+    this.events = [];
+    this.drawEvents();
   }
 
   /** Take events of the past, newest first. */

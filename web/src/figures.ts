@@ -3,7 +3,7 @@
 import type { CraneThroughput, FigureFrame, GateThroughput, Ledger } from "./answers";
 import * as api from "./api";
 import { byId, h, setText, svg } from "./dom";
-import { age, clockOf, decimal, threeFigures } from "./format";
+import { age, clockOf, decimal, epochMs, threeFigures } from "./format";
 import { clamp } from "./geometry";
 import { language, onLanguage, t, type Key } from "./i18n";
 import { Polled } from "./polled";
@@ -12,6 +12,15 @@ import type { Port } from "./port";
 const THROUGHPUT_MS = 5_000;
 const LEDGER_MS = 3_000;
 const RATE_POINTS = 60;
+
+/** Rates are over this long (s), less while the port has been heard for less: before that there was nothing to count. */
+const WINDOW_S = { longest: 900, shortest: 60, grid: 10 } as const;
+
+/** The range of the rates for a port heard for so many seconds, s. */
+export function rateWindow(heardSeconds: number): number {
+  const whole = Math.ceil(heardSeconds / WINDOW_S.grid) * WINDOW_S.grid;
+  return clamp(whole, WINDOW_S.shortest, WINDOW_S.longest);
+}
 
 /** Rows of the explanation: a heading and a text. */
 type Rows = readonly (readonly [string, string])[];
@@ -40,6 +49,11 @@ interface Card {
   shown: Shown | null;
 }
 
+const TRACE = { width: 100, height: 32 } as const;
+
+/** With more bars than this, names below them would not fit. */
+const MOST_NAMES = 8;
+
 /** What a ledger's frames are short of (or over): zero for a balanced one. */
 export function ledgerDifference(ledger: Ledger): number {
   const { received, windowed, merged_late, duplicate, quarantined, shed } = ledger.total.frames;
@@ -48,7 +62,7 @@ export function ledgerDifference(ledger: Ledger): number {
 
 /** Totals over all quay cranes; the mean is over the cranes that the answer lists. */
 export function craneTotals(answer: CraneThroughput): { moves: number; teu: number; mean: number | null } {
-  const hours = (Date.parse(answer.end) - Date.parse(answer.start)) / 3_600_000;
+  const hours = (epochMs(answer.end) - epochMs(answer.start)) / 3_600_000;
   let [moves, teu] = [0, 0];
   for (const group of answer.groups) {
     moves += group.moves_per_hour ?? 0;
@@ -84,8 +98,8 @@ export class Figures {
     private readonly silence: () => number,
     onLedger: (ledger: Ledger) => void,
   ) {
-    this.cranes = new Polled(api.craneThroughput, THROUGHPUT_MS, () => this.draw());
-    this.gates = new Polled(api.gateThroughput, THROUGHPUT_MS, () => this.draw());
+    this.cranes = new Polled(() => api.craneThroughput(this.path("crane")), THROUGHPUT_MS, () => this.draw());
+    this.gates = new Polled(() => api.gateThroughput(this.path("gate")), THROUGHPUT_MS, () => this.draw());
     this.ledger = new Polled(api.ledger, LEDGER_MS, () => {
       if (this.ledger.value) onLedger(this.ledger.value);
       this.draw();
@@ -121,7 +135,12 @@ export class Figures {
       h("h2"),
       h("p", { class: "value" }, h("b"), " ", h("span")),
       h("p", { class: "details" }, h("span"), h("span")),
-      svg("svg", { class: "trace", "aria-hidden": "true", preserveAspectRatio: "none" }),
+      h(
+        "div",
+        { class: "trace", "aria-hidden": "true" },
+        svg("svg", { preserveAspectRatio: "none", viewBox: `0 0 ${TRACE.width} ${TRACE.height}` }),
+        h("p", { class: "names" }),
+      ),
       h("span", { class: "old-note" }),
     );
     strip.append(element);
@@ -146,9 +165,13 @@ export class Figures {
       element.classList.toggle("old", shown.old !== null);
       setText(element.querySelector(".old-note")!, shown.old === null ? "" : t("figure.stale", { age: age(shown.old, language()) }));
       element.dataset["verdict"] = shown.verdict ?? "";
-      drawTrace(element.querySelector("svg")!, shown);
+      drawTrace(element.querySelector<HTMLElement>(".trace")!, shown);
     }
     if (this.explained) this.fill(this.explained);
+  }
+
+  private path(groupBy: "crane" | "gate"): string {
+    return api.throughputPath(groupBy, rateWindow(this.port.heardSeconds));
   }
 
   // The explanation
@@ -188,12 +211,12 @@ export class Figures {
           mean: decimal(totals.mean, 1, language()),
           teu: decimal(totals.teu, 0, language()),
         }),
-        t("figure.window"),
+        t("figure.window", { span: spanOf(value) }),
       ],
       old: this.cranes.stale ? this.cranes.age : null,
       bars: groups.map((group) => ({ name: group.group, value: group.moves_per_hour ?? 0 })),
       about: [
-        ...frameRows(value, api.FIGURE_PATHS.cranes),
+        ...frameRows(value, this.path("crane")),
         [
           t("about.perCrane"),
           groups.map((group) => `${group.group} ${decimal(group.moves_per_hour, 1, language())}`).join(" · ") || "–",
@@ -214,11 +237,11 @@ export class Figures {
           in: decimal(totals.inward, 0, language()),
           out: decimal(totals.outward, 0, language()),
         }),
-        t("figure.window"),
+        t("figure.window", { span: spanOf(value) }),
       ],
       old: this.gates.stale ? this.gates.age : null,
       about: [
-        ...frameRows(value, api.FIGURE_PATHS.gates),
+        ...frameRows(value, this.path("gate")),
         [
           t("about.perGate"),
           value.groups.map((group) => `${group.group} ${decimal(group.passages_per_hour, 1, language())}`).join(" · ") || "–",
@@ -273,7 +296,7 @@ export class Figures {
         [t("about.definition"), t("figure.ledger.about")],
         ["", t("figure.ledger.shed", { shed: number(frames.shed), lost: number(frames.lost_before_journal) })],
         [t("about.completeThrough"), clockOf(value.complete_through)],
-        [t("about.source"), api.FIGURE_PATHS.ledger],
+        [t("about.source"), api.LEDGER_PATH],
       ],
     };
   }
@@ -316,6 +339,11 @@ export class Figures {
   }
 }
 
+/** The length of an answer's range, such as `15 min`. */
+function spanOf(answer: FigureFrame): string {
+  return age((epochMs(answer.end) - epochMs(answer.start)) / 1000, language());
+}
+
 /** What every KPI answer says about itself. */
 function frameRows(answer: FigureFrame, path: string): (readonly [string, string])[] {
   const { definition } = answer;
@@ -335,31 +363,37 @@ function frameRows(answer: FigureFrame, path: string): (readonly [string, string
   return rows;
 }
 
-const TRACE = { width: 100, height: 24 } as const;
-
-/** Bars or a line along the foot of a card; names and numbers stand in the explanation. */
-function drawTrace(element: SVGSVGElement, shown: Shown): void {
+/** Bars or a line at the right of a card; the numbers stand in the explanation. */
+function drawTrace(element: HTMLElement, shown: Shown): void {
   const { bars, line } = shown;
   const key = JSON.stringify([bars ?? null, line ?? null]);
   if (element.dataset["key"] === key) return;
   element.dataset["key"] = key;
-  element.setAttribute("viewBox", `0 0 ${TRACE.width} ${TRACE.height}`);
-  if (bars && bars.length > 0) {
-    const top = Math.max(1, ...bars.map((bar) => bar.value));
-    const pitch = TRACE.width / bars.length;
-    element.replaceChildren(
-      ...bars.map((bar, index) => {
-        const height = Math.max(0.8, (bar.value / top) * TRACE.height);
-        const shape = { x: index * pitch + pitch * 0.12, y: TRACE.height - height, width: pitch * 0.76, height };
-        return svg("rect", { class: "bar", ...shape }, svg("title", {}, `${bar.name} ${bar.value}`));
-      }),
-    );
-  } else if (line && line.length > 1) {
-    const top = Math.max(1, ...line);
-    const at = (value: number, index: number): string =>
-      `${((index + RATE_POINTS - line.length) / (RATE_POINTS - 1)) * TRACE.width},${TRACE.height - (value / top) * (TRACE.height - 2)}`;
-    element.replaceChildren(svg("polyline", { class: "line", points: line.map(at).join(" ") }));
-  } else {
-    element.replaceChildren();
-  }
+  const plot = element.querySelector("svg")!;
+  const names = bars && bars.length <= MOST_NAMES ? bars.map((bar) => h("span", {}, shortName(bar.name))) : [];
+  element.querySelector(".names")!.replaceChildren(...names);
+  if (bars && bars.length > 0) plot.replaceChildren(...barShapes(bars));
+  else if (line && line.length > 1) plot.replaceChildren(lineShape(line));
+  else plot.replaceChildren();
+}
+
+function barShapes(bars: readonly Bar[]): SVGElement[] {
+  const top = Math.max(1, ...bars.map((bar) => bar.value));
+  const pitch = TRACE.width / bars.length;
+  return bars.map((bar, index) => {
+    const height = Math.max(0.8, (bar.value / top) * TRACE.height);
+    return svg("rect", { class: "bar", x: index * pitch + pitch * 0.14, y: TRACE.height - height, width: pitch * 0.72, height });
+  });
+}
+
+function lineShape(line: readonly number[]): SVGElement {
+  const top = Math.max(1, ...line);
+  const at = (value: number, index: number): string =>
+    `${((index + RATE_POINTS - line.length) / (RATE_POINTS - 1)) * TRACE.width},${TRACE.height - (value / top) * (TRACE.height - 2)}`;
+  return svg("polyline", { class: "line", points: line.map(at).join(" ") });
+}
+
+/** The end of a name that tells it from its neighbours: QC01 → 01. */
+function shortName(name: string): string {
+  return /\d+$/.exec(name)?.[0] ?? name.slice(-3);
 }

@@ -24,15 +24,23 @@ export function threeFigures(value: number | null | undefined, language: Languag
   return decimal(value, size >= 100 ? 0 : size >= 10 ? 1 : 2, language);
 }
 
-/** An age in the largest unit that leaves a number below 100, such as `0.4 s`, `12 s`, `3 min`. */
+/** Units of time as they stand behind a number, shortest first: ms, s, min, h, d. */
+const TIME_UNITS: Record<Language, readonly [string, string, string, string, string]> = {
+  en: [" ms", " s", " min", " h", " d"],
+  zh: [" 毫秒", " 秒", " 分钟", " 小时", " 天"],
+};
+
+/** A duration in the largest unit that leaves a number below 100, such as `12 ms`, `0.4 s`, `12 s`, `3 min`. */
 export function age(seconds: number | null | undefined, language: Language): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
   const value = Math.max(0, seconds);
-  if (value < 9.95) return `${decimal(value, 1, language)} s`;
-  if (value < 100) return `${Math.round(value)} s`;
-  if (value < 100 * 60) return `${Math.round(value / 60)} min`;
-  if (value < 100 * 3600) return `${Math.round(value / 3600)} h`;
-  return `${Math.round(value / 86_400)} d`;
+  const [ms, s, min, h, d] = TIME_UNITS[language];
+  if (value < 0.0995) return `${Math.round(value * 1000)}${ms}`;
+  if (value < 9.95) return `${decimal(value, 1, language)}${s}`;
+  if (value < 100) return `${Math.round(value)}${s}`;
+  if (value < 100 * 60) return `${Math.round(value / 60)}${min}`;
+  if (value < 100 * 3600) return `${Math.round(value / 3600)}${h}`;
+  return `${Math.round(value / 86_400)}${d}`;
 }
 
 const pad = (value: number): string => String(value).padStart(2, "0");

@@ -4,6 +4,7 @@ import { clamp, roundLength, toScreen, type View } from "./geometry";
 import type { Block, Lane, Layout } from "./layout";
 import { CRANE_REACH, ROW_M } from "./layout";
 import type { Palette } from "./palette";
+import { CELL_M, type Roads } from "./roads";
 
 export interface Canvas {
   readonly context: CanvasRenderingContext2D;
@@ -16,12 +17,20 @@ export const FONT = '"Inter", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Mi
 /** Bay length drawn as a grid on blocks, m: a 20 ft container with its clearance. */
 const BAY_M = 6.5;
 
-export function drawGround(canvas: Canvas, view: View, layout: Layout | null, palette: Palette, water: string): void {
+export function drawGround(
+  canvas: Canvas,
+  view: View,
+  layout: Layout | null,
+  roads: Roads,
+  palette: Palette,
+  water: string,
+): void {
   const { context, width, height } = canvas;
   context.fillStyle = palette.ground;
   context.fillRect(0, 0, width, height);
   if (!layout) return;
   if (layout.quay) drawQuay(canvas, view, palette, water);
+  drawRoads(canvas, view, roads, palette);
   for (const block of layout.blocks) drawBlock(context, view, block, palette);
   for (const lane of layout.lanes) drawLane(context, view, lane, palette);
 }
@@ -59,6 +68,16 @@ function drawQuay({ context, width }: Canvas, view: View, palette: Palette, wate
   context.textBaseline = "top";
   context.fillStyle = palette.faintLabel;
   if (edge > 30) context.fillText(water, 12, 10);
+}
+
+function drawRoads({ context, width, height }: Canvas, view: View, roads: Roads, palette: Palette): void {
+  // Whole pixels, a little large: neighbouring cells must not leave a seam.
+  const size = Math.ceil(CELL_M * view.scale) + 1;
+  context.fillStyle = palette.road;
+  for (const corner of roads.corners()) {
+    const { x, y } = toScreen(view, corner);
+    if (x > -size && y > -size && x < width && y < height) context.fillRect(Math.floor(x), Math.floor(y), size, size);
+  }
 }
 
 /** Where the legs of quay cranes stand, m from the quay edge. */

@@ -164,7 +164,7 @@ export function drawQuayCrane(brush: Brush, device: PortDevice, pose: Pose): voi
     for (const side of [-half, half]) context.fillRect(x + side - leg / 2, y - leg / 2, leg, leg);
   }
   drawSpreader(brush, device, x, screenY(-pose.trolley), pose.hoist);
-  label(brush, device.id, x, screenY(CRANE_REACH.water) - 5, live);
+  label(brush, device.id, x, screenY(CRANE_REACH.water) - 8, live);
 }
 
 export function drawYardCrane(brush: Brush, device: PortDevice, pose: Pose): void {

@@ -45,7 +45,14 @@ const chart = new ChartPanel(port);
 const list = new DeviceList(port, inBrief, select);
 const feed = new Feed(select);
 const stream = new Stream({
-  onHello: () => void devices.refresh(),
+  onHello: (renewed) => {
+    if (renewed) {
+      port.clear();
+      feed.clear();
+      selected = null;
+    }
+    void devices.refresh();
+  },
   onLive: (live) => {
     if (!port.takeLive(live, performance.now())) void devices.refresh();
   },

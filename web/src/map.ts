@@ -22,6 +22,7 @@ import * as machines from "./machines";
 import { PALETTES } from "./palette";
 import type { Port, PortDevice } from "./port";
 import { reducedMotion, type Theme } from "./prefs";
+import { Roads } from "./roads";
 
 /** Shortest time between two pictures (ms): 30 a second is smooth for a truck and leaves the machine its processor. */
 const FRAME_MS = 30;
@@ -31,6 +32,8 @@ const REACH_PX = 9;
 const TRAIL_MS = 12_000;
 const CHOSEN_TRAIL_MS = 30_000;
 const TURN_PER_MS = 0.006;
+/** Roads learnt meanwhile are added to the ground this often (ms). */
+const ROADS_MS = 2_000;
 const ZOOM_STEP = 1.35;
 const PAN_STEP_PX = 60;
 const CLICK_SLOP_PX = 5;
@@ -56,6 +59,9 @@ export class YardMap {
   private readonly angles = new Map<string, number>();
   private readonly ground = h("canvas");
   private readonly context: CanvasRenderingContext2D;
+  private readonly roads = new Roads();
+  private roadsDrawn = 0;
+  private groundAt = 0;
   private theme: Theme = "dark";
   private chosen: string | null = null;
   private pointed: string | null = null;
@@ -81,6 +87,7 @@ export class YardMap {
     port.on("devices", () => this.relayout());
     port.on("values", () => {
       this.dirty = true;
+      this.learnRoads();
       if (!this.layout) this.relayout();
     });
     this.listen();
@@ -128,6 +135,13 @@ export class YardMap {
       };
     }
     return found;
+  }
+
+  private learnRoads(): void {
+    for (const device of this.port.devices.values()) {
+      const [x, y] = (device.class === "vehicle" && device.track?.newest) || [];
+      if (x !== undefined && y !== undefined) this.roads.drive(device.uid, plan(x, y));
+    }
   }
 
   private relayout(): void {
@@ -189,7 +203,8 @@ export class YardMap {
     this.dirty = false;
     const palette = PALETTES[this.theme];
     this.placed = this.place(now, elapsed, still);
-    if (this.groundDirty) this.drawGround();
+    if (this.roads.size > this.roadsDrawn && now - this.groundAt > ROADS_MS) this.groundDirty = true;
+    if (this.groundDirty) this.drawGround(now);
     const { context, view } = this;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.drawImage(this.ground, 0, 0);
@@ -210,13 +225,15 @@ export class YardMap {
     if (this.pointer) this.pointAt(this.pointer);
   }
 
-  private drawGround(): void {
+  private drawGround(now: number): void {
     const context = this.ground.getContext("2d", { alpha: false });
     if (!context) return;
     this.groundDirty = false;
+    this.roadsDrawn = this.roads.size;
+    this.groundAt = now;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     const canvas = { context, width: this.width, height: this.height };
-    drawGround(canvas, this.view, this.layout, PALETTES[this.theme], t("map.water"));
+    drawGround(canvas, this.view, this.layout, this.roads, PALETTES[this.theme], t("map.water"));
     if (this.layout) {
       drawScaleBar(canvas, this.view, PALETTES[this.theme], (metres) =>
         metres >= 1000 ? t("map.kilometres", { length: metres / 1000 }) : t("map.metres", { length: metres }),

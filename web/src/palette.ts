@@ -10,6 +10,7 @@ export interface Palette {
   readonly waterLine: string;
   readonly ground: string;
   readonly apron: string;
+  readonly road: string;
   readonly quayEdge: string;
   readonly block: string;
   readonly blockLine: string;
@@ -41,6 +42,7 @@ export const PALETTES: Readonly<Record<Theme, Palette>> = {
     waterLine: "#1a3a52",
     ground: "#151b21",
     apron: "#1c242c",
+    road: "#202a33",
     quayEdge: "#6d8496",
     block: "#202a33",
     blockLine: "#34434f",
@@ -70,6 +72,7 @@ export const PALETTES: Readonly<Record<Theme, Palette>> = {
     waterLine: "#b3d0e4",
     ground: "#eceff1",
     apron: "#e0e5e9",
+    road: "#dbe1e6",
     quayEdge: "#5b6f7f",
     block: "#d6dde3",
     blockLine: "#b3bfc9",

@@ -52,9 +52,20 @@ export class Port {
   private readonly workers = new Map<string, Worker>();
   private readonly listeners = new Map<Change, (() => void)[]>();
   private readonly passages = new Map<string, number>();
+  /** When the first device was ever heard and the last one just now, by the server's clock, ms since 1970. */
+  private heard = { first: Infinity, last: -Infinity };
 
   on(change: Change, listener: () => void): void {
     this.listeners.set(change, [...(this.listeners.get(change) ?? []), listener]);
+  }
+
+  /** Forget everything: the server has begun anew. */
+  clear(): void {
+    this.devices.clear();
+    this.workers.clear();
+    this.passages.clear();
+    this.heard = { first: Infinity, last: -Infinity };
+    this.tell("devices");
   }
 
   /** Take the list of devices as the API knows it; `now` as of performance.now(). */
@@ -63,6 +74,9 @@ export class Port {
       const known = this.deviceOf(device.site, device.class, device.id);
       known.state = device.state;
       known.lastSeen = epochMs(device.last_seen);
+      const first = epochMs(device.first_seen);
+      if (first < this.heard.first) this.heard.first = first;
+      if (known.lastSeen > this.heard.last) this.heard.last = known.lastSeen;
       // A device that signs off says nothing of itself; what it is and where it stands has not changed by that.
       if (Object.keys(device.info).length > 0) known.info = device.info;
       for (const [metric, latest] of Object.entries(device.latest)) {
@@ -141,6 +155,11 @@ export class Port {
     let found = 0;
     for (const device of this.devices.values()) if (device.state === state) found += 1;
     return found;
+  }
+
+  /** For how long the port has been heard, s; 0 if it has not. */
+  get heardSeconds(): number {
+    return Math.max(0, (this.heard.last - this.heard.first) / 1000);
   }
 
   get sites(): readonly string[] {

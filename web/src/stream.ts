@@ -11,7 +11,8 @@ import * as answers from "./answers";
 export type LinkState = "connecting" | "live" | "stale" | "reconnecting";
 
 export interface StreamHandlers {
-  onHello(data: unknown): void;
+  /** The stream has begun; `renewed` if the server has another store than before, so that nothing known holds. */
+  onHello(renewed: boolean): void;
   onLive(live: answers.LiveValues): void;
   onEvent(event: answers.PortEvent): void;
   onStatus(status: answers.WorkerStatus): void;
@@ -76,7 +77,9 @@ export class Stream {
       this.heard();
     };
     source.onerror = () => this.lost();
-    source.addEventListener("hello", (message) => this.take(message, (data) => this.handlers.onHello(data)));
+    source.addEventListener("hello", (message) =>
+      this.take(message, (data) => this.begin(answers.hello(data, "hello").cursor)),
+    );
     source.addEventListener("live", (message) =>
       this.take(message, (data) => this.handlers.onLive(answers.liveValues(data, "live"))),
     );
@@ -91,6 +94,13 @@ export class Stream {
         this.handlers.onEvent(event);
       }),
     );
+  }
+
+  private begin(cursor: number): void {
+    // Cursors only grow within a store: a smaller one is another store's.
+    const renewed = this.lastCursor !== null && cursor < this.lastCursor;
+    if (renewed || this.lastCursor === null) this.lastCursor = cursor;
+    this.handlers.onHello(renewed);
   }
 
   private take(message: MessageEvent<string>, handle: (data: unknown) => void): void {

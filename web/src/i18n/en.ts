@@ -51,7 +51,7 @@ export const en = {
   "figure.devices.detail": "stale {stale} · offline {offline}",
   "figure.devices.about":
     "A device is live while it is heard within its usual interval, stale when it has gone quiet, offline when the broker published its last will.",
-  "figure.window": "last 15 min",
+  "figure.window": "last {span}",
   "figure.stale": "{age} old",
   "figure.unavailable": "not available: {error}",
 
@@ -95,6 +95,7 @@ export const en = {
 
   "empty.title": "No devices yet",
   "empty.text": "Publish a first reading, it appears here within two seconds:",
+  "empty.copy": "Copy the command",
   "empty.loading": "Loading …",
   "empty.unreachable": "The API does not answer ({error}). Trying again by itself.",
 

@@ -9,7 +9,7 @@ export const zh: Dictionary = {
   "link.connecting": "连接中",
   "link.live": "实时",
   "link.stale": "已 {age} 无数据",
-  "link.reconnecting": "重连中，最后数据 {age}前",
+  "link.reconnecting": "重连中，最后数据在 {age}前",
   "link.banner": "与服务器的连接已中断 {age}。画面为最后收到的数据，正在自动重连。",
   "link.workerSilent": "采集进程没有上报，目前未读取设备数据。",
   "link.brokerAbsent": "采集进程连不上 MQTT 服务器 {broker}，正在持续重试。",
@@ -50,7 +50,7 @@ export const zh: Dictionary = {
   "figure.devices.of": "/ {total}",
   "figure.devices.detail": "无更新 {stale} · 离线 {offline}",
   "figure.devices.about": "在正常上报间隔内有数据为在线；静默为无更新；服务器发布其遗嘱后为离线。",
-  "figure.window": "近 15 分钟",
+  "figure.window": "近 {span}",
   "figure.stale": "{age}前",
   "figure.unavailable": "暂缺：{error}",
 
@@ -94,6 +94,7 @@ export const zh: Dictionary = {
 
   "empty.title": "还没有设备",
   "empty.text": "发布第一条数据，两秒内即在此显示：",
+  "empty.copy": "复制命令",
   "empty.loading": "加载中……",
   "empty.unreachable": "接口没有响应（{error}），正在自动重试。",
 
