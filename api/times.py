@@ -22,11 +22,12 @@ GRID_NS: Final = 10 * NS
 MAX_NS: Final = 2**63 - 1
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_SHORT: Final = re.compile(r"(?:\d{1,9}[smhdw]){1,5}")
-_SHORT_PART: Final = re.compile(r"(\d{1,9})([smhdw])")
+_SHORT: Final = re.compile(r"(?:\d{1,9}[smhdw]){1,5}", re.ASCII)
+_SHORT_PART: Final = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _ISO: Final = re.compile(
     r"P(?=[\dT])(?:(?P<w>\d{1,9})W)?(?:(?P<d>\d{1,9})D)?"
     r"(?:T(?=\d)(?:(?P<h>\d{1,9})H)?(?:(?P<m>\d{1,9})M)?(?:(?P<s>\d{1,9})S)?)?",
+    re.ASCII,
 )
 _ZONE_LOST_ITS_PLUS: Final = re.compile(r"(.*[Tt ]\d{2}:\d{2}:\d{2}(?:\.\d+)?) (\d{2}:\d{2})")
 
