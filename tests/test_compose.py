@@ -13,7 +13,7 @@ import yaml
 from analytics.rows import TIERS_S
 from devices.vocabulary import BY_NAME
 from engines.influx import Influx
-from quayflow.settings import Settings
+from quayflow.settings import Settings, load
 from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS, TAGS, measurement
 
 PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+(-[a-z0-9]+)*")
@@ -116,7 +116,7 @@ def test_the_settings_of_each_part_are_valid(
         with monkeypatch.context() as patch:
             for name, value in service["environment"].items():
                 patch.setenv(name, INTERPOLATED.sub(lambda found: found[2][2:], value))
-            found = Settings()
+            found = load()
         assert found.broker_host == "broker"
         assert found.broker_username is None, "an empty variable is no user name"
 

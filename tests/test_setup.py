@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import quayflow
+
 PACKAGES = {"devices", "analytics", "store", "ingest", "api", "simulators", "quayflow"}
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
@@ -47,6 +49,12 @@ def test_a_lock_file_holds_what_the_project_asks_for(
         assert all(requirement.specifier.contains(version) for version in found), f"{requirement}: {found} in {lock}"
 
 
+def test_the_version_is_the_same_everywhere(root: Path, project: dict[str, Any]) -> None:
+    version = project["project"]["version"]
+    assert quayflow.__version__ == version
+    assert f"quayflow:{version}" in (root / "docker-compose.yml").read_text()
+
+
 def test_the_development_lock_runs_what_the_other_runs(root: Path) -> None:
     development = locked(root / "requirements-dev.lock")
     assert {name: development.get(name) for name in locked(root / "requirements.lock")} == locked(
@@ -79,7 +87,7 @@ def test_the_wheel_holds_the_packages_and_the_page_and_nothing_else(root: Path, 
 
 
 def test_a_second_set_up_finds_nothing_to_do_and_says_so_in_one_line(root: Path) -> None:
-    command = [root / "deploy" / "setup.sh", "test"]
+    command = [str(root / "deploy" / "setup.sh"), "test"]
     subprocess.run(command, capture_output=True, check=True)
     start = time.monotonic()
     found = subprocess.run(command, capture_output=True, text=True, check=False)
