@@ -92,10 +92,7 @@ class SequenceTracker:
     @property
     def lost(self) -> int:
         """How many frames between the lowest and the highest seen never arrived, over all boots remembered."""
-        return sum(
-            sum(state.ends) - sum(state.starts) + state.given_up
-            for state in self._boots.values()
-        )
+        return sum(sum(state.ends) - sum(state.starts) + state.given_up for state in self._boots.values())
 
     def state(self) -> DeviceState:
         """Return what a checkpoint has to keep."""

@@ -122,10 +122,10 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
     width = rows.tier_s[order][starts] if step_ns is None else np.full(len(starts), step_ns // 1_000_000_000)
 
     def first_of(array: Ints) -> Ints:
-        return array[order][starts]
+        return np.take(array, order[starts])
 
     def last_of(array: Ints) -> Ints:
-        return array[by_last][lasts]
+        return np.take(array, by_last[lasts])
 
     return WindowRows(
         rows.keys,

@@ -81,6 +81,7 @@ class Worker:
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         # Held while frames have been processed that the journal does not hold yet: no commit may contain them.
         self._undurable = asyncio.Lock()
+        self._pipeline = Pipeline(config.worker, 0, config.pipeline)
         self._broker = "connecting"
         self._journal_state = "ok"
         self._committed_offset = self._committed_frames = 0
@@ -111,6 +112,16 @@ class Worker:
                 self._committer.shutdown()
                 self._sink.close()
                 self._journal.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a session with the broker stands and its subscriptions are granted."""
+        return self._broker == "connected"
+
+    @property
+    def received(self) -> int:
+        """Frames taken so far, over all lives."""
+        return self._pipeline.ledger.received
 
     def status(self) -> dict[str, Any]:
         """Return what the worker says of itself, as published, stored and shown by readiness and metrics."""
@@ -186,7 +197,7 @@ class Worker:
         results = Results(
             self._session_config,
             self._config.worker,
-            live=lambda: self._pipeline.take_live(),
+            live=self._pipeline.take_live,
             status=self.status,
             now=self._now,
         )

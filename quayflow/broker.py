@@ -24,7 +24,9 @@ class BrokerError(Exception):
 
 def program() -> str:
     """Return the path of Mosquitto; BrokerError says how to install it."""
-    found = shutil.which(PROGRAM) or next(filter(None, (shutil.which(PROGRAM, path=path) for path in SEARCH_PATH)), None)
+    found = shutil.which(PROGRAM) or next(
+        filter(None, (shutil.which(PROGRAM, path=path) for path in SEARCH_PATH)), None
+    )
     if found is None:
         raise BrokerError(
             "mosquitto is not installed: `apt-get install mosquitto` (Debian, Ubuntu) or `brew install mosquitto`, "

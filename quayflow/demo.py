@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final, TextIO
 
+import typer
+
 from quayflow import broker
 from quayflow.settings import Settings
 from quayflow.stack import Stack, StackError
@@ -114,7 +116,9 @@ async def run(settings: Settings, options: DemoOptions) -> int:
 def account(stack: Stack, before: Totals, after: Totals, seconds: float) -> dict[str, Any]:
     """Compare what was published with what the ledger holds, for the time of one run."""
     received = after.frames("received")
-    accounted = sum(count for (_, name), count in after.accounts.items() if name not in {"received", "lost_before_journal"})
+    accounted = sum(
+        count for (_, name), count in after.accounts.items() if name not in {"received", "lost_before_journal"}
+    )
     balanced = received == accounted and all(
         after.accounts[uid, "received"]
         == sum(count for (other, name), count in after.accounts.items() if other == uid and name in ENDS)
@@ -229,7 +233,7 @@ def _say_ready(stack: Stack, options: DemoOptions, say: TextIO, seconds: float) 
             "seconds": round(seconds, 2),
             "pids": {child.name: child.pid for child in stack.children},
         }
-        print(json.dumps(ready), flush=True)
+        typer.echo(json.dumps(ready))
     if options.open_page:
         webbrowser.open(addresses.page)
 
@@ -241,10 +245,10 @@ def _say_restart(say: TextIO, child: Child, status: int) -> None:
 
 def _say_result(result: dict[str, Any], options: DemoOptions, settings: Settings) -> None:
     if options.as_json:
-        print(json.dumps(result), flush=True)
+        typer.echo(json.dumps(result))
         return
     verdict = "balanced" if result["ledger_balanced"] else "NOT BALANCED"
-    print(
+    typer.echo(
         f"{result['messages']:,} messages, {result['moves']} crane moves, {result['gate_passages']} gate passages, "
         f"{result['quarantined']} quarantined, {result['lost']} lost, ledger {verdict}; data kept in {settings.data}"
     )

@@ -36,18 +36,26 @@ def duration(text: str) -> float:
 
 
 Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
-Port = Annotated[int | None, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one. [default: 8080]")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one. [default: 8080]")
+]
 BrokerPort = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port for the broker; 0 takes a free one. [default: 1883 or free]")
 ]
 ExternalBroker = Annotated[
     str | None, typer.Option("--broker", metavar="HOST:PORT", help="Use this broker instead of starting Mosquitto.")
 ]
-For = Annotated[float | None, typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s.")]
+For = Annotated[
+    float | None, typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s.")
+]
 Profile = Annotated[str | None, typer.Option(help="Name or file of the port's profile. [default: small]")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the simulated port. [default: 7]")]
-Open = Annotated[bool | None, typer.Option("--open/--no-open", help="Open the page in a browser. [default: on a terminal]")]
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")]
+Open = Annotated[
+    bool | None, typer.Option("--open/--no-open", help="Open the page in a browser. [default: on a terminal]")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -77,7 +85,7 @@ def demo(  # noqa: PLR0913 - one flag each
 
 
 @app.command()
-def up(  # noqa: PLR0913 - one flag each
+def up(
     *,
     duration_s: For = None,
     port: Port = None,

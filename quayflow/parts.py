@@ -133,7 +133,7 @@ def print_ledger(settings: Settings, *, as_json: bool) -> int:
     total = sum(devices.values(), Counter())
     if as_json:
         rows = [{"uid": uid, **{name: each[name] for name in names}} for uid, each in devices.items()]
-        print(json.dumps({"balanced": balanced, "total": {name: total[name] for name in names}, "devices": rows}))
+        typer.echo(json.dumps({"balanced": balanced, "total": {name: total[name] for name in names}, "devices": rows}))
         return 0 if balanced else 1
     typer.echo(f"{'device':<40}" + "".join(f"{name:>20}" for name in names))
     for uid, each in [*devices.items(), ("total", total)]:

@@ -117,7 +117,9 @@ def load(**flags: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors()]
+        lines = [
+            f"  {'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors()
+        ]
         raise SettingsError("settings cannot be used:\n" + "\n".join(lines)) from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"settings cannot be read: {error}") from None

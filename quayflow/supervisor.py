@@ -73,7 +73,7 @@ class Child:
             try:
                 await asyncio.wait_for(process.wait(), timeout_s)
             except TimeoutError:
-                log.error("%s did not end within %.0f s and was killed", self.name, timeout_s)
+                log.warning("%s did not end within %.0f s and was killed", self.name, timeout_s)
                 process.kill()
                 await process.wait()
         if self._watch is not None:
@@ -108,7 +108,9 @@ class Child:
                 return
             lived = time.monotonic() - self._started
             self._quick_deaths = self._quick_deaths + 1 if lived < QUICK_DEATH_S else 0
-            if self._quick_deaths >= MAX_QUICK_DEATHS or (status in {2, 3} and self._quick_deaths == 1 and not self.restarts):
+            if self._quick_deaths >= MAX_QUICK_DEATHS or (
+                status in {2, 3} and self._quick_deaths == 1 and not self.restarts
+            ):
                 raise ChildFailedError(f"{self.name} ended with status {status}:\n{self.last_words()}")
             self.restarts += 1
             on_restart(self, status)

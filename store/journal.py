@@ -111,6 +111,7 @@ class JournalWriter:
         """Open the folder: create it, or find the end of the newest segment and cut off a torn tail."""
         self._config = config
         self._now = now
+        self._fd = -1
         self.torn_bytes = 0
         """Bytes of incomplete records cut off when the folder was opened."""
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -265,9 +266,9 @@ class SegmentScan:
         for candidate in range(position + 1, len(data) - RECORD.size + 1):
             checksum, body, _, _, name, _, zero = RECORD.unpack_from(data, candidate)
             end = candidate + RECORD.size + body
-            if zero == 0 and 0 < name <= body and end <= len(data):
-                if google_crc32c.value(data[candidate + CRC_BYTES : end]) == checksum:
-                    return candidate
+            plausible = zero == 0 and 0 < name <= body and end <= len(data)
+            if plausible and google_crc32c.value(data[candidate + CRC_BYTES : end]) == checksum:
+                return candidate
         return -1
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from analytics.events import PortEvent
+from analytics.events import PortEvent, Scalar
 from analytics.rows import starts_of
 from devices.columns import Columns, Ints
 from devices.vocabulary import INDEX, RESOLUTION
@@ -97,7 +97,7 @@ class CraneMoves:
         """Take over the newest values and the peak load of a stretch without transition."""
 
         def values_of(metric: int) -> Ints:
-            return samples.value[samples.metric == metric]
+            return samples.take(samples.metric == metric).value
 
         if len(trolley := values_of(TROLLEY)):
             state.trolley = int(trolley[-1])
@@ -116,7 +116,7 @@ class CraneMoves:
         start = state.locked_ts
         cycle_s = (ts - (state.unlocked_ts if state.unlocked_ts >= 0 else start)) / NS
         state.unlocked_ts = ts
-        data = {"load_t": round(peak_t, 3), "handling_s": round((ts - start) / NS, 3)}
+        data: dict[str, Scalar] = {"load_t": round(peak_t, 3), "handling_s": round((ts - start) / NS, 3)}
         if not self._is_quay(device):
             yield PortEvent("yard_move", device, ts, start, seq, data, {"yard_moves": 1})
             return

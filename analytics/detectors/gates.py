@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from analytics.events import PortEvent
+from analytics.events import PortEvent, Scalar
 
 NS: Final = 1_000_000_000
 
@@ -88,7 +88,7 @@ class GatePassages:
         if passage.reads < self._rules.least_reads:
             self.stray_reads += passage.reads
             return
-        data = {
+        data: dict[str, Scalar] = {
             "tag": tag,
             "direction": passage.direction,
             "reads": passage.reads,

@@ -2,13 +2,13 @@
 
 Telemetry is ``{"v":1,"boot":u64,"seq":u64,"ts":ns or RFC 3339,"m":{metric: number or boolean}}``; ``boot``, ``seq``
 and ``ts`` may be missing (a person with mosquitto_pub has none). An event carries ``type`` and ``data`` instead of
-``m``, a status ``online`` and ``info``. ``site``, ``class`` and ``device`` may repeat the topic's identity and must then
-agree with it. The layout is specified in ``docs/wire.md``.
+``m``, a status ``online`` and ``info``. ``site``, ``class`` and ``device`` may repeat the topic's identity and must
+then agree with it. The layout is specified in ``docs/wire.md``.
 """
 
 import json
 import math
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -77,7 +77,7 @@ _TELEMETRY_MSGPACK = msgspec.msgpack.Decoder(Telemetry).decode
 _OTHERS: Final = {
     kind: (msgspec.json.Decoder(kind).decode, msgspec.msgpack.Decoder(kind).decode) for kind in (Event, Status)
 }
-_JSON_STARTS: Final = frozenset(b"{ \t\r\n[\"")
+_JSON_STARTS: Final = frozenset(b'{ \t\r\n["')
 _encode_json = msgspec.json.Encoder().encode
 _encode_msgpack = msgspec.msgpack.Encoder().encode
 
@@ -126,7 +126,11 @@ def event_time(found: Payload, recv_ts: int) -> int:
 
 def identity_reject(found: Payload, key: DeviceKey) -> Reject | None:
     """Return a reject if the payload claims another identity than its topic, else None."""
-    claims = (("site", found.site, key.site), ("class", found.class_, key.device_class), ("device", found.device, key.device))
+    claims = (
+        ("site", found.site, key.site),
+        ("class", found.class_, key.device_class),
+        ("device", found.device, key.device),
+    )
     for field, claimed, actual in claims:
         if claimed is not None and claimed != actual:
             return Reject(Reason.IDENTITY_MISMATCH, f"/{field}", f"payload says {claimed!r}, the topic says {actual!r}")
@@ -136,12 +140,12 @@ def identity_reject(found: Payload, key: DeviceKey) -> Reject | None:
 def _decode_other(payload: bytes, kind: type[Other]) -> Other:
     from_json, from_msgpack = _OTHERS[kind]
     try:
-        found = (from_json if payload[:1] == b"{" else from_msgpack)(payload)
+        found: Any = (from_json if payload[:1] == b"{" else from_msgpack)(payload)
     except Exception as error:  # noqa: BLE001 - as in decode_telemetry
         raise _explained(payload, kind, error) from None
     if found.v != VERSION:
         raise RejectError(Reason.UNSUPPORTED_VERSION, "/v", f"version {found.v}: this build reads {VERSION}")
-    return found
+    return cast("Other", found)
 
 
 def _explained(payload: bytes, kind: type[Payload], error: Exception) -> RejectError:

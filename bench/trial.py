@@ -1,0 +1,74 @@
+"""One measurement: a broker of its own, a subscriber and a publisher, each in its own process."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from quayflow import broker
+
+TIMEOUT_S: Final = 180.0
+
+
+@contextlib.contextmanager
+def running_broker() -> Iterator[int]:
+    """Start Mosquitto as the product starts it; yields its port."""
+    port = broker.free_port()
+    with tempfile.TemporaryDirectory(prefix="quayflow-bench-") as folder:
+        command = broker.configure(Path(folder), port)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            _wait_listening(port)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def receive(port: int, subscriber: str, messages: int, boot: int) -> dict[str, Any]:
+    """Have ``bench.subscribers.<subscriber>`` receive ``messages`` small messages; return its figures."""
+    with tempfile.TemporaryDirectory(prefix="quayflow-bench-") as folder:
+        publisher = _start("bench.publisher", str(port), str(messages), str(boot))
+        _expect_ready(publisher, "publisher")
+        receiver = _start(f"bench.subscribers.{subscriber}", str(port), str(messages), folder)
+        try:
+            _expect_ready(receiver, subscriber)
+            _, _ = publisher.communicate("go\n", timeout=TIMEOUT_S)
+            said, _ = receiver.communicate(timeout=TIMEOUT_S)
+        finally:
+            for process in (publisher, receiver):
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+    if receiver.returncode:
+        raise RuntimeError(f"{subscriber} ended with status {receiver.returncode}: {said}")
+    figures: dict[str, Any] = json.loads(said.splitlines()[-1])
+    if figures["messages"] < messages:
+        raise RuntimeError(f"{subscriber} received {figures['messages']} of {messages} messages")
+    return figures
+
+
+def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _expect_ready(process: subprocess.Popen[str], name: str) -> None:
+    line = process.stdout.readline() if process.stdout else ""
+    if line.strip() != "READY":
+        raise RuntimeError(f"{name} did not start: {line!r}, status {process.poll()}")
+
+
+def _wait_listening(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"the broker does not listen on port {port}")
