@@ -43,7 +43,7 @@ bench: setup ## side-by-side figures of this machine; BENCH_ARGS
 	@exec $(BIN)/python -m bench $(BENCH_ARGS)
 
 faults: setup ## kill, cut and corrupt, then count; FAULTS_ARGS
-	@exec $(BIN)/python -m bench.faults $(FAULTS_ARGS)
+	@exec $(BIN)/python -m faults $(FAULTS_ARGS)
 
 lock: ## rewrite the lock files from pyproject.toml; LOCK_ARGS=--upgrade
 	@deploy/lock.sh $(LOCK_ARGS)

@@ -47,7 +47,7 @@ def publish_packet(topic: str, payload: bytes, packet_id: int | None) -> bytes:
 def publish_all(port: int, packets: list[bytes], window: int = 8_000) -> float:
     """Publish QoS 1 packets as fast as the broker acknowledges them, then the end mark; return the seconds taken."""
     connection = connect(port, f"bench-publisher-{time.monotonic_ns()}")
-    connection.setblocking(False)
+    connection.settimeout(0)
     sent = acknowledged = partial = 0
     began = time.perf_counter()
     queue = bytearray()
@@ -73,7 +73,7 @@ def publish_all(port: int, packets: list[bytes], window: int = 8_000) -> float:
         if not progress:
             time.sleep(0.0005)
     seconds = time.perf_counter() - began
-    connection.setblocking(True)
+    connection.settimeout(None)
     connection.sendall(publish_packet(END_TOPIC, b"end", None))
     time.sleep(0.2)
     connection.close()

@@ -19,7 +19,7 @@ async def main(port: int, count: int, folder: Path) -> None:
     worker = Worker(config, "bench")
     stop = asyncio.Event()
     running = asyncio.create_task(worker.run(stop))
-    while not worker.connected and not running.done():
+    while not worker.connected and not running.done():  # noqa: ASYNC110 - polled from outside, as any caller would
         await asyncio.sleep(POLL_S)
     print("READY", flush=True)
     meter = Meter()
