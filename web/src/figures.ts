@@ -7,11 +7,14 @@ import { age, clockOf, decimal, epochMs, threeFigures } from "./format";
 import { clamp } from "./geometry";
 import { language, onLanguage, t, type Key } from "./i18n";
 import { Polled } from "./polled";
-import type { Port } from "./port";
+import type { Port, WorkerTotals } from "./port";
 
 const THROUGHPUT_MS = 5_000;
 const LEDGER_MS = 3_000;
 const RATE_POINTS = 60;
+
+/** Figures of the live stream greyed after this long without a word, s. */
+const OLD_S = 5;
 
 /** Rates are over this long (s), less while the port has been heard for less: before that there was nothing to count. */
 const WINDOW_S = { longest: 900, shortest: 60, grid: 10 } as const;
@@ -92,6 +95,7 @@ export class Figures {
   private readonly cards: readonly Card[];
   private readonly about = byId("about", HTMLDivElement);
   private explained: Card | null = null;
+  private lastWorkers: { totals: WorkerTotals; at: number } | null = null;
 
   constructor(
     private readonly port: Port,
@@ -207,11 +211,8 @@ export class Figures {
       value: decimal(totals.moves, totals.moves < 10 ? 1 : 0, language()),
       unit: t("figure.moves.unit"),
       details: [
-        t("figure.moves.detail", {
-          mean: decimal(totals.mean, 1, language()),
-          teu: decimal(totals.teu, 0, language()),
-        }),
-        t("figure.window", { span: spanOf(value) }),
+        t("figure.moves.detail", { mean: decimal(totals.mean, 1, language()) }),
+        t("figure.moves.detail2", { teu: decimal(totals.teu, 0, language()), span: spanOf(value) }),
       ],
       old: this.cranes.stale ? this.cranes.age : null,
       bars: groups.map((group) => ({ name: group.group, value: group.moves_per_hour ?? 0 })),
@@ -251,24 +252,24 @@ export class Figures {
   }
 
   private messages(): Shown {
-    const totals = this.port.workerTotals(performance.now());
+    const totals = this.workers();
     return {
       value: threeFigures(totals?.framesPerSecond, language()),
       unit: t("figure.messages.unit"),
       details: [t("figure.messages.detail", { samples: decimal(totals?.samplesPerSecond, 0, language()) })],
-      old: this.silentFor(totals !== null),
+      old: this.workerSilence(),
       line: this.rates,
       about: [[t("about.definition"), t("figure.messages.about")], ...this.workerRows()],
     };
   }
 
   private dataAge(): Shown {
-    const totals = this.port.workerTotals(performance.now());
+    const totals = this.workers();
     return {
       value: age(totals?.dataAge, language()),
       unit: "",
       details: [t("figure.age.detail", { lag: age(totals?.storeLag, language()) })],
-      old: this.silentFor(totals !== null),
+      old: this.workerSilence(),
       about: [[t("about.definition"), t("figure.age.about")], ...this.workerRows()],
     };
   }
@@ -307,7 +308,7 @@ export class Figures {
       value: decimal(live, 0, language()),
       unit: t("figure.devices.of", { total: decimal(this.port.devices.size, 0, language()) }),
       details: [t("figure.devices.detail", { stale, offline })],
-      old: this.silence() > 10_000 ? this.silence() / 1000 : null,
+      old: this.silence() / 1000 > OLD_S ? this.silence() / 1000 : null,
       about: [
         [t("about.definition"), t("figure.devices.about")],
         [t("about.source"), "/v1/devices, /v1/stream"],
@@ -320,9 +321,18 @@ export class Figures {
     return { value: "–", unit, details: [], old: null, about };
   }
 
-  private silentFor(reporting: boolean): number | null {
-    const silence = this.silence() / 1000;
-    return !reporting && Number.isFinite(silence) ? Math.max(silence, 10) : silence > 10 ? silence : null;
+  /** The newest totals of the workers, however old: a figure greys and says its age, it does not vanish. */
+  private workers(): WorkerTotals | null {
+    const now = performance.now();
+    const totals = this.port.workerTotals(now);
+    if (totals) this.lastWorkers = { totals, at: now };
+    return this.lastWorkers?.totals ?? null;
+  }
+
+  private workerSilence(): number | null {
+    if (!this.lastWorkers) return null;
+    const seconds = Math.max(this.silence(), performance.now() - this.lastWorkers.at) / 1000;
+    return seconds > OLD_S ? seconds : null;
   }
 
   private workerRows(): Rows {

@@ -21,6 +21,10 @@ const DEVICES_MS = 10_000;
 const FIRST_EVENTS = 60;
 const ZOOM = 1.35;
 
+/** A lost connection is said across the page after this long, s: a server that restarts is back before. */
+const LOST_S = 2;
+const SILENT_S = 8;
+
 /** What tests may look at; nothing here changes anything. */
 export interface Hook {
   positions(): ReturnType<YardMap["positions"]>;
@@ -123,8 +127,11 @@ function showBanner(): void {
   const cutOff = workers.find((status) => status.broker !== "connected");
   const unwritable = workers.find((status) => status.journal !== "ok");
   let text = "";
-  if (stream.state === "reconnecting" && silence > 2) text = t("link.banner", { age: age(silence, language()) });
-  else if (devices.error !== null && port.devices.size > 0 && stream.state !== "live") text = t("link.banner", { age: age(silence, language()) });
+  const lost = stream.state === "reconnecting" && silence > LOST_S;
+  const silent = stream.state === "stale" && silence > SILENT_S;
+  document.body.classList.toggle("old", lost || silent);
+  if (lost) text = t("link.banner", { age: age(silence, language()) });
+  else if (silent) text = t("link.silent", { age: age(silence, language()) });
   else if (unwritable) text = t("link.journalError", { error: unwritable.journal });
   else if (cutOff) text = t("link.brokerAbsent", { broker: cutOff.broker_url });
   else if (stream.state === "live" && workers.length === 0 && now > 15_000) text = t("link.workerSilent");
