@@ -130,9 +130,7 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
         online=device.online,
         info=dict(device.info),
         accounts=pipeline.ledger.state(index),
-        latest={
-            name: (int(pipeline.latest_ts[at]), int(pipeline.latest[at])) for name, at in series.items()
-        },
+        latest={name: (int(pipeline.latest_ts[at]), int(pipeline.latest[at])) for name, at in series.items()},
         derived=list(device.derived),
         released=pipeline.released.get(index, -1),
         crane=pipeline.moves.states.get(index),

@@ -218,7 +218,11 @@ def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.S
         event = native.decode_event(frame.payload)
         if not _is_read(event, frame.topic):
             return event, {"device_events": 1.0}
-        return event, {"reads": 1.0, "rssi_dbm": _number(event.data, "rssi_dbm"), "antenna": _number(event.data, "antenna")}
+        return event, {
+            "reads": 1.0,
+            "rssi_dbm": _number(event.data, "rssi_dbm"),
+            "antenna": _number(event.data, "antenna"),
+        }
     # What is said to a device and its answer are between the two: journalled, and counted as one sample.
     return None, {"commands": 1.0}
 
@@ -266,7 +270,9 @@ def _is_read(event: native.Event, topic: str) -> bool:
 def _tag_read(device: int, ts: int, event: native.Event) -> TagRead:
     tag, direction = event.data.get("tag"), event.data.get("direction", "in")
     if not isinstance(tag, str) or not tag:
-        raise RejectError(Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD, "/data/tag", "expected text")
+        raise RejectError(
+            Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD, "/data/tag", "expected text"
+        )
     if direction not in {"in", "out"}:
         raise RejectError(Reason.WRONG_TYPE, "/data/direction", f'expected "in" or "out", got {direction!r:.40}')
     antenna, rssi_dbm = _number(event.data, "antenna"), _number(event.data, "rssi_dbm")

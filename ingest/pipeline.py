@@ -164,11 +164,7 @@ class Pipeline:
 
     def ledger_rows(self, devices: Sequence[Device]) -> list[LedgerRow]:
         """Return the ledger rows of devices."""
-        return [
-            row
-            for device in devices
-            for row in self.ledger.rows(device.index, device.uid, device.tracker.lost)
-        ]
+        return [row for device in devices for row in self.ledger.rows(device.index, device.uid, device.tracker.lost)]
 
     def _is_quay(self, device: int) -> bool:
         return self.directory.devices[device].key.device_class == DeviceClass.QUAY_CRANE

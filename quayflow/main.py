@@ -151,6 +151,52 @@ def simulate(  # noqa: PLR0913 - one flag each
 
 
 @app.command()
+def replay(  # noqa: PLR0913 - one flag each
+    path: Annotated[Path, typer.Argument(help="CSV track, JSON-lines recording, or a folder or zip of such.")],
+    *,
+    speed: Annotated[str, typer.Option(help="Recorded seconds per second, or max.")] = "1",
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="MQTT connections.")] = 4,
+    shift: Annotated[
+        Literal["now", "none"], typer.Option(help="Move all times so that they end now, or keep them.")
+    ] = "now",
+    limit: Annotated[int | None, typer.Option(min=1, help="Replay the first so many messages.")] = None,
+    limit_devices: Annotated[int | None, typer.Option(min=1, help="Replay the first so many devices.")] = None,
+    site: Annotated[str | None, typer.Option(help="Site level of the tracks' topics. [default: CNNGB-DEMO]")] = None,
+    payload: Annotated[Literal["msgpack", "json"], typer.Option(help="Form of the tracks' payloads.")] = "msgpack",
+    threshold: Annotated[list[str] | None, typer.Option(help="Condition such as lost==0; exit 99 if missed.")] = None,
+    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Publish recorded tracks and messages with their own timing, faster, or as fast as the broker takes them."""
+    from quayflow.replaying import replay as run_replay  # noqa: PLC0415 - as above
+    from simulators.replay import ReplayConfig  # noqa: PLC0415 - as above
+
+    settings = settings_of(broker, site=site)
+    try:
+        config = ReplayConfig(
+            path=path,
+            host=settings.broker_host,
+            port=settings.broker_port,
+            username=settings.broker_username,
+            password=settings.broker_password,
+            tls=settings.broker_tls,
+            tls_ca=str(settings.broker_ca_file) if settings.broker_ca_file else None,
+            site=settings.site,
+            shift=shift,
+            speed=float("inf") if speed == "max" else float(speed),
+            clients=clients,
+            limit=limit,
+            limit_devices=limit_devices,
+            payload=payload,
+            thresholds=tuple(threshold or ()),
+        )
+    except ValueError as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise typer.Exit(2) from None
+    finish(run_replay(config, as_json=as_json))
+
+
+@app.command()
 def ledger(*, data: Data = None, as_json: Json = False) -> None:
     """Print the accounts of every frame, per device."""
     from quayflow import parts  # noqa: PLC0415 - as above
@@ -206,6 +252,7 @@ def finish(work: Coroutine[Any, Any, dict[str, Any] | int | None], *, as_json: b
     from quayflow.stack import StackError  # noqa: PLC0415 - as above
     from quayflow.supervisor import ChildFailedError  # noqa: PLC0415 - as above
     from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
+    from simulators.tracks import RecordingError  # noqa: PLC0415 - as above
     from store.data_folder import DataFolderError  # noqa: PLC0415 - as above
     from store.interface import StoreUnreachableError  # noqa: PLC0415 - as above
     from store.journal import JournalError  # noqa: PLC0415 - as above
@@ -213,7 +260,7 @@ def finish(work: Coroutine[Any, Any, dict[str, Any] | int | None], *, as_json: b
 
     try:
         result = asyncio.run(work)
-    except (ProfileError, StoreUrlError) as error:
+    except (ProfileError, RecordingError, StoreUrlError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise SystemExit(2) from None
     except (SessionError, BrokerError, StackError, ChildFailedError, DataFolderError, StoreUnreachableError) as error:
