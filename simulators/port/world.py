@@ -159,6 +159,7 @@ class Port:
     def _visits(self, truck: Truck, random: Generator) -> Process:
         """Visit the port, leave and come back, for ever."""
         limits, layout = self.profile.trucks, self.layout
+        home = truck.track.place
         while True:
             brings = bool(random.integers(2))
             if brings:
@@ -175,7 +176,6 @@ class Port:
             yield truck.drive([(leave.lane.x, layout.plaza_y)])
             leave.join(truck)
             yield truck.turn
-            home = layout.outside_place(int(truck.name[2:]) - 1)
             yield truck.drive([(leave.lane.x, layout.outside_y), (home[0], layout.outside_y), home])
             yield random.uniform(*limits.away_s)
             truck.set_cargo(self.agenda.now, ())
