@@ -20,24 +20,31 @@ BIN := .venv/bin
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
-setup: ## install what running needs (done by demo)
+setup: ## install what running needs (demo does it)
 	@deploy/setup.sh demo
 
-setup-test: ## install what testing needs (done by test)
+setup-test: ## install what testing needs (test does it)
 	@deploy/setup.sh test
 
 demo: setup ## a small port, live, on this machine; DEMO_ARGS="--for 60s --no-open"
 	@exec $(BIN)/quayflow demo $(DEMO_ARGS)
 
-test: setup-test check ## everything: style, types, layers, tests; TEST_ARGS="-k windows"
-	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web test
-	@$(BIN)/python -m pytest $(TEST_ARGS)
-
-check: setup-test ## style, types and layers only
+define checks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+endef
+
+# The page's tests come first, so that the last line is pytest's count.
+test: setup-test ## everything: style, types, layers, page, tests; TEST_ARGS="-k windows"
+	$(checks)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web test
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: ## style, types and layers only
+	@deploy/setup.sh check
+	$(checks)
 
 bench: setup ## side-by-side figures of this machine; BENCH_ARGS
 	@exec $(BIN)/python -m bench $(BENCH_ARGS)

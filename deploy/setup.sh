@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts quayflow onto this machine, in this checkout: `deploy/setup.sh demo` for running it, `deploy/setup.sh test` for
-# its tests as well. It says each step and how long it took, and does only what has changed since the last time.
+# Puts quayflow onto this machine, in this checkout: `deploy/setup.sh demo` for running it, `test` for its tests as well,
+# `check` for looking at its source only. It says each step and how long it took, and does only what has changed since
+# the last time.
 #
 # It lives in deploy/ because it is the smallest deployment: the same lock file and the same page build as the image.
 # What it makes: .venv/ (Python packages, stamps), web/node_modules/, api/static/. What it may install: Debian packages.
@@ -71,6 +72,7 @@ missing_packages() { # → Debian packages whose program is not there, whoever i
             echo "python$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
         fi
     fi
+    [[ "$mode" != check ]] || return 0
     has mosquitto || echo mosquitto
     has mosquitto_pub || echo mosquitto-clients
     if [[ "$mode" == test ]]; then
@@ -149,7 +151,8 @@ pip_install() { # LOG-TEXT ARGUMENT… : with the user's own pip configuration (
 install_self() { pip_install "quayflow itself" --no-build-isolation --no-deps --editable .; }
 
 python_packages() {
-    if [[ ! -x .venv/bin/python ]] || ! python_is_new .venv/bin/python; then
+    # An environment is bound to its place: one that was moved or copied here would run the other's programs.
+    if [[ ! -x .venv/bin/python ]] || ! python_is_new .venv/bin/python || ! grep -qF "$PWD/.venv" .venv/pyvenv.cfg; then
         step "Python environment .venv" make_venv
     fi
     local lock=requirements.lock want
@@ -202,7 +205,7 @@ page() {
 
 # -----------------------------------------------------------------------------------------------------------------
 
-[[ "$mode" == demo || "$mode" == test ]] || fail "usage: deploy/setup.sh demo|test"
+[[ "$mode" == demo || "$mode" == test || "$mode" == check ]] || fail "usage: deploy/setup.sh demo|test|check"
 did_something=no
 if has flock; then # two at once would trip over each other
     exec 9>.setup.lock
@@ -210,7 +213,7 @@ if has flock; then # two at once would trip over each other
 fi
 system_packages
 python_packages
-page
+[[ "$mode" == check ]] || page
 if [[ $did_something == yes ]]; then
     say "ready in $(elapsed "$started")"
 else
