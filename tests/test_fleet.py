@@ -30,7 +30,7 @@ def broker() -> Iterator[Mosquitto]:
         yield running
 
 
-def fast(broker: Mosquitto, site: str, **changes: Any) -> FleetConfig:  # noqa: ANN401 - fields of the configuration
+def fast(broker: Mosquitto, site: str, **changes: Any) -> FleetConfig:
     config = FleetConfig(port=broker.port, site=site, speed=20.0, duration_s=1.5, payload="mixed")
     return replace(config, **changes)
 
