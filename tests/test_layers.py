@@ -15,7 +15,9 @@ DEEPEST = 3  # folders of a module: package, part, part
 
 
 def sources(root: Path) -> list[Path]:
-    return sorted(path for package in (*PACKAGES, "bench", "tests") for path in (root / package).rglob("*.py"))
+    return sorted(
+        path for package in (*PACKAGES, "bench", "faults", "tests") for path in (root / package).rglob("*.py")
+    )
 
 
 def test_imports_point_one_way(root: Path) -> None:
