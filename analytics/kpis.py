@@ -38,8 +38,9 @@ MOVES_PER_HOUR: Final = KpiDefinition(
     denominator="hours of the range, or of a bucket, that are complete: from its start to complete_through",
     description=(
         "Container moves per elapsed hour. Only moves inside the complete part count towards the rate, so the newest "
-        "data do not pull it down. No delay and no idle time is subtracted. Discharge, load and shift moves count "
-        "alike; a twin lift is one move, its containers show in teu. Null where no part of the range is complete."
+        "data do not pull it down. No delay and no idle time is subtracted. Discharge and load moves count alike, a "
+        "shift that does not cross the quay edge is an event but no move; a twin lift is one move, its containers "
+        "show in teu. Null where no part of the range is complete."
     ),
 )
 PASSAGES_PER_HOUR: Final = KpiDefinition(

@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.examples import EXAMPLES
 from api.responses import Problem
 
 TAGS: Final = [
@@ -56,6 +57,9 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for operations in description["paths"].values():
         for parameter in operations["get"].get("parameters", ()):
             parameter["schema"] = _without_null(parameter["schema"])
+        answer = operations["get"]["responses"]["200"]["content"].get("application/json", {})
+        if "example" in answer:
+            answer["example"] = EXAMPLES[answer["example"]]
     return description
 
 

@@ -19,6 +19,7 @@ from analytics.windows import Windows
 from api.app import create_app
 from api.config import ApiConfig
 from devices.times import NS, parse_rfc3339
+from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, scaled
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, WindowStore
 from store.open import open_windows
@@ -51,10 +52,15 @@ class MadePort:
         self.commits = 0
 
     def add(
-        self, uid: str, metric: str, times_ns: Sequence[int], values: Sequence[float], late: Sequence[bool] | None = None
+        self,
+        uid: str,
+        metric: str,
+        times_ns: Sequence[int],
+        values: Sequence[float],
+        late: Sequence[bool] | None = None,
     ) -> None:
         """Add samples of one metric of one device; their sequence numbers are their positions."""
-        key = SeriesKey(*uid.split("/"), metric)
+        key = SeriesKey(*DeviceKey.from_uid(uid), metric)
         if key not in self.keys:
             self.keys.append(key)
         size = len(times_ns)
@@ -97,7 +103,7 @@ class MadePort:
 
     def config(self, **settings: Any) -> ApiConfig:
         """Return a configuration of the API over this store; no broker answers unless one is named."""
-        given = {"broker_host": "127.0.0.1", "broker_port": 1, "static_dir": self.static} | settings
+        given: dict[str, Any] = {"broker_host": "127.0.0.1", "broker_port": 1, "static_dir": self.static} | settings
         return ApiConfig(windows_url=self.url, records_url=self.url, **given)
 
 
@@ -166,13 +172,13 @@ class Client:
 
     def json(self, path: str, **parameters: str | int) -> Any:
         """Return the answer to a question that must succeed."""
-        answer = self.get(path, params=parameters)
+        answer = self.get(path, params=parameters or None)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def problem(self, status: int, path: str, **parameters: str | int) -> dict[str, Any]:
         """Return the problem that a question must meet."""
-        answer = self.get(path, params=parameters)
+        answer = self.get(path, params=parameters or None)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
         found: dict[str, Any] = answer.json()
         assert found["status"] == status

@@ -1,5 +1,6 @@
 """Errors are problems that name the field; headers, limits and pages are as promised on every path."""
 
+import asyncio
 import gzip
 import logging
 import threading
@@ -9,12 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from made_port import NOW, SITE, Client, MadePort, client_of, device, event, served, worker_status
 
+from api.app import create_app
 from api.config import ApiConfig
 from api.problems import KINDS
 from devices.times import NS, format_rfc3339
-from made_port import NOW, SITE, Client, MadePort, client_of, device, event, served, worker_status
-from store.interface import QuarantineRecord, StoreUnreachableError
+from store.interface import LedgerRow, QuarantineRecord, StoreUnreachableError
 
 QC01 = f"{SITE}/quay-crane/QC01"
 TWICE = ("CNNGB-DEMO/quay-crane/QC09", "CNSHA-YS1/quay-crane/QC09")
@@ -41,7 +43,13 @@ PARAMETER_FAULTS = [
     ("/v1/devices/QC01/telemetry", {}, "metric", "invalid-parameter", "required"),
     ("/v1/devices/QC01/telemetry", {"metric": "lod_t"}, "metric", "unknown-metric", "did you mean load_t"),
     ("/v1/devices/QC01/telemetry", {"metric": "fuel_l"}, "metric", "unknown-metric", "quay-crane"),
-    ("/v1/devices/QC01/telemetry", {"metric": "load_t", "step": "15s"}, "step", "invalid-parameter", "multiples of 10 s"),
+    (
+        "/v1/devices/QC01/telemetry",
+        {"metric": "load_t", "step": "15s"},
+        "step",
+        "invalid-parameter",
+        "multiples of 10 s",
+    ),
     ("/v1/devices/QC01/telemetry", {"metric": "load_t", "strat": "-1h"}, "strat", "unknown-parameter", "start"),
     ("/v1/throughput", {"start": "yesterday"}, "start", "invalid-parameter", "RFC 3339"),
     ("/v1/throughput", {"end": "2026-11-23T08:00:00"}, "end", "invalid-parameter", "RFC 3339"),
@@ -248,10 +256,6 @@ def test_a_body_without_a_length_is_not_taken_in(tmp_path: Path) -> None:
         async with httpx.AsyncClient() as client:
             return await client.post(f"{url}/v1/devices", content=endless(), timeout=20)
 
-    import asyncio
-
-    from api.app import create_app
-
     port = MadePort(tmp_path)
     with served(create_app(port.config())) as url:
         answer = asyncio.run(ask(url))
@@ -338,7 +342,11 @@ def test_a_configuration_that_cannot_work_is_refused(settings: dict[str, Any], m
 
 def test_a_password_is_not_shown() -> None:
     config = ApiConfig(
-        windows_url="sqlite:///x", records_url="sqlite:///x", broker_host="h", broker_username="u", broker_password="word"
+        windows_url="sqlite:///x",
+        records_url="sqlite:///x",
+        broker_host="h",
+        broker_username="u",
+        broker_password="word",
     )
     assert "word" not in repr(config)
 
@@ -353,8 +361,6 @@ def test_a_store_in_a_missing_folder_is_told_in_the_answer_not_in_silence(tmp_pa
 
 
 def test_the_ledger_balances_only_if_every_device_does(tmp_path: Path) -> None:
-    from store.interface import LedgerRow
-
     def rows(uid: str, received: int, windowed: int, quarantined: int) -> list[LedgerRow]:
         counts = (("received", "", received), ("windowed", "", windowed), ("quarantined", "wrong_type", quarantined))
         return [LedgerRow(uid=uid, account=a, reason=r, frames=n, samples=n) for a, r, n in counts]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from made_port import NOW, SITE, Client, Clock, MadePort, client_of, device, worker_status
 
 from devices.times import NS, format_rfc3339, parse_rfc3339
-from made_port import NOW, SITE, Client, Clock, MadePort, client_of, device, worker_status
 
 BEGIN = parse_rfc3339("2026-11-23T05:00:00Z")
 WATERMARK = parse_rfc3339("2026-11-23T07:41:23.7Z")
@@ -79,7 +79,9 @@ RANGES = [
 
 @pytest.mark.parametrize(("start", "end", "step"), RANGES)
 def test_telemetry_is_what_the_samples_say(client: Client, start: str, end: str, step: str) -> None:
-    found = client.json("/v1/devices/CNNGB-DEMO~quay-crane~QC01/telemetry", metric="load_t", start=start, end=end, step=step)
+    found = client.json(
+        "/v1/devices/CNNGB-DEMO~quay-crane~QC01/telemetry", metric="load_t", start=start, end=end, step=step
+    )
     samples = chosen(QC01, "load_t", parse_rfc3339(start), parse_rfc3339(end))
     step_ns = {"1h": 3_600, "15m": 900, "PT5M": 300, "20s": 20, "1d": 86_400}[step] * NS
     buckets: dict[int, list[Sample]] = {}
@@ -95,7 +97,10 @@ def test_telemetry_is_what_the_samples_say(client: Client, start: str, end: str,
         assert (point["count"], point["min"], point["max"]) == (len(values), min(values), max(values))
         assert (point["sum"], point["mean"]) == (exact, exact / len(values))
         assert (point["first"], point["last"]) == (values[0], values[-1])
-        assert (point["first_time"], point["last_time"]) == (format_rfc3339(members[0].ts), format_rfc3339(members[-1].ts))
+        assert (point["first_time"], point["last_time"]) == (
+            format_rfc3339(members[0].ts),
+            format_rfc3339(members[-1].ts),
+        )
     summary = found["summary"]
     assert summary["count"] == len(samples)
     assert summary["first"] == {"time": format_rfc3339(samples[0].ts), "value": samples[0].value}
@@ -126,10 +131,12 @@ def test_crane_throughput_is_what_the_samples_say(client: Client, start: str, en
 
 
 def test_the_rate_of_a_bucket_is_over_its_complete_part(client: Client) -> None:
-    found = client.json("/v1/throughput", start="2026-11-23T07:00:00Z", end="2026-11-23T08:00:00Z", step="30m", site=SITE)
+    found = client.json(
+        "/v1/throughput", start="2026-11-23T07:00:00Z", end="2026-11-23T08:00:00Z", step="30m", site=SITE
+    )
     points = found["groups"][0]["points"]
     half = parse_rfc3339("2026-11-23T07:30:00Z")
-    complete = [s for s in chosen(QC01, "moves", half, COMPLETE)]
+    complete = chosen(QC01, "moves", half, COMPLETE)
     assert points[0]["moves_per_hour"] == pytest.approx(2 * points[0]["moves"])
     assert points[1]["moves_per_hour"] == pytest.approx(len(complete) / ((COMPLETE - half) / (3_600 * NS)), abs=1e-4)
     assert points[1]["moves"] == len(chosen(QC01, "moves", half, parse_rfc3339("2026-11-23T08:00:00Z")))
@@ -168,7 +175,9 @@ def test_coverage_is_the_share_of_closed_windows_with_a_sample(client: Client) -
     found = client.json("/v1/throughput", start=start, end=end, site=SITE)
     expected = (COMPLETE - parse_rfc3339(start)) // (10 * NS)
     for group in found["groups"]:
-        windows = {s.ts // (10 * NS) for s in SAMPLES if s.uid == group["uid"] and parse_rfc3339(start) <= s.ts < COMPLETE}
+        windows = {
+            s.ts // (10 * NS) for s in SAMPLES if s.uid == group["uid"] and parse_rfc3339(start) <= s.ts < COMPLETE
+        }
         assert group["coverage_percent"] == pytest.approx(100 * len(windows) / expected, abs=1e-3)
     mean = sum(group["coverage_percent"] for group in found["groups"]) / 2
     assert found["coverage_percent"] == pytest.approx(mean, abs=1e-3)
@@ -192,7 +201,15 @@ def test_a_range_without_samples_is_an_empty_answer(client: Client) -> None:
     asked = {"metric": "load_t", "start": "2020-01-01T00:00:00Z", "end": "2020-01-02T00:00:00Z"}
     found = client.json("/v1/devices/QC02/telemetry", **asked)
     assert (found["points"], found["observations"], found["coverage_percent"]) == ([], 0, 0)
-    assert found["summary"] == {"count": 0, "mean": None, "min": None, "max": None, "first": None, "last": None, "sum": 0}
+    assert found["summary"] == {
+        "count": 0,
+        "mean": None,
+        "min": None,
+        "max": None,
+        "first": None,
+        "last": None,
+        "sum": 0,
+    }
 
 
 @pytest.mark.parametrize(

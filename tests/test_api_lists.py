@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_port import NOW, SITE, Client, MadePort, client_of, device, event
 
 from devices.times import NS, format_rfc3339
-from made_port import NOW, SITE, Client, MadePort, client_of, device, event
 from store.interface import LedgerRow, QuarantineRecord
 
 QUAY, YARD = f"{SITE}/quay-crane/C01", f"{SITE}/yard-crane/C01"
-UIDS = sorted(f"{site}/{of}/D{n:02d}" for site in (SITE, "CNSHA-YS1") for of in ("vehicle", "rfid-gate") for n in range(9))
+UIDS = sorted(
+    f"{site}/{of}/D{n:02d}" for site in (SITE, "CNSHA-YS1") for of in ("vehicle", "rfid-gate") for n in range(9)
+)
 EVENTS = [
     event(n, (QUAY, YARD, UIDS[0])[n % 3], ("crane_move", "yard_move", "gate_passage", "door_opened")[n % 4])
     for n in range(57)

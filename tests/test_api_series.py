@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_port import NOW, SITE, MadePort
 
 from analytics.kpis import (
     COVERAGE_WINDOWS,
@@ -19,12 +20,14 @@ from analytics.kpis import (
 from analytics.rows import TIERS_S, SeriesKey
 from api.series import Span, default_step, plan, read_coverage
 from devices.times import NS
-from made_port import NOW, SITE, MadePort
+from devices.topics import DeviceKey
 
 GRID = 10 * NS
 BEGIN = NOW - NOW % (3_600 * NS)
 ranges = st.tuples(st.integers(0, 50_000), st.integers(1, 50_000)).map(lambda r: (r[0] * GRID, (r[0] + r[1]) * GRID))
-steps = st.one_of(st.sampled_from([*TIERS_S, 20, 30, 300, 1_800, 7_200, 86_400]), st.integers(1, 3_000).map(lambda n: n * 10))
+steps = st.one_of(
+    st.sampled_from([*TIERS_S, 20, 30, 300, 1_800, 7_200, 86_400]), st.integers(1, 3_000).map(lambda n: n * 10)
+)
 
 
 @given(ranges, steps)
@@ -102,7 +105,9 @@ def test_coverage_is_the_share_of_windows_in_which_any_series_was_heard(
         for metric, windows in zip(metrics, of_device, strict=False):
             times = [BEGIN + window * GRID + 1 for window in sorted(windows)]
             port.add(uid, metric, times, [1.0] * len(times))
-        series.append([SeriesKey(*uid.split("/"), metric) for metric, _ in zip(metrics, of_device, strict=False)])
+        series.append(
+            [SeriesKey(*DeviceKey.from_uid(uid), metric) for metric, _ in zip(metrics, of_device, strict=False)]
+        )
     port.commit()
     span = Span(BEGIN, BEGIN + 60 * GRID, 60)
     found = read_coverage(port.reader(), series, span, BEGIN + complete * GRID + 5)
