@@ -108,6 +108,8 @@ def unscaled_back(values: Floats, scale: float) -> Ints:
 
 def tags_of(series_key: str) -> dict[str, str]:
     r"""Return the tags in a series key as ``SHOW SERIES`` prints it: ``measurement,tag=value,…`` with escapes."""
+    if "\\" not in series_key:
+        return dict(pair.split("=", 1) for pair in series_key.split(",")[1:])
     _, *pairs = re.split(r"(?<!\\),", series_key)
     split = (re.split(r"(?<!\\)=", pair, maxsplit=1) for pair in pairs)
     return {name: re.sub(r"\\([,= ])", r"\1", value) for name, value in split}

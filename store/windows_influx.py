@@ -26,7 +26,8 @@ LINES_PER_WRITE: Final = 5_000
 WRITE_TIMEOUT_MS: Final = 30_000
 DEVICES_PER_QUERY: Final = 100
 COMPRESSION: Final = 1
-"""zlib level of what is sent: the client's own 9 costs many times the CPU for little (figures in bench/results)."""
+"""zlib level of what is sent. Measured on window lines: level 1 leaves 21 % at 600 k lines/s on one core, the client's
+own 9 leaves 18 % at 48 k."""
 
 EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
 LATEST_NS: Final = 2**63 - 366 * 86_400 * NS

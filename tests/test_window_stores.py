@@ -16,6 +16,7 @@ from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.times import NS
 from devices.vocabulary import BY_NAME, MAX_SCALED, METRICS
 from engines.influx import Influx
+from store.influxql import InfluxqlClient, InfluxqlError, Series
 from store.interface import StoreUnreachableError, WindowStore
 from store.line_protocol import escaped, lines, measurement, scale_of, tags_of
 from store.open import StoreUrlError, open_windows
@@ -340,6 +341,36 @@ def test_influx_without_its_database_says_so(influx: Influx) -> None:
     with pytest.raises(StoreUnreachableError, match="database not found: absent"):
         store.find()
     store.close()
+
+
+def test_influx_without_show_series_and_with_short_ranges_answers_the_same(
+    influx: Influx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is documented of 3.x, played on the real 1.x: the statements that then take their place are run for real.
+    store = open_windows(influx.create("three"), read_only=False)
+    keys = [key(f"QC0{n}", metric) for n in range(3) for metric in ("load_t", "hoist_height_m")]
+    hours = [{"series": n % 6, "tier_s": 3600, "window": BEGIN + n * HOUR} for n in range(300)]
+    rows = rows_of(keys, hours)
+    store.write(rows)
+    expected = store.find(device="QC01", metrics=["load_t"])
+    real, asked = InfluxqlClient.ask, []
+
+    def ask(self: InfluxqlClient, statement: str) -> Iterator[Series]:
+        asked.append(statement)
+        if statement.startswith("SHOW SERIES"):
+            raise InfluxqlError("SHOW SERIES is not implemented")
+        return real(self, statement)
+
+    monkeypatch.setattr(InfluxqlClient, "ask", ask)
+    monkeypatch.setattr(InfluxqlClient, "version", lambda _: "3.9.0")
+    again = open_windows(influx.url("three"), read_only=True)
+    assert again.find() == sorted(keys)
+    assert again.find(device="QC01", metrics=["load_t"]) == expected == [key("QC01")]
+    asked.clear()
+    assert as_set(again.read(3600, BEGIN, BEGIN + 300 * HOUR, keys)) == as_set(rows)
+    assert len(asked) == 5  # 300 h in ranges of at most 72 h
+    store.close()
+    again.close()
 
 
 @pytest.mark.parametrize(
