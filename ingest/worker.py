@@ -22,7 +22,7 @@ from ingest.results import Results
 from ingest.session import Message, Session, SessionConfig, SessionError, SessionRefusedError
 from store.data_folder import DataFolder
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
-from store.journal import Frame, JournalConfig, JournalFullError, JournalWriter, encode, first_frame, read
+from store.journal import Damage, Frame, JournalConfig, JournalFullError, JournalWriter, encode, first_frame, read
 from store.open import open_sink
 
 log = logging.getLogger(__name__)
@@ -178,11 +178,11 @@ class Worker:
         offset = checkpoint.offset if checkpoint else 0
         self._committed_offset, self._committed_frames = offset, self._pipeline.ledger.received
 
-        def corrupt(path: Path, stretches: int) -> None:
-            self._corrupt += stretches
-            log.error("journal segment %s: %d damaged stretches skipped", path.name, stretches)
+        def damaged(damage: Damage) -> None:
+            self._corrupt += 1
+            log.error("journal: %d damaged bytes skipped at offset %d of %s", damage.length, damage.offset, damage.path)
 
-        frames = read(self._journal_config.folder, offset, corrupt=corrupt)
+        frames = read(self._journal_config.folder, offset, damaged=damaged)
         recovered = 0
         for batch in _batches(frames, RECOVERY_BATCH):
             self._pipeline.process(batch)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from quayflow import __version__
+from quayflow.journal import From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, verify
 from quayflow.settings import Settings, SettingsError, load
 
 FAILED: Final = 1
@@ -202,6 +203,32 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
     from quayflow import parts  # noqa: PLC0415 - as above
 
     raise typer.Exit(parts.print_ledger(settings_of(None, data=data), as_json=as_json))
+
+
+app.add_typer(journal_app, name="journal")
+
+
+@journal_app.command("info")
+def journal_info(*, data: Data = None, as_json: Json = False) -> None:
+    """Print what the journal holds."""
+    folder = folder_of(settings_of(None, data=data))
+    leave(lambda: info(folder, as_json=as_json))
+
+
+@journal_app.command("verify")
+def journal_verify(*, data: Data = None, as_json: Json = False) -> None:
+    """Check every record; exit status 1 names each that is damaged."""
+    folder = folder_of(settings_of(None, data=data))
+    leave(lambda: verify(folder, as_json=as_json))
+
+
+@journal_app.command("cat")
+def journal_cat(
+    *, data: Data = None, start: From = None, end: To = None, topic: Topic = None, limit: Limit = None
+) -> None:
+    """Print frames as JSON lines, which `quayflow replay` reads."""
+    folder = folder_of(settings_of(None, data=data))
+    leave(lambda: cat(folder, start, end, topic, limit))
 
 
 config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)

@@ -115,7 +115,7 @@ class JournalWriter:
         self.torn_bytes = 0
         """Bytes of incomplete records cut off when the folder was opened."""
         config.folder.mkdir(parents=True, exist_ok=True)
-        segments = _segments(config.folder)
+        segments = list_segments(config.folder)
         if segments:
             self._reopen(segments[-1])
         else:
@@ -149,7 +149,7 @@ class JournalWriter:
 
     def forget(self, checkpoint: int) -> int:
         """Delete sealed segments that are checkpointed and beyond the retention; return how many bytes went."""
-        segments = _segments(self._config.folder)
+        segments = list_segments(self._config.folder)
         ends = [segment.base for segment in segments[1:]]
         total = sum(segment.path.stat().st_size for segment in segments)
         freed = 0
@@ -225,6 +225,14 @@ class Segment(NamedTuple):
     created_ns: int
 
 
+class Damage(NamedTuple):
+    """A stretch of a segment that holds no intact record, between records that are."""
+
+    path: Path
+    offset: int
+    length: int
+
+
 class SegmentScan:
     """Reads one segment, verifying every record."""
 
@@ -234,7 +242,7 @@ class SegmentScan:
         self._data = segment.path.read_bytes()
         self.count = 0
         """Valid records met so far."""
-        self.corrupt = 0
+        self.damage: list[Damage] = []
         """Stretches of damaged bytes skipped so far, each holding at least one record."""
         self.valid_bytes = HEADER.size
         """Length of the file up to the end of the last valid record."""
@@ -249,10 +257,11 @@ class SegmentScan:
             checksum, body, recv_ts, epoch, name, flags, _ = unpack(data, position)
             end = position + RECORD.size + body
             if end > len(data) or name > body or crc(data[position + CRC_BYTES : end]) != checksum:
-                position = self._next_valid(position)
-                if position < 0:
+                valid = self._next_valid(position)
+                if valid < 0:
                     return
-                self.corrupt += 1
+                self.damage.append(Damage(self._segment.path, base + position, valid - position))
+                position = valid
                 continue
             at = position + RECORD.size
             topic = data[at : at + name].decode(errors="replace")
@@ -272,25 +281,26 @@ class SegmentScan:
         return -1
 
 
-def read(folder: Path, start: int = 0, *, corrupt: Callable[[Path, int], None] | None = None) -> Iterator[Frame]:
-    """Yield the frames of a journal from offset ``start`` on; ``corrupt(path, n)`` is told of damaged stretches."""
-    segments = _segments(folder)
+def read(folder: Path, start: int = 0, *, damaged: Callable[[Damage], None] | None = None) -> Iterator[Frame]:
+    """Yield the frames of a journal from offset ``start`` on; ``damaged`` is told of what had to be skipped."""
+    segments = list_segments(folder)
     for index, segment in enumerate(segments):
         if index + 1 < len(segments) and segments[index + 1].base <= start:
             continue
         scan = SegmentScan(segment)
         yield from scan.frames(start)
-        if scan.corrupt and corrupt is not None:
-            corrupt(segment.path, scan.corrupt)
+        if damaged is not None:
+            for damage in scan.damage:
+                damaged(damage)
 
 
 def first_frame(folder: Path) -> int:
     """Return the number of the first frame that a journal still holds; 0 if it is empty."""
-    segments = _segments(folder)
+    segments = list_segments(folder)
     return segments[0].first_frame if segments else 0
 
 
-def _segments(folder: Path) -> list[Segment]:
+def list_segments(folder: Path) -> list[Segment]:
     """Return the segments of a folder in order; JournalError on one that cannot be read."""
     found = []
     paths = sorted(folder.glob(f"*{SUFFIX}"))
