@@ -154,6 +154,8 @@ class Decoder:
             samples = len(values)
         except KeyError:
             samples = self._accept_new_names(frame, device, values, batch)
+        if not device.online:
+            _set_online(device, online=True, ts=ts, seq=found.seq or 0, batch=batch)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(ts)
@@ -258,9 +260,14 @@ def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -
     if status.info:
         device.info = status.info
     if status.online != device.online:
-        device.online = status.online
-        kind = "device_online" if status.online else "device_offline"
-        batch.events.append(PortEvent(kind, device.index, ts, ts, status.seq or 0, {}, {}))
+        _set_online(device, online=status.online, ts=ts, seq=status.seq or 0, batch=batch)
+
+
+def _set_online(device: Device, *, online: bool, ts: int, seq: int, batch: Batch) -> None:
+    """Note that a device came or went, and report it. Whoever sends values is there, whatever it last announced."""
+    device.online = online
+    kind = "device_online" if online else "device_offline"
+    batch.events.append(PortEvent(kind, device.index, ts, ts, seq, {}, {}))
 
 
 def _is_read(event: native.Event, topic: str) -> bool:
