@@ -19,6 +19,9 @@ const RANGES = [
   { name: "8h", label: "chart.range.8h", start: "-8h", refreshMs: 30_000 },
 ] as const satisfies readonly { name: string; label: Key; start: string; refreshMs: number }[];
 
+/** A device that the API does not list yet is asked for again after this long (ms). */
+const UNLISTED_MS = 1_000;
+
 type Range = (typeof RANGES)[number];
 
 /** What a person most likely wants to see first of each class. */
@@ -126,6 +129,11 @@ export class ChartPanel {
     return { device: this.device?.id ?? null, metric: this.metric, points: this.answer?.points.length ?? 0 };
   }
 
+  /** Why the latest request failed, or null. */
+  get failure(): string | null {
+    return this.error;
+  }
+
   private setRange(range: Range): void {
     this.range = range;
     this.relabel();
@@ -155,7 +163,7 @@ export class ChartPanel {
   }
 
   private path(): string | null {
-    return this.device && this.metric ? api.telemetryPath(this.device.uid, this.metric, this.range.start) : null;
+    return this.device?.listed && this.metric ? api.telemetryPath(this.device.uid, this.metric, this.range.start) : null;
   }
 
   private curl(): string {
@@ -187,7 +195,8 @@ export class ChartPanel {
     } else {
       this.draw();
     }
-    if (asked === this.asked) this.timer = window.setTimeout(() => this.reload(), this.range.refreshMs);
+    const pause = path ? this.range.refreshMs : UNLISTED_MS;
+    if (asked === this.asked) this.timer = window.setTimeout(() => this.reload(), pause);
   }
 
   private relabel(): void {

@@ -112,6 +112,11 @@ export class Feed {
     return this.events.length;
   }
 
+  /** Why the latest list of refusals could not be loaded, or null. */
+  get failure(): string | null {
+    return this.refusalError;
+  }
+
   private open(panel: "events" | "refusals"): void {
     const refusals = panel === "refusals";
     this.eventTab.setAttribute("aria-selected", String(!refusals));

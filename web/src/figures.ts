@@ -174,6 +174,11 @@ export class Figures {
     if (this.explained) this.fill(this.explained);
   }
 
+  /** Failures of the latest requests. */
+  get errors(): readonly (string | null)[] {
+    return [this.cranes.error, this.gates.error, this.ledger.error];
+  }
+
   private path(groupBy: "crane" | "gate"): string {
     return api.throughputPath(groupBy, rateWindow(this.port.heardSeconds));
   }

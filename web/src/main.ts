@@ -18,6 +18,7 @@ import { initialLanguage, initialTheme, onSystemTheme, rememberLanguage, remembe
 import { Stream } from "./stream";
 
 const DEVICES_MS = 10_000;
+const ASK_MS = 1_000;
 const FIRST_EVENTS = 60;
 const ZOOM = 1.35;
 
@@ -29,6 +30,8 @@ const SILENT_S = 8;
 export interface Hook {
   positions(): ReturnType<YardMap["positions"]>;
   state(): { link: string; devices: number; events: number; chart: ChartPanel["shown"]; language: string; theme: string };
+  /** Failures of the latest requests; an answer of an unexpected shape is one. */
+  problems(): readonly string[];
 }
 
 declare global {
@@ -39,6 +42,7 @@ declare global {
 
 const port = new Port();
 let selected: string | null = null;
+let asking = false;
 let theme: Theme = initialTheme();
 
 const map = new YardMap(byId("map", HTMLCanvasElement), byId("map-tooltip", HTMLDivElement), port, {
@@ -58,7 +62,7 @@ const stream = new Stream({
     void devices.refresh();
   },
   onLive: (live) => {
-    if (!port.takeLive(live, performance.now())) void devices.refresh();
+    if (!port.takeLive(live, performance.now())) askForNew();
   },
   onEvent: (event) => {
     port.takeEvent(event, performance.now());
@@ -77,6 +81,16 @@ const devices = new Polled(api.devices, DEVICES_MS, () => {
   showEmpty();
 });
 
+/** Something new speaks: list the devices again, not more than once a second however many come. */
+function askForNew(): void {
+  if (asking) return;
+  asking = true;
+  setTimeout(() => {
+    asking = false;
+    void devices.refresh();
+  }, ASK_MS);
+}
+
 function select(uid: string): void {
   const device = port.devices.get(uid);
   if (!device) return;
@@ -91,7 +105,7 @@ function select(uid: string): void {
 /** Nothing chosen yet: the first quay crane, or whatever there is, so that the chart shows something. */
 function selectFirst(): void {
   if (selected !== null) return;
-  const known = [...port.devices.values()].filter((device) => device.values.size > 0);
+  const known = [...port.devices.values()].filter((device) => device.listed && device.values.size > 0);
   const cranes = known.filter((device) => device.class === "quay-crane").sort((a, b) => a.id.localeCompare(b.id));
   const first = cranes[0] ?? known[0];
   if (first) select(first.uid);
@@ -210,7 +224,6 @@ async function start(): Promise<void> {
     selectFirst();
     showEmpty();
   });
-  port.on("values", selectFirst);
   listenToSwitches();
   setTheme(theme);
   setLanguage(initialLanguage());
@@ -237,6 +250,7 @@ window.quayflow = {
     language: language(),
     theme,
   }),
+  problems: () => [devices.error, ...figures.errors, chart.failure, feed.failure].filter((error) => error !== null),
 };
 
 void start();

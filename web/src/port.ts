@@ -24,6 +24,8 @@ export interface PortDevice {
   readonly site: string;
   readonly class: string;
   state: DeviceLiveness;
+  /** Whether the API has listed it: the live stream is ahead of the records by a commit. */
+  listed: boolean;
   /** When it was last heard, ms since 1970; NaN if unknown. */
   lastSeen: number;
   info: Readonly<Record<string, Scalar>>;
@@ -73,6 +75,7 @@ export class Port {
     for (const device of found) {
       const known = this.deviceOf(device.site, device.class, device.id);
       known.state = device.state;
+      known.listed = true;
       known.lastSeen = epochMs(device.last_seen);
       const first = epochMs(device.first_seen);
       if (first < this.heard.first) this.heard.first = first;
@@ -177,6 +180,7 @@ export class Port {
         site,
         class: deviceClass,
         state: "live",
+        listed: false,
         lastSeen: Number.NaN,
         info: {},
         values: new Map(),

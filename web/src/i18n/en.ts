@@ -176,6 +176,7 @@ export const en = {
   "reason.sequence_too_old": "sequence too old",
   "reason.too_large": "too large",
   "reason.cardinality": "too many devices",
+  "reason.rejected_by_store": "refused by the store",
 
   "metric.hoist_height_m": "Hoist height",
   "metric.hoist_speed_mps": "Hoist speed",

@@ -175,6 +175,7 @@ export const zh: Dictionary = {
   "reason.sequence_too_old": "序号过旧",
   "reason.too_large": "消息过大",
   "reason.cardinality": "设备过多",
+  "reason.rejected_by_store": "存储拒收",
 
   "metric.hoist_height_m": "起升高度",
   "metric.hoist_speed_mps": "起升速度",
