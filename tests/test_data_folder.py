@@ -55,7 +55,14 @@ def test_instance_of_another_process_is_named_and_its_death_frees_the_folder(tmp
 
 def test_child_started_meanwhile_does_not_hold_the_folder(tmp_path: Path) -> None:
     folder = DataFolder.open(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); import sys; sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        close_fds=False,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"  # until its program runs, a child still has what its parent had
         folder.close()
         DataFolder.open(tmp_path).close()
         child.kill()
