@@ -119,7 +119,13 @@ export class Figures {
         ["devices", () => this.devices()],
       ] as const
     ).map(([name, read]) => this.card(strip, name, read));
-    port.on("devices", () => this.draw());
+    let listed = false;
+    port.on("devices", () => {
+      // The range of the rates depends on how long the port has been heard, which the first list tells.
+      if (!listed) for (const polled of [this.cranes, this.gates]) polled.start();
+      listed = true;
+      this.draw();
+    });
     port.on("workers", () => this.takeRate());
     onLanguage(() => this.draw());
     document.addEventListener("keydown", (event) => {
@@ -128,7 +134,7 @@ export class Figures {
   }
 
   start(): void {
-    for (const polled of [this.cranes, this.gates, this.ledger]) polled.start();
+    this.ledger.start();
     setInterval(() => this.draw(), 1_000);
   }
 
