@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from quayflow import __version__
-from quayflow.journal import From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, verify
+from quayflow.journal import From, Limit, To, Topic, cat, folder_of, info, journal_app, leave
+from quayflow.journal import verify as verify_journal
 from quayflow.settings import Settings, SettingsError, load
 
 FAILED: Final = 1
@@ -198,6 +199,36 @@ def replay(  # noqa: PLR0913 - one flag each
 
 
 @app.command()
+def verify(  # noqa: PLR0913 - one flag each
+    *,
+    profile: Profile = None,
+    seed: Seed = None,
+    hours: Annotated[float, typer.Option(help="Virtual time, h.")] = 1.0,
+    noise: Annotated[Literal["none"], typer.Option(help="Noise of the signals; only none exists so far.")] = "none",
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Deliver messages out of order.")] = False,
+    duplicate: Annotated[float, typer.Option(min=0, max=1, help="Share of messages delivered twice.")] = 0.0,
+    drop: Annotated[float, typer.Option(min=0, max=1, help="Share of messages never delivered.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Simulate a port in virtual time through the whole pipeline and mark it against the truth; no broker needed."""
+    from quayflow.verifying import VerifyConfig, show  # noqa: PLC0415 - as above
+    from quayflow.verifying import verify as run_verify  # noqa: PLC0415 - as above
+    from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
+
+    del noise
+    settings = settings_of(None, profile=profile, seed=seed)
+    try:
+        config = VerifyConfig(
+            settings.profile, settings.seed, hours, shuffle, duplicate=duplicate, drop=drop, site=settings.site
+        )
+        report = run_verify(config)
+    except (ProfileError, ValueError) as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(show(report, as_json=as_json))
+
+
+@app.command()
 def ledger(*, data: Data = None, as_json: Json = False) -> None:
     """Print the accounts of every frame, per device."""
     from quayflow import parts  # noqa: PLC0415 - as above
@@ -219,7 +250,7 @@ def journal_info(*, data: Data = None, as_json: Json = False) -> None:
 def journal_verify(*, data: Data = None, as_json: Json = False) -> None:
     """Check every record; exit status 1 names each that is damaged."""
     folder = folder_of(settings_of(None, data=data))
-    leave(lambda: verify(folder, as_json=as_json))
+    leave(lambda: verify_journal(folder, as_json=as_json))
 
 
 @journal_app.command("cat")

@@ -1,0 +1,52 @@
+"""The whole pipeline in virtual time, marked against the truth of the simulated port."""
+
+from typing import Any
+
+import pytest
+
+from quayflow.verifying import VerifyConfig, verify
+
+HOURS = 0.1
+Report = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Report:
+    return verify(VerifyConfig(hours=HOURS))
+
+
+def test_every_event_of_a_quiet_port_is_found_and_none_is_invented(undisturbed: Report) -> None:
+    for what in ("moves", "yard_moves", "passages"):
+        score = undisturbed[what]
+        assert score["truth"] > 0
+        assert (score["recall"], score["precision"]) == (1.0, 1.0), what
+    assert undisturbed["ledger_balanced"]
+    assert undisturbed["accounts"]["windowed"] == undisturbed["messages"] == undisturbed["delivered"]
+
+
+def test_order_and_repetition_change_no_bit_of_the_store(undisturbed: Report) -> None:
+    disturbed = verify(VerifyConfig(hours=HOURS, shuffle=True, duplicate=0.2))
+    assert disturbed["delivered"] > disturbed["messages"]
+    assert disturbed["store_hash"] == undisturbed["store_hash"]
+    assert disturbed["accounts"]["duplicate"] == disturbed["delivered"] - disturbed["messages"]
+    assert disturbed["ledger_balanced"]
+
+
+def test_what_is_dropped_is_counted_as_lost_before_the_journal_and_changes_the_hash(undisturbed: Report) -> None:
+    lossy = verify(VerifyConfig(hours=HOURS, drop=0.01))
+    lost = lossy["accounts"]["lost_before_journal"]
+    # A device's first and last messages leave no gap when they are dropped.
+    assert lossy["dropped"] - 2 * 80 <= lost <= lossy["dropped"]
+    assert lost > 0
+    assert lossy["store_hash"] != undisturbed["store_hash"]
+    assert lossy["ledger_balanced"]
+
+
+def test_another_seed_is_another_port() -> None:
+    assert verify(VerifyConfig(hours=0.02, seed=8))["store_hash"] != verify(VerifyConfig(hours=0.02))["store_hash"]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("hours", 0), ("duplicate", 1.1), ("drop", -0.1)])
+def test_impossible_settings_are_refused_by_name(setting: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{setting} = "):
+        VerifyConfig(**{setting: value})  # type: ignore[arg-type]
