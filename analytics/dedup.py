@@ -47,17 +47,20 @@ class DeviceState(msgspec.Struct, array_like=True):
 
     boots: dict[int, BootState]
     hashes: list[bytes]
+    lost_before: int = 0
+    """Numbers missing in the boots that are forgotten."""
 
 
 class SequenceTracker:
     """Recognises repeated frames of one device. Order-free: the same set of frames is new exactly once each."""
 
-    __slots__ = ("_boot", "_boots", "_current", "_hashes")
+    __slots__ = ("_boot", "_boots", "_current", "_hashes", "_lost_before")
 
     def __init__(self, state: DeviceState | None = None) -> None:
         """Start empty, or from what :meth:`state` gave."""
         self._boots: OrderedDict[int, BootState] = OrderedDict(state.boots if state else {})
         self._hashes: OrderedDict[bytes, None] = OrderedDict((key, None) for key in (state.hashes if state else ()))
+        self._lost_before = state.lost_before if state else 0
         self._boot = -1
         self._current = BootState(0, -1)
 
@@ -91,12 +94,12 @@ class SequenceTracker:
 
     @property
     def lost(self) -> int:
-        """How many frames between the lowest and the highest seen never arrived, over all boots remembered."""
-        return sum(sum(state.ends) - sum(state.starts) + state.given_up for state in self._boots.values())
+        """How many frames between the lowest and the highest seen of each boot never arrived."""
+        return self._lost_before + sum(_missing(state) for state in self._boots.values())
 
     def state(self) -> DeviceState:
         """Return what a checkpoint has to keep."""
-        return DeviceState(dict(self._boots), list(self._hashes))
+        return DeviceState(dict(self._boots), list(self._hashes), self._lost_before)
 
     def _turn_to(self, boot: int, seq: int) -> bool:
         """Make ``boot`` current; False if it was unknown, in which case ``seq`` is its first."""
@@ -105,7 +108,7 @@ class SequenceTracker:
         if state is None:
             state = self._boots[boot] = BootState(seq, seq)
             if len(self._boots) > MAX_BOOTS:
-                self._boots.popitem(last=False)
+                self._lost_before += _missing(self._boots.popitem(last=False)[1])
         self._boots.move_to_end(boot)
         self._boot, self._current = boot, state
         return known
@@ -149,3 +152,7 @@ class SequenceTracker:
             state.given_up += state.ends[0] - state.starts[0]
             state.forgotten = state.ends[0]
             del state.starts[0], state.ends[0]
+
+
+def _missing(state: BootState) -> int:
+    return sum(state.ends) - sum(state.starts) + state.given_up

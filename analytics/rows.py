@@ -112,20 +112,23 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
     if not len(rows):
         return rows
     bucket = window_of(rows, step_ns)
-    order = np.lexsort((rows.first_seq, rows.first_ts, bucket, rows.series))
+    # The value settles what a device without sequence left equal, as it does in the windows.
+    order: Ints = np.lexsort((rows.first, rows.first_seq, rows.first_ts, bucket, rows.series))
     window, series = bucket[order], rows.series[order]
     starts = starts_of(series, window)
     lasts = np.append(starts[1:], len(order)) - 1
 
-    # The last value of a group is the one with the greatest (last_ts, last_seq); the first comes from `order` itself.
-    by_last = np.lexsort((rows.last_seq, rows.last_ts, bucket, rows.series))
+    # The last of a group is the one with the greatest (last_ts, last_seq, last); the first comes from `order` itself.
+    by_last: Ints = np.lexsort((rows.last, rows.last_seq, rows.last_ts, bucket, rows.series))
     width = rows.tier_s[order][starts] if step_ns is None else np.full(len(starts), step_ns // 1_000_000_000)
 
     def first_of(array: Ints) -> Ints:
-        return np.take(array, order[starts])
+        taken: Ints = np.take(array, order[starts])
+        return taken
 
     def last_of(array: Ints) -> Ints:
-        return np.take(array, by_last[lasts])
+        taken: Ints = np.take(array, by_last[lasts])
+        return taken
 
     return WindowRows(
         rows.keys,

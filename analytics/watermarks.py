@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from analytics.rows import starts_of
 from devices.columns import Bools, Ints
 
 NS: Final = 1_000_000_000
@@ -51,11 +52,38 @@ class Watermarks:
                 np.append(array, np.full(more, NEVER, np.int64)) for array in (self.newest, self.heard, self.mark)
             )
 
-    def hear(self, device: Ints, ts: Ints, received: Ints) -> None:
-        """Note samples: device indices, event times and receive times, arrays of shape (n,)."""
+    def hear(self, device: Ints, ts: Ints, received: Ints, end: Ints) -> Bools:
+        """Note frames in order of receipt and return which were late: the watermark had passed their ``end`` before.
+
+        Device indices, event times, receive times and ends of the windows, arrays of shape (n,). A frame is judged by
+        those before it alone, so that it does not matter how the frames were cut into batches.
+        """
+        late = self.passed(device, end)
+        self._move(device, ts, received)
+        suspects = self.passed(device, end) & ~late
+        if suspects.any():
+            of_those = np.flatnonzero(np.isin(device, device[suspects]))
+            late[of_those] |= self._overtaken(device[of_those], ts[of_those], end[of_those])
+        return late
+
+    def _move(self, device: Ints, ts: Ints, received: Ints) -> None:
         np.maximum.at(self.newest, device, ts)
         np.maximum.at(self.heard, device, received)
         np.maximum.at(self.mark, device, self.newest[device] - self.lateness.allowed_ns)
+
+    def _overtaken(self, device: Ints, ts: Ints, end: Ints) -> Bools:
+        """Return which frames came after an earlier one of the same arrays had moved the watermark past their end."""
+        order = np.argsort(device, kind="stable")
+        times, rank = np.unique(ts[order], return_inverse=True)
+        starts = starts_of(device[order])
+        # The running maximum of (device, time), as one number so that it begins anew with each device.
+        nth = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order)))) * len(times)
+        newest = times[np.maximum.accumulate(nth + rank) - nth]
+        before = np.append(0, newest[:-1])
+        before[starts] = 0
+        result = np.empty(len(order), np.bool_)
+        result[order] = before - self.lateness.allowed_ns >= end[order]
+        return result
 
     def passed(self, device: Ints, end: Ints) -> Bools:
         """Return where a device's watermark has already passed ``end``; arrays of shape (n,)."""

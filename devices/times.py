@@ -7,6 +7,7 @@ from typing import Final
 NS: Final = 1_000_000_000
 RFC3339: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:[.,](\d{1,18}))?([Zz]|[+-]\d{2}:?\d{2})",
+    re.ASCII,
 )
 
 
@@ -17,7 +18,7 @@ def parse_rfc3339(text: str) -> int:
     """
     found = RFC3339.fullmatch(text)
     if found is None:
-        msg = f"{text!r} is not an RFC 3339 time with a zone, such as 2026-11-23T08:00:00Z"
+        msg = f"{text[:64]!r} is not an RFC 3339 time with a zone, such as 2026-11-23T08:00:00Z"
         raise ValueError(msg)
     day, clock, fraction, zone = found.groups()
     whole = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")

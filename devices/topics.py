@@ -69,15 +69,15 @@ def parse(topic: str) -> Topic:
         raise TopicError("topic", f"expected {ROOT}/{{site}}/{{class}}/{{device}}/{{stream}}")
     _, site, device_class, device, stream = levels
     if not SITE.fullmatch(site):
-        raise TopicError("site", f"site {site!r}: expected a UN/LOCODE and a facility, such as CNNGB-BLCT")
+        raise TopicError("site", f"site {site[:64]!r}: expected a UN/LOCODE and a facility, such as CNNGB-BLCT")
     if device_class not in CLASSES:
         allowed = ", ".join(DeviceClass)
-        raise TopicError("class", f"class {device_class!r}: expected one of {allowed}")
+        raise TopicError("class", f"class {device_class[:64]!r}: expected one of {allowed}")
     if not DEVICE.fullmatch(device):
-        raise TopicError("device", f"device {device!r}: expected 1 to 64 letters, digits, dots, colons, _ or -")
+        raise TopicError("device", f"device {device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -")
     if stream not in STREAMS:
         allowed = ", ".join(Stream)
-        raise TopicError("stream", f"stream {stream!r}: expected one of {allowed}")
+        raise TopicError("stream", f"stream {stream[:64]!r}: expected one of {allowed}")
     return Topic(DeviceKey(site, device_class, device), Stream(stream))
 
 

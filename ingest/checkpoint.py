@@ -78,6 +78,8 @@ class WorkerBlob(msgspec.Struct, array_like=True):
     late_for_detectors: int = 0
     quarantine_dropped: int = 0
     pending: PendingBlob | None = None
+    ticked: int = 0
+    """The last time that was let pass, ns UTC: silent devices' watermarks have moved on to it."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -91,6 +93,7 @@ def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) ->
     worker.samples = pipeline.samples
     worker.late_for_detectors = pipeline.late_for_detectors
     worker.quarantine_dropped = pipeline.quarantine_dropped
+    worker.ticked = pipeline.ticked
     blobs = {DEVICE + device.uid: _encode(_freeze_device(pipeline, device)) for device in devices}
     blobs[WORKER] = _encode(worker)
     return blobs
@@ -112,6 +115,9 @@ def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
     pipeline.quarantine_dropped = worker.quarantine_dropped
     if worker.pending is not None:
         _thaw_pending(pipeline, worker.pending)
+    if worker.ticked:
+        pipeline.ticked = worker.ticked
+        pipeline.watermarks.tick(worker.ticked)
     for device in pipeline.directory.devices:
         device.touched = False
 
@@ -140,7 +146,7 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
 
 def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
     directory = pipeline.directory
-    device = directory.device(DeviceKey.from_uid(uid)) if uid else directory.devices[NOBODY]
+    device = directory.device(DeviceKey.from_uid(uid), capped=False) if uid else directory.devices[NOBODY]
     index = device.index
     device.tracker = SequenceTracker(blob.seen)
     device.first_seen, device.last_seen, device.frames = blob.first_seen, blob.last_seen, blob.frames
@@ -149,7 +155,8 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
     pipeline.ledger.restore(index, blob.accounts)
     pipeline.watermarks.restore(index, blob.newest, blob.heard, blob.mark)
     for name, (ts, value) in blob.latest.items():
-        at = directory.derived_series(device, name) if name in blob.derived else directory.series(device, name)
+        enter = directory.derived_series if name in blob.derived else directory.series
+        at = enter(device, name, capped=False)
         pipeline.set_latest(at, ts, value)
     if blob.released >= 0:
         pipeline.released[index] = blob.released
@@ -183,7 +190,7 @@ def _thaw_pending(pipeline: Pipeline, blob: PendingBlob) -> None:
     directory = pipeline.directory
 
     def index_of(uid: str) -> int:
-        return directory.device(DeviceKey.from_uid(uid)).index
+        return directory.device(DeviceKey.from_uid(uid), capped=False).index
 
     def ints(data: bytes) -> Ints:
         return np.frombuffer(data, np.int64)

@@ -15,6 +15,7 @@ from devices.codecs import native
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
+from devices.vocabulary import BY_NAME
 from ingest.directory import NOBODY, CardinalityError, Device, Directory
 from store.journal import DUPLICATE, RETAINED, Frame
 
@@ -22,6 +23,9 @@ YEAR_2000: Final = 946_684_800 * NS
 MAX_AHEAD: Final = 300 * NS
 """A device may be this far ahead of the time of receipt, ns; beyond, its clock is wrong."""
 MAX_BOOT: Final = 2**64 - 1
+MAX_TAG: Final = 128
+"""Characters of a tag: the longest EPC, of 496 bits, has 124 hex digits."""
+READ_METRICS: Final = ("reads", "rssi_dbm", "antenna")
 WHOLE: Final = -1
 
 
@@ -100,10 +104,10 @@ class Decoder:
                     if self._is_new(frame, device, found, samples, batch):
                         self._accept_telemetry(frame, device, found, batch)
                 else:
-                    other, values = _decode_other(frame, stream)
-                    samples = len(values)
+                    other, names = _decode_other(frame, stream)
+                    samples = len(names)
                     if other is None or self._is_new(frame, device, other, samples, batch):
-                        self._accept_other(frame, device, other, values, batch)
+                        self._accept_other(frame, device, other, names, batch)
             except RejectError as error:
                 batch.refused.append(Refused(frame, index, error.reject, WHOLE, samples))
             received.append(index)
@@ -125,7 +129,12 @@ class Decoder:
 
     @staticmethod
     def _is_new(frame: Frame, device: Device, found: native.Payload, samples: int, batch: Batch) -> bool:
-        """Tell whether a frame is seen for the first time, noting it as a duplicate if not."""
+        """Tell whether a frame is its topic's own and seen for the first time, noting it as a duplicate if not."""
+        if found.site is not None or found.class_ is not None or found.device is not None:
+            # Before its sequence is noted: somebody else's frame must not make the device's own a duplicate.
+            reject = native.identity_reject(found, device.key)
+            if reject is not None:
+                raise RejectError(*reject)
         boot, seq = found.boot, found.seq
         if boot is None or seq is None:
             verdict = _verdict_by_hash(frame, device, found)
@@ -143,7 +152,7 @@ class Decoder:
         return False
 
     def _accept_telemetry(self, frame: Frame, device: Device, found: native.Telemetry, batch: Batch) -> None:
-        ts = _checked_time(frame, device, found)
+        ts = _checked_time(frame, found)
         values = found.m
         if not values:
             raise RejectError(Reason.NO_SAMPLES, "/m", "no values")
@@ -186,24 +195,29 @@ class Decoder:
         frame: Frame,
         device: Device,
         found: native.Event | native.Status | None,
-        values: dict[str, float],
+        names: Sequence[str],
         batch: Batch,
     ) -> None:
-        """Take over an event, a status or a command (None): as samples, and as a read or a port event."""
-        ts = frame.recv_ts if found is None else _checked_time(frame, device, found)
+        """Take over an event, a status or a command (None): as samples ``names``, and as a read or a port event."""
+        ts = frame.recv_ts if found is None else _checked_time(frame, found)
         seq = 0 if found is None else found.seq or 0
         try:
-            series = [self._directory.derived_series(device, name) for name in values]
+            series = [self._directory.derived_series(device, name) for name in names]
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, "", str(error)) from None
+        values = [1.0]
         if isinstance(found, native.Status):
+            values = [float(found.online)]
             _take_status(device, found, ts, batch)
         elif found is not None and _is_read(found, frame.topic):
-            batch.reads.append(_tag_read(device.index, ts, found))
+            read = _tag_read(device.index, ts, found)
+            values = [1.0, read.rssi_dbm, float(read.antenna)]
+            batch.reads.append(read)
         elif found is not None:
-            batch.events.append(PortEvent(found.type, device.index, ts, ts, seq, dict(found.data), {}))
+            told_apart = _told_apart(frame, found)
+            batch.events.append(PortEvent(found.type, device.index, ts, ts, seq, dict(found.data), {}, told_apart))
         batch.series += series
-        batch.value += values.values()
+        batch.value += values
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(ts)
@@ -211,22 +225,24 @@ class Decoder:
         batch.samples.append(len(values))
 
 
-def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.Status | None, dict[str, float]]:
-    """Decode what is not telemetry, and say which samples are made of it."""
+def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.Status | None, Sequence[str]]:
+    """Decode what is not telemetry, and say samples of which metrics are made of it."""
     if stream is Stream.STATUS:
-        status = native.decode_status(frame.payload)
-        return status, {"online": float(status.online)}
+        return native.decode_status(frame.payload), ("online",)
     if stream is Stream.EVENT:
         event = native.decode_event(frame.payload)
-        if not _is_read(event, frame.topic):
-            return event, {"device_events": 1.0}
-        return event, {
-            "reads": 1.0,
-            "rssi_dbm": _number(event.data, "rssi_dbm"),
-            "antenna": _number(event.data, "antenna"),
-        }
+        return event, READ_METRICS if _is_read(event, frame.topic) else ("device_events",)
     # What is said to a device and its answer are between the two: journalled, and counted as one sample.
-    return None, {"commands": 1.0}
+    return None, ("commands",)
+
+
+def _told_apart(frame: Frame, event: native.Event) -> str:
+    """Return what tells a device's event from another of the same type and time."""
+    if event.boot is not None and event.seq is not None:
+        return f"{event.boot}/{event.seq}"
+    digest = blake2b(frame.payload, digest_size=12).hexdigest()
+    # Without a time the same payload may come twice at one time of receipt and mean two events.
+    return digest if event.ts is not None else f"{digest}@{frame.offset}"
 
 
 def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Verdict:
@@ -238,20 +254,16 @@ def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Ver
     return verdict
 
 
-def _checked_time(frame: Frame, device: Device, found: native.Payload) -> int:
-    """Return the event time of a frame that is what its topic says and whose clock can be believed."""
-    if found.site is not None or found.class_ is not None or found.device is not None:
-        reject = native.identity_reject(found, device.key)
-        if reject is not None:
-            raise RejectError(*reject)
+def _checked_time(frame: Frame, found: native.Payload) -> int:
+    """Return the event time of a frame whose clock can be believed."""
     ts = found.ts
     if type(ts) is not int:
         ts = native.event_time(found, frame.recv_ts)
     if ts < YEAR_2000:
         raise RejectError(Reason.CLOCK_UNSET, "/ts", "time before 2000-01-01: the device's clock is not set")
     if ts > frame.recv_ts + MAX_AHEAD:
-        ahead = (ts - frame.recv_ts) / NS
-        raise RejectError(Reason.CLOCK_FUTURE, "/ts", f"{ahead:.0f} s ahead of receipt; at most {MAX_AHEAD // NS} s")
+        ahead = min(ts - frame.recv_ts, 2**63) // NS
+        raise RejectError(Reason.CLOCK_FUTURE, "/ts", f"{ahead} s ahead of receipt; at most {MAX_AHEAD // NS} s")
     return ts
 
 
@@ -267,7 +279,7 @@ def _set_online(device: Device, *, online: bool, ts: int, seq: int, batch: Batch
     """Note that a device came or went, and report it. Whoever sends values is there, whatever it last announced."""
     device.online = online
     kind = "device_online" if online else "device_offline"
-    batch.events.append(PortEvent(kind, device.index, ts, ts, seq, {}, {}))
+    batch.events.append(PortEvent(kind, device.index, ts, ts, seq, {}, {}, str(seq)))
 
 
 def _is_read(event: native.Event, topic: str) -> bool:
@@ -276,19 +288,22 @@ def _is_read(event: native.Event, topic: str) -> bool:
 
 def _tag_read(device: int, ts: int, event: native.Event) -> TagRead:
     tag, direction = event.data.get("tag"), event.data.get("direction", "in")
-    if not isinstance(tag, str) or not tag:
-        raise RejectError(
-            Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD, "/data/tag", "expected text"
-        )
+    if not isinstance(tag, str) or not 0 < len(tag) <= MAX_TAG:
+        reason = Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD
+        raise RejectError(reason, "/data/tag", f"expected text of 1 to {MAX_TAG} characters")
     if direction not in {"in", "out"}:
         raise RejectError(Reason.WRONG_TYPE, "/data/direction", f'expected "in" or "out", got {direction!r:.40}')
-    antenna, rssi_dbm = _number(event.data, "antenna"), _number(event.data, "rssi_dbm")
+    antenna, rssi_dbm = _measured(event.data, "antenna"), _measured(event.data, "rssi_dbm")
     return TagRead(device, ts, event.seq or 0, tag, int(antenna), rssi_dbm, str(direction))
 
 
-def _number(data: dict[str, Scalar], name: str) -> float:
-    value = data.get(name)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    reason = Reason.WRONG_TYPE if name in data else Reason.MISSING_FIELD
-    raise RejectError(reason, f"/data/{name}", f"expected a number, got {value!r:.40}")
+def _measured(data: dict[str, Scalar], name: str) -> float:
+    """Return the value of a metric that lies in an event's data, within the metric's range."""
+    value, metric = data.get(name), BY_NAME[name]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        reason = Reason.WRONG_TYPE if name in data else Reason.MISSING_FIELD
+        raise RejectError(reason, f"/data/{name}", f"expected a number, got {value!r:.40}")
+    if not metric.minimum <= value <= metric.maximum:
+        detail = f"{value:g} {metric.unit}: expected {metric.minimum:g} to {metric.maximum:g}"
+        raise RejectError(Reason.OUT_OF_RANGE, f"/data/{name}", detail)
+    return float(value)

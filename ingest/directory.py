@@ -64,11 +64,11 @@ class Directory:
         self.device_of: Ints = np.zeros(256, np.int64)
         """Series index → device index."""
 
-    def device(self, key: DeviceKey) -> Device:
-        """Return the device of a key, entering it if it is new; CardinalityError at the cap."""
+    def device(self, key: DeviceKey, *, capped: bool = True) -> Device:
+        """Return the device of a key, entering it if it is new; CardinalityError at the cap, unless not ``capped``."""
         found = self._by_key.get(key)
         if found is None:
-            if len(self.devices) > self.max_devices:
+            if capped and len(self.devices) > self.max_devices:
                 msg = f"{self.max_devices} devices are known already"
                 raise CardinalityError(msg)
             found = Device(len(self.devices), key, self._accepts[DeviceClass(key.device_class)])
@@ -76,27 +76,31 @@ class Directory:
             self._by_key[key] = found
         return found
 
-    def series(self, device: Device, metric: str) -> int:
-        """Return the series of a metric that ``device`` publishes, entering it if new; CardinalityError at the cap."""
+    def series(self, device: Device, metric: str, *, capped: bool = True) -> int:
+        """Return the series of a metric that ``device`` publishes, entering it if it is new.
+
+        CardinalityError at the cap, unless not ``capped``: what a checkpoint knows and what detectors find of known
+        devices is bounded by itself.
+        """
         found = device.series.get(metric)
         if found is None:
-            found = device.series[metric] = self._enter(device, metric)
+            found = device.series[metric] = self._enter(device, metric, capped=capped)
         return found
 
-    def derived_series(self, device: Device, metric: str) -> int:
+    def derived_series(self, device: Device, metric: str, *, capped: bool = True) -> int:
         """Return the series of a metric that ingest derives for ``device``; otherwise as :meth:`series`."""
         found = device.derived.get(metric)
         if found is None:
-            found = device.derived[metric] = self._enter(device, metric)
+            found = device.derived[metric] = self._enter(device, metric, capped=capped)
         return found
 
-    def _enter(self, device: Device, metric: str) -> int:
+    def _enter(self, device: Device, metric: str, *, capped: bool) -> int:
         key = SeriesKey(*device.key, metric)
         found = self._series.get(key)
         if found is not None:
             return found
         found = len(self.keys)
-        if found >= self.max_series:
+        if capped and found >= self.max_series:
             msg = f"{self.max_series} series are known already"
             raise CardinalityError(msg)
         if found >= len(self.metric_of):

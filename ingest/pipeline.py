@@ -71,6 +71,8 @@ class Pipeline:
         """Device index → event time up to which its detector inputs have been released, ns."""
         self.late_for_detectors = 0
         """Detector inputs that came after their time had been released: windowed, but not seen by detectors."""
+        self.ticked = 0
+        """Time of the last :meth:`tick`, ns UTC."""
         self.samples = 0
         self.age_ns = 0
         """Median of receive time minus event time over the last batch that had samples, ns."""
@@ -94,18 +96,21 @@ class Pipeline:
         self._book(batch, late)
         self.reads.extend(batch.reads)
         for event in batch.events:
-            self._record(event, str(event.seq))
+            self._record(event)
         for refused in batch.refused:
             self._refuse(refused)
 
     def tick(self, now: int) -> None:
         """Let time pass: move watermarks on and run the detectors on what they release."""
+        self.ticked = now
         self.watermarks.tick(now)
         self._emit(self.moves.push(self._released_samples()))
         self._emit(self.passages.push(self._released_reads()))
         mark = self.watermarks.mark
-        for device in list(self.passages.open):
+        for device, under_way in list(self.passages.open.items()):
+            passages = len(under_way)
             self._emit(self.passages.release(device, int(mark[device])))
+            self.directory.devices[device].touched |= len(under_way) != passages
 
     def set_latest(self, series: int, ts: int, value: int) -> None:
         """Put back the newest value of a series from a checkpoint: event time in ns, scaled value."""
@@ -182,9 +187,8 @@ class Pipeline:
             series, value, frame, metric = series[good], value[good], frame[good], metric[good]
 
         device, ts = np.array(batch.device, np.int64), np.array(batch.ts, np.int64)
-        late = self.watermarks.passed(device, ts - ts % FINEST + FINEST)
         received = np.array([each.recv_ts for each in batch.frames], np.int64)
-        self.watermarks.hear(device, ts, received)
+        late = self.watermarks.hear(device, ts, received, ts - ts % FINEST + FINEST)
         if len(ts):
             self.age_ns = int(np.median(received - ts))
 
@@ -281,24 +285,34 @@ class Pipeline:
         self.late_for_detectors += int((~in_time).sum())
         columns = columns.take(in_time)
         for device in np.unique(columns.device).tolist():
-            self.released[device] = int(mark[device])
+            self._release(device)
         return columns.take(np.lexsort((columns.metric, columns.seq, columns.ts, columns.device)))
 
     def _released_reads(self) -> list[TagRead]:
         """Take the tag reads that the watermarks have passed, in (device, ts, seq) order."""
         mark = self.watermarks.mark
         ready = [read for read in self.reads if read.ts <= mark[read.device]]
-        if ready:
-            self.reads = [read for read in self.reads if read.ts > mark[read.device]]
-        return sorted(ready)
+        if not ready:
+            return []
+        self.reads = [read for read in self.reads if read.ts > mark[read.device]]
+        in_time = [read for read in ready if read.ts > self.released.get(read.device, -1)]
+        self.late_for_detectors += len(ready) - len(in_time)
+        for device in {read.device for read in in_time}:
+            self._release(device)
+        return sorted(in_time)
+
+    def _release(self, device: int) -> None:
+        """Note that the detectors have been given a device's inputs up to its watermark."""
+        self.released[device] = int(self.watermarks.mark[device])
+        self.directory.devices[device].touched = True
 
     def _emit(self, events: Iterator[PortEvent]) -> None:
         """Record detected events and put their samples into the windows."""
         for event in events:
-            self._record(event, str(event.data.get("tag", "")))
+            self._record(event)
             device = self.directory.devices[event.device]
             device.touched = True
-            series = np.array([self.directory.derived_series(device, name) for name in event.samples], np.int64)
+            series = np.array([self._found_series(device, name) for name in event.samples], np.int64)
             metric = np.array([INDEX[name] for name in event.samples], np.int64)
             value = np.array(list(event.samples.values()), np.float64)
             shape = len(metric)
@@ -306,10 +320,14 @@ class Pipeline:
             columns = Columns(np.full(shape, event.device, np.int64), metric, ts, seq, scaled(metric, value))
             self._add(series, columns, np.zeros(shape, np.bool_))
 
-    def _record(self, event: PortEvent, distinguishing: str) -> None:
+    def _found_series(self, device: Device, metric: str) -> int:
+        # A handful per device, and there is no frame to refuse: the cap is not for them.
+        return self.directory.derived_series(device, metric, capped=False)
+
+    def _record(self, event: PortEvent) -> None:
         key = self.directory.devices[event.device].key
         record = EventRecord(
-            id=event_id(key.uid, event, distinguishing),
+            id=event_id(key.uid, event),
             type=event.type,
             site=key.site,
             device_class=key.device_class,

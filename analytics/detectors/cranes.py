@@ -65,7 +65,10 @@ class CraneMoves:
         self.states: dict[int, CraneState] = {}
 
     def push(self, samples: Columns) -> Iterator[PortEvent]:
-        """Take released samples of ``INPUTS``, sorted by (device, ts, seq), and yield the moves completed."""
+        """Take released samples of ``INPUTS``, sorted by (device, ts, seq), and yield the moves completed.
+
+        All samples of a device's instant come in one call, and none lies before those of an earlier call.
+        """
         starts = starts_of(samples.device)
         ends = np.append(starts[1:], len(samples)) if len(samples) else starts
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):

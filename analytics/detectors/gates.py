@@ -60,7 +60,10 @@ class GatePassages:
         """Reads that belonged to no passage, since the start of the process."""
 
     def push(self, reads: Iterable[TagRead]) -> Iterator[PortEvent]:
-        """Take released reads, per device in (ts, seq) order, and yield the passages that they show to be over."""
+        """Take released reads, per device in (ts, seq) order, and yield the passages that they show to be over.
+
+        No read may lie before one of an earlier call.
+        """
         for read in reads:
             under_way = self.open.setdefault(read.device, {})
             passage = under_way.get(read.tag)
@@ -96,4 +99,4 @@ class GatePassages:
             "rssi_dbm": passage.rssi_dbm,
         }
         metric = "passages_out" if passage.direction == "out" else "passages_in"
-        yield PortEvent("gate_passage", device, passage.last, passage.start, passage.seq, data, {metric: 1})
+        yield PortEvent("gate_passage", device, passage.last, passage.start, passage.seq, data, {metric: 1}, tag)

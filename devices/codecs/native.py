@@ -8,6 +8,7 @@ then agree with it. The layout is specified in ``docs/wire.md``.
 
 import json
 import math
+import sys
 from typing import Annotated, Any, Final, TypeVar, cast
 
 import msgspec
@@ -19,13 +20,18 @@ from devices.topics import DeviceKey
 VERSION: Final = 1
 MAX_SEQ: Final = 2**63 - 1
 MAX_METRICS: Final = 1_024
+SHOWN: Final = 64
+"""Characters of a foreign text that a pointer or a detail repeats."""
 EXPLAIN_LIMIT: Final = 65_536
 """Payloads above this many bytes are refused without a search for the field at fault: untyped decoding costs memory."""
 
 Boot = Annotated[int, msgspec.Meta(ge=0)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+EventType = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\A[^/+#\x00-\x1f\x7f]+\Z")]
+"""It becomes a level of the topic on which the event is published, so it must be able to be one."""
+Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Scalar = str | float | bool | None
+FiniteScalar = str | Finite | bool | None
 
 
 class Telemetry(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
@@ -45,8 +51,8 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Something that happened once; ``data`` is flat."""
 
     v: int
-    type: Name
-    data: Annotated[dict[str, Scalar], msgspec.Meta(max_length=64)] = {}
+    type: EventType
+    data: Annotated[dict[str, FiniteScalar], msgspec.Meta(max_length=64)] = {}
     boot: Boot | None = None
     seq: Seq | None = None
     ts: int | str | None = None
@@ -60,7 +66,7 @@ class Status(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     v: int
     online: bool
-    info: Annotated[dict[str, Scalar], msgspec.Meta(max_length=64)] = {}
+    info: Annotated[dict[str, FiniteScalar], msgspec.Meta(max_length=64)] = {}
     boot: Boot | None = None
     seq: Seq | None = None
     ts: int | str | None = None
@@ -121,7 +127,7 @@ def event_time(found: Payload, recv_ts: int) -> int:
     try:
         return parse_rfc3339(ts)
     except ValueError as error:
-        raise RejectError(Reason.WRONG_TYPE, "/ts", str(error)) from None
+        raise RejectError(Reason.WRONG_TYPE, "/ts", _sentence(error)) from None
 
 
 def identity_reject(found: Payload, key: DeviceKey) -> Reject | None:
@@ -133,7 +139,8 @@ def identity_reject(found: Payload, key: DeviceKey) -> Reject | None:
     )
     for field, claimed, actual in claims:
         if claimed is not None and claimed != actual:
-            return Reject(Reason.IDENTITY_MISMATCH, f"/{field}", f"payload says {claimed!r}, the topic says {actual!r}")
+            detail = f"payload says {claimed[:SHOWN]!r}, the topic says {actual!r}"
+            return Reject(Reason.IDENTITY_MISMATCH, f"/{field}", detail)
     return None
 
 
@@ -169,19 +176,20 @@ def _field_at_fault(tree: dict[Any, Any], kind: type[Payload]) -> Reject | None:
     known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     for name in tree:
         if name not in known:
-            return Reject(Reason.UNKNOWN_FIELD, pointer(name), f"field {name!r}: expected one of {', '.join(known)}")
+            detail = f"field {str(name)[:SHOWN]!r}: expected one of {', '.join(known)}"
+            return Reject(Reason.UNKNOWN_FIELD, pointer(name), detail)
     for name, field in known.items():
         if name not in tree:
             if field.required:
                 return Reject(Reason.MISSING_FIELD, f"/{name}", f"field {name!r} is required")
             continue
         if isinstance(tree[name], dict) and name in {"m", "data", "info"}:
-            reject = _value_at_fault(tree[name], name, Scalar if name != "m" else float | bool)
+            reject = _value_at_fault(tree[name], name, FiniteScalar if name != "m" else float | bool)
             if reject:
                 return reject
         try:
             msgspec.convert(tree[name], field.type)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except Exception as error:  # noqa: BLE001 - besides ValidationError also Recursion-, Overflow-, UnicodeEncodeError
             return Reject(Reason.WRONG_TYPE, f"/{name}", _sentence(error))
     return None
 
@@ -189,12 +197,12 @@ def _field_at_fault(tree: dict[Any, Any], kind: type[Payload]) -> Reject | None:
 def _value_at_fault(values: dict[Any, Any], name: str, allowed: Any) -> Reject | None:  # noqa: ANN401 - a type form
     for key, value in values.items():
         where = pointer(name, key)
-        if isinstance(value, float) and not math.isfinite(value):
-            return Reject(Reason.NOT_FINITE, where, f"{value} is not a finite number")
+        if isinstance(value, int | float) and not _is_finite(value):
+            return Reject(Reason.NOT_FINITE, where, f"{_shown(value)} is not a finite number of 64 bits")
         try:
             msgspec.convert(key, str)
             msgspec.convert(value, allowed)
-        except (msgspec.ValidationError, RecursionError):
+        except Exception:  # noqa: BLE001 - as above
             wanted = "a number or a boolean" if name == "m" else "text, a number, a boolean or null"
             return Reject(Reason.WRONG_TYPE, where, f"expected {wanted}, got {_type_name(value)} {_shown(value)}")
     return None
@@ -202,7 +210,16 @@ def _value_at_fault(values: dict[Any, Any], name: str, allowed: Any) -> Reject |
 
 def pointer(*parts: object) -> str:
     """Return a JSON Pointer (RFC 6901) to the parts, each cut to a length that can be shown."""
-    return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in parts)
+    text = "".join("/" + str(part)[:SHOWN].replace("~", "~0").replace("/", "~1") for part in parts)
+    # JSON can spell half a character ("\\ud800"), which no text outside can hold.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _type_name(value: object) -> str:
