@@ -80,6 +80,8 @@ missing_packages() { # → Debian packages whose program is not there, whoever i
         has nginx || echo nginx-light
         has chromium || echo chromium
         has postgres || has_file '/usr/lib/postgresql/*/bin/postgres' || echo postgresql
+        # Playwright's driver is linked against it, and a small Debian does not have it.
+        has_file '/usr/lib/*/libatomic.so.1' || has_file '/usr/lib*/libatomic.so.1' || echo libatomic1
         has_file '/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.*' || echo fonts-noto-cjk
     fi
 }
