@@ -10,7 +10,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
@@ -214,14 +214,17 @@ class Session:
 
     async def _packet(self) -> mqtt5.Packet:
         """Wait for one packet, while nothing else is expected."""
+        found: list[tuple[mqtt5.Packet, int]] = []
         while True:
             self._flush()
             self._receive()
             if self._filled:
-                with memoryview(self._buffer) as view, contextlib.suppress(IndexError):
-                    packet, length = mqtt5.read(view[: self._filled])
+                with memoryview(self._buffer) as view, view[: self._filled] as whole, _decoding():
+                    found.append(mqtt5.read(whole))
+                for packet, length in found:
                     self._drop(length)
                     return packet
+                self._check_size(0)
             await asyncio.sleep(self._config.tick_s)
 
     def _receive(self) -> int:
@@ -253,26 +256,28 @@ class Session:
         messages: list[Message] = []
         position, filled = 0, self._filled
         read, publish = mqtt5.read, mqtt5.PublishPacket
-        with memoryview(self._buffer) as view:
-            try:
-                while position < filled:
-                    with view[position:filled] as rest:
-                        packet, length = read(rest)
-                    position += length
-                    if type(packet) is publish:
-                        flags = (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
-                        messages.append(Message(packet.topic, packet.payload, flags, packet.packet_id))
-                    else:
-                        self._control(packet)
-            except IndexError:
-                # The rest of the last packet has not arrived yet.
-                pass
-            except ValueError as error:
-                msg = f"the broker sent a malformed packet: {error}"
-                raise SessionError(msg) from error
+        with memoryview(self._buffer) as view, _decoding():
+            while position < filled:
+                with view[position:filled] as rest:
+                    packet, length = read(rest)
+                position += length
+                if type(packet) is publish:
+                    flags = (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
+                    messages.append(Message(packet.topic, packet.payload, flags, packet.packet_id))
+                else:
+                    self._control(packet)
+        if position < filled:
+            self._check_size(position)
         if position:
             self._drop(position)
         return messages
+
+    def _check_size(self, position: int) -> None:
+        """Refuse an unfinished packet that will be larger than allowed, before it fills the memory."""
+        announced = _packet_bytes(self._buffer, position, self._filled)
+        if announced > self._config.max_packet_bytes:
+            msg = f"the broker announced a packet of {announced} bytes, more than {self._config.max_packet_bytes}"
+            raise SessionError(msg)
 
     def _drop(self, length: int) -> None:
         rest = self._filled - length
@@ -330,6 +335,31 @@ class Session:
             self._loop.remove_reader(descriptor)
         if readable.is_set():
             await asyncio.sleep(self._config.gather_s)
+
+
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Leave the block where the last packet has not arrived whole; a malformed packet is a SessionError."""
+    try:
+        yield
+    except IndexError:
+        pass
+    except BaseException as error:
+        # A panic of the codec, as on a topic that is no UTF-8, is no Exception.
+        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
+            raise
+        msg = f"the broker sent a malformed packet: {error}"
+        raise SessionError(msg) from error
+
+
+def _packet_bytes(buffer: bytearray, start: int, end: int) -> int:
+    """Return how many bytes the packet at ``start`` says it has (MQTT 5, 2.1.4); 0 while that is not known."""
+    length = 0
+    for nth, byte in enumerate(buffer[start + 1 : min(end, start + 5)]):
+        length |= (byte & 0x7F) << 7 * nth
+        if byte < 0x80:  # noqa: PLR2004 - no further byte follows
+            return 2 + nth + length
+    return 0
 
 
 def _connect(config: SessionConfig) -> socket.socket:

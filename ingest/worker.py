@@ -6,7 +6,7 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -30,6 +30,11 @@ log = logging.getLogger(__name__)
 RECOVERY_BATCH: Final = 5_000
 TICK_S: Final = 0.25
 RATE_PERIOD_S: Final = 1.0
+EXPIRE_PERIOD_NS: Final = 60_000_000_000
+FIRST_DELAY_S: Final = 0.2
+"""How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
+STEADY_S: Final = 5.0
+"""A connection that has lasted this long ends a row of failures, s."""
 T = TypeVar("T")
 
 
@@ -53,6 +58,8 @@ class IngestConfig:
     """Shortest time between two commits, s."""
     commit_share: float = 0.1
     """Largest share of the time that commits may take before they are spread further apart, 0 to 1."""
+    keep_s: Mapping[int, float] = field(default_factory=dict)
+    """Window tier (width in s) → how long its rows are kept in an embedded store, s; a tier not named is kept for ever."""
     journal_keep_bytes: int = 4 << 30
     """Sealed journal segments are kept up to this many bytes in total."""
     journal_keep_s: float = 7 * 86_400
@@ -89,6 +96,7 @@ class Worker:
         self._balanced = True
         self._oldest_uncommitted: int | None = None
         self._bytes = 0
+        self._expire_at = 0
         self._rates = (0.0, 0.0, 0.0)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -223,7 +231,7 @@ class Worker:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         """Keep a session with the broker and take what it delivers."""
-        delay, known = 0.2, self._blob.epoch > 0
+        delay, known = FIRST_DELAY_S, self._blob.epoch > 0
         while not stop.is_set():
             try:
                 session = await Session.open(self._session_config)
@@ -233,9 +241,8 @@ class Worker:
                 await _pause(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 delay = min(delay * 2, 10.0)
                 continue
-            delay = 0.2
             self._welcome(session, known=known)
-            known = True
+            known, began = True, time.monotonic()
             try:
                 while not stop.is_set():
                     messages = await session.read(stop)
@@ -244,7 +251,13 @@ class Worker:
                         session.acknowledge(messages)
                 await session.close()
             except SessionError as error:
-                log.warning("%s; connecting again", error)
+                # A broker that throws us out at once, such as for a packet that it sends again, is not worn down.
+                if time.monotonic() - began > STEADY_S:
+                    delay = FIRST_DELAY_S
+                log.warning("%s; connecting again in %.1f s", error, delay)
+                self._broker = "connecting"
+                await _pause(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                delay = min(delay * 2, 10.0)
             finally:
                 session.abort()
                 self._broker = "connecting"
@@ -335,7 +348,23 @@ class Worker:
         self._commit_seconds = time.perf_counter() - began
         self._committed_offset, self._committed_frames = commit.offset, frames
         results.announce(events)
+        await self._expire()
         await asyncio.get_running_loop().run_in_executor(self._disk, self._journal.forget, commit.offset)
+
+    async def _expire(self) -> None:
+        """Once in a while, have the store forget what has outlived its retention."""
+        now = self._now()
+        if not self._config.keep_s or now < self._expire_at:
+            return
+        self._expire_at = now + EXPIRE_PERIOD_NS
+        before = {tier_s: now - round(keep_s * 1e9) for tier_s, keep_s in self._config.keep_s.items()}
+        try:
+            gone = await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.expire, before)
+        except StoreUnreachableError as error:
+            log.warning("%s; rows beyond their retention go later", error)
+            return
+        if gone:
+            log.info("%d window rows had outlived their retention and were deleted", gone)
 
     async def _store(self, commit: Commit) -> list[EventRecord]:
         """Hand a commit to the sink, again and again while the store cannot take it: it exists nowhere else."""
