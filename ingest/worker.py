@@ -59,7 +59,7 @@ class IngestConfig:
     commit_share: float = 0.1
     """Largest share of the time that commits may take before they are spread further apart, 0 to 1."""
     keep_s: Mapping[int, float] = field(default_factory=dict)
-    """Window tier (width in s) → how long its rows are kept in an embedded store, s; a tier not named is kept for ever."""
+    """Tier (width in s) → how long an embedded store keeps its rows, s; a tier that is not named is kept for ever."""
     journal_keep_bytes: int = 4 << 30
     """Sealed journal segments are kept up to this many bytes in total."""
     journal_keep_s: float = 7 * 86_400

@@ -48,6 +48,7 @@ async def run_ingest(settings: Settings) -> None:
         worker=settings.worker,
         pipeline=pipeline,
         commit_interval_s=settings.commit_interval_s,
+        keep_s=settings.keep_s,
         journal_keep_bytes=settings.journal_keep_bytes,
         journal_keep_s=settings.journal_keep_s,
     )

@@ -65,6 +65,14 @@ class Settings(BaseSettings):
 
     commit_interval_s: float = Field(1.0, gt=0, le=3_600)
     """Shortest time between two commits to the store, s."""
+    keep_10s_days: float = Field(7.0, ge=0)
+    """How long an embedded store keeps windows of 10 s, days; 0 is for ever."""
+    keep_1m_days: float = Field(90.0, ge=0)
+    """How long an embedded store keeps windows of 1 min, days; 0 is for ever."""
+    keep_15m_days: float = Field(730.0, ge=0)
+    """How long an embedded store keeps windows of 15 min, days; 0 is for ever."""
+    keep_1h_days: float = Field(0.0, ge=0)
+    """How long an embedded store keeps windows of 1 h, days; 0 is for ever."""
     journal_keep_bytes: int = Field(4 << 30, ge=0)
     """Sealed journal segments that are in the store are kept up to this many bytes in total."""
     journal_keep_s: float = Field(7 * 86_400.0, ge=0)
@@ -104,6 +112,12 @@ class Settings(BaseSettings):
         """Put the sources in order."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def keep_s(self) -> dict[int, float]:
+        """Return tier width in s → retention in s, for the tiers that are not kept for ever."""
+        days = {10: self.keep_10s_days, 60: self.keep_1m_days, 900: self.keep_15m_days, 3600: self.keep_1h_days}
+        return {tier_s: kept * 86_400 for tier_s, kept in days.items() if kept}
 
     @property
     def store_urls(self) -> tuple[str, str]:

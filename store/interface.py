@@ -148,6 +148,13 @@ class WindowStore(Protocol):
     ) -> list[SeriesKey]:
         """Return the series known, filtered, sorted."""
 
+    def expire(self, before_ns: Mapping[int, int]) -> int:
+        """Delete rows that have outlived their tier's retention; return how many went.
+
+        ``before_ns``: width of the tier in seconds → windows that started before this, ns UTC, may go. A store that
+        expires by itself, as InfluxDB does by its retention policies, returns 0.
+        """
+
     def close(self) -> None:
         """Release what is held; idempotent."""
 
@@ -209,6 +216,9 @@ class Sink(Protocol):
 
     def commit(self, commit: Commit) -> list[EventRecord]:
         """Make a commit durable and return its **new** events with their cursors. Blocking: call it off the loop."""
+
+    def expire(self, before_ns: Mapping[int, int]) -> int:
+        """Delete window rows that have outlived their tier's retention, as :meth:`WindowStore.expire` does."""
 
     def backlog(self) -> int:
         """Return how many commits are durable here but not yet in the remote stores (0 where there are none)."""

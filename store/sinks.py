@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from store.interface import Checkpoint, Commit, EventRecord, StoreUnreachableErr
 from store.record_writing import QUARANTINE_BYTES, counter, number_events, set_counter, write_records
 from store.sqlite_files import raw, reaching, writer_engine
 from store.tables import CHECKPOINTS, ENTRIES, EVENT_CURSORS, OUTBOX, OUTBOX_COUNTERS, PROGRESS, RECORDS, STATE, WINDOWS
-from store.windows_sqlite import RowWriter
+from store.windows_sqlite import RowWriter, expire_rows
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +79,11 @@ class EmbeddedSink:
             self._rows.forget()
             raise
         return new
+
+    def expire(self, before_ns: Mapping[int, int]) -> int:
+        """Delete window rows of each tier whose whole period lies before the time given; return how many went."""
+        with self._one_at_a_time, reaching(self._name), self._engine.begin() as connection:
+            return expire_rows(raw(connection), before_ns)
 
     def backlog(self) -> int:
         """Return 0: what is committed is already where it is read."""
@@ -155,6 +160,10 @@ class OutboxSink:
             connection.execute(insert(ENTRIES), {"entry": entry})
             keep_progress(connection, commit)
         return new
+
+    def expire(self, before_ns: Mapping[int, int]) -> int:
+        """Delete window rows beyond their retention from a store that does not do so by itself."""
+        return self._windows.expire(before_ns)
 
     def backlog(self) -> int:
         """Return how many commits are not in the remote stores yet."""

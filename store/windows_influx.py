@@ -4,7 +4,7 @@ Run against 1.6.7 behind a proxy that offers ``/api/v2/write``; 2.x and 3.x are 
 """
 
 import gzip
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -179,6 +179,10 @@ class InfluxWindowStore:
             f'SELECT LAST("count") FROM {measurements}{where} GROUP BY "site", "class", "device", "metric"'  # noqa: S608
         ):
             yield group.tags
+
+    def expire(self, before_ns: Mapping[int, int]) -> int:  # noqa: ARG002 - the server's retention policy holds
+        """Return 0: InfluxDB keeps rows as long as its retention policy says."""
+        return 0
 
     def close(self) -> None:
         """Close the connections; idempotent."""

@@ -1,6 +1,6 @@
 """Window rows in SQLite: one writer, readers in any number of processes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Final
@@ -78,6 +78,16 @@ class RowWriter:
         return np.array([self._series[key] for key in keys], np.int64)[inverse]
 
 
+def expire_rows(connection: SqliteConnection, before_ns: Mapping[int, int]) -> int:
+    """Delete the rows of each tier (width in s → time in ns) whose period ended before the time; return how many."""
+    gone = 0
+    for tier_s, before in before_ns.items():
+        period = before // (tier_s * NS * WINDOWS_PER_PERIOD)
+        # The key begins with tier and period, so this walks over what it deletes and nothing else.
+        gone += connection.execute("DELETE FROM window_rows WHERE tier_s = ? AND period < ?", (tier_s, period)).rowcount
+    return gone
+
+
 def _known_series(connection: SqliteConnection) -> Iterable[tuple[SeriesKey, int]]:
     for number, *key in connection.execute('SELECT id, site, "class", device, metric FROM series'):
         yield SeriesKey(*key), number
@@ -135,6 +145,13 @@ class SqliteWindowStore:
             return []
         names = None if metrics is None else frozenset(metrics)
         return sorted(key for key in map(SeriesKey._make, found) if names is None or key.metric in names)
+
+    def expire(self, before_ns: Mapping[int, int]) -> int:
+        """Delete rows of each tier whose whole period lies before the time given; return how many went."""
+        if self._writer is None:
+            raise StoreUnreachableError(f"{self._name} is open for reading only")
+        with reaching(self._name), self._writer.begin() as connection:
+            return expire_rows(raw(connection), before_ns)
 
     def close(self) -> None:
         """Close every connection; idempotent."""

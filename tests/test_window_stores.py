@@ -310,6 +310,20 @@ def test_sqlite_reader_does_not_write(tmp_path: Path) -> None:
 # --- InfluxDB alone --------------------------------------------------------------------------------------------------
 
 
+def test_sqlite_forgets_what_has_outlived_its_tier_and_nothing_else(tmp_path: Path) -> None:
+    store = open_windows(f"sqlite:///{tmp_path}/quayflow.db", read_only=False)
+    series = [key("QC01")]
+    day = 24 * HOUR
+    old, new = BEGIN, BEGIN + 9 * day
+    rows = rows_of(series, [{"tier_s": tier, "window": window} for tier in TIERS_S for window in (old, new)])
+    store.write(rows)
+    assert store.expire({10: BEGIN + 8 * day, 60: BEGIN + 8 * day}) == 2
+    assert store.expire({10: BEGIN + 8 * day, 60: BEGIN + 8 * day}) == 0
+    left = {tier: store.read(tier, *ALWAYS, series).window.tolist() for tier in TIERS_S}
+    assert left == {10: [new], 60: [new], 900: [old, new], 3600: [old, new]}
+    store.close()
+
+
 def test_influx_points_are_written_for_dashboards_too(influx: Influx) -> None:
     url = influx.create("dashboards")
     store = open_windows(url, read_only=False)
