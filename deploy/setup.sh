@@ -78,7 +78,7 @@ missing_packages() { # → Debian packages whose program is not there, whoever i
     if [[ "$mode" == test ]]; then
         has influxd || echo influxdb
         has nginx || echo nginx-light
-        has chromium || echo chromium
+        has chromium || echo chromium chromium-sandbox # the latter for whoever is not root
         has postgres || has_file '/usr/lib/postgresql/*/bin/postgres' || echo postgresql
         # Playwright's driver is linked against it, and a small Debian does not have it.
         has_file '/usr/lib/*/libatomic.so.1' || has_file '/usr/lib*/libatomic.so.1' || echo libatomic1
