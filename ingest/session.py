@@ -239,9 +239,14 @@ class Session:
             except (BlockingIOError, ssl.SSLWantReadError):
                 break
             except OSError as error:
+                if self._filled > start:
+                    break
                 msg = f"connection to the broker lost: {error}"
                 raise SessionError(msg) from error
             if not count:
+                # What came before the end, such as the reason for it, is read first.
+                if self._filled > start:
+                    break
                 msg = "the broker closed the connection"
                 raise SessionError(msg)
             self._filled += count
