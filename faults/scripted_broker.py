@@ -27,7 +27,7 @@ class Wire:
         """Return the next packet of the client; ConnectionError when it has gone."""
         while True:
             with contextlib.suppress(IndexError):
-                packet, length = mqtt5.read(bytes(self._unread))
+                packet, length = mqtt5.read(memoryview(bytes(self._unread)))
                 del self._unread[:length]
                 return packet
             more = await self._reader.read(CHUNK)
