@@ -6,9 +6,10 @@
     record   = CRC-32C u32 | body length u32 | receive time ns u64 | connection epoch u32 | topic length u16
                | flags u8 (bits 0–1 QoS, 2 duplicate, 3 retained) | 0 u8 | topic | payload            (24 bytes + body)
 
-All numbers are little-endian. A record's checksum covers everything of it after the checksum. An *offset* counts bytes
-over all segments, headers included: base offset of the segment plus position in its file. ``docs/journal.md`` specifies
-the format with test vectors.
+All numbers are little-endian. An *offset* counts bytes over all segments, headers included: base offset of the segment
+plus position in its file. A record's checksum is that of everything of it after the checksum, exclusive-or the low 32
+bits of its offset: a record is valid in its own place only, so the bytes of a journal that travel as somebody's payload
+are never taken for records. ``docs/journal.md`` specifies the format with test vectors.
 """
 
 import errno
@@ -34,9 +35,11 @@ COVERED: Final = struct.Struct("<IQIHBB")
 CRC: Final = struct.Struct("<I")
 CRC_BYTES: Final = CRC.size
 SUFFIX: Final = ".qfj"
+LOW: Final = 0xFFFF_FFFF
 MAX_BODY: Final = 268_500_000
 """Largest body, bytes: MQTT's largest packet and a topic."""
 
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 DUPLICATE: Final = 4
 RETAINED: Final = 8
 
@@ -97,7 +100,7 @@ def encode(start: int, recv_ts: int, epoch: int, messages: Iterable[tuple[str, b
         name = topic.encode()
         length = len(name) + len(payload)
         covered = pack(length, recv_ts, epoch, len(name), flags, 0) + name + payload
-        parts.append(crc_pack(crc(covered)))
+        parts.append(crc_pack(crc(covered) ^ (offset & LOW)))
         parts.append(covered)
         frames.append(Frame(offset, recv_ts, epoch, flags, topic, payload))
         offset += RECORD.size + length
@@ -115,6 +118,7 @@ class JournalWriter:
         self.torn_bytes = 0
         """Bytes of incomplete records cut off when the folder was opened."""
         config.folder.mkdir(parents=True, exist_ok=True)
+        _remove_unborn(config.folder)
         segments = list_segments(config.folder)
         if segments:
             self._reopen(segments[-1])
@@ -147,6 +151,17 @@ class JournalWriter:
         self.end = start + len(blob)
         self.frames += frames
 
+    def skip_to(self, offset: int) -> None:
+        """Let no later record lie before ``offset``: begin a new segment there if the journal ends before it.
+
+        For a checkpoint beyond the end, which a damaged last record leaves behind: whatever was written below the
+        checkpoint would not be read again after a crash.
+        """
+        if self.end < offset:
+            log.error("the journal ends at %d, before the checkpoint at %d; going on there", self.end, offset)
+            self.end = offset
+            self._rotate()
+
     def forget(self, checkpoint: int) -> int:
         """Delete sealed segments that are checkpointed and beyond the retention; return how many bytes went."""
         segments = list_segments(self._config.folder)
@@ -178,7 +193,7 @@ class JournalWriter:
         except OSError as error:
             os.close(fd)
             path.unlink(missing_ok=True)
-            if error.errno == errno.ENOSPC:
+            if error.errno in NO_SPACE:
                 msg = f"no space for a new segment in {self._config.folder}"
                 raise JournalFullError(msg) from error
             msg = f"cannot create {path}: {error}"
@@ -208,10 +223,14 @@ class JournalWriter:
 
     def _roll_back(self, start: int, error: OSError) -> None:
         """Take a half-written batch back and say whether it may be tried again."""
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno not in NO_SPACE:
             msg = f"cannot write {self._path}: {error}"
             raise JournalError(msg) from error
-        os.ftruncate(self._fd, start - self._base)
+        try:
+            os.ftruncate(self._fd, start - self._base)
+        except OSError as worse:
+            msg = f"cannot take a half-written batch back from {self._path}: {worse}"
+            raise JournalError(msg) from worse
         msg = f"no space to append to {self._path}"
         raise JournalFullError(msg) from error
 
@@ -256,7 +275,8 @@ class SegmentScan:
         while position + RECORD.size <= len(data):
             checksum, body, recv_ts, epoch, name, flags, _ = unpack(data, position)
             end = position + RECORD.size + body
-            if end > len(data) or name > body or crc(data[position + CRC_BYTES : end]) != checksum:
+            place = (base + position) & LOW
+            if end > len(data) or name > body or crc(data[position + CRC_BYTES : end]) ^ place != checksum:
                 valid = self._next_valid(position)
                 if valid < 0:
                     return
@@ -271,12 +291,13 @@ class SegmentScan:
 
     def _next_valid(self, position: int) -> int:
         """Return where the next intact record begins after a damaged one, or -1 if there is none."""
-        data = self._data
+        data, base = self._data, self._segment.base
         for candidate in range(position + 1, len(data) - RECORD.size + 1):
             checksum, body, _, _, name, _, zero = RECORD.unpack_from(data, candidate)
             end = candidate + RECORD.size + body
-            plausible = zero == 0 and 0 < name <= body and end <= len(data)
-            if plausible and google_crc32c.value(data[candidate + CRC_BYTES : end]) == checksum:
+            if zero or not 0 < name <= body or end > len(data):
+                continue
+            if google_crc32c.value(data[candidate + CRC_BYTES : end]) ^ ((base + candidate) & LOW) == checksum:
                 return candidate
         return -1
 
@@ -289,9 +310,12 @@ def read(folder: Path, start: int = 0, *, damaged: Callable[[Damage], None] | No
             continue
         scan = SegmentScan(segment)
         yield from scan.frames(start)
-        if damaged is not None:
-            for damage in scan.damage:
-                damaged(damage)
+        if damaged is None:
+            continue
+        for damage in scan.damage:
+            damaged(damage)
+        if index + 1 < len(segments) and (missing := segments[index + 1].base - segment.base - scan.valid_bytes):
+            damaged(Damage(segment.path, segment.base + scan.valid_bytes, missing))
 
 
 def first_frame(folder: Path) -> int:
@@ -301,28 +325,41 @@ def first_frame(folder: Path) -> int:
 
 
 def list_segments(folder: Path) -> list[Segment]:
-    """Return the segments of a folder in order; JournalError on one that cannot be read."""
-    found = []
+    """Return the segments of a folder in order; JournalError on one that cannot be read. Changes nothing."""
     paths = sorted(folder.glob(f"*{SUFFIX}"))
-    for path in paths:
-        with path.open("rb") as file:
-            head = file.read(HEADER.size)
-        if len(head) < HEADER.size and path == paths[-1]:
-            # A crash between creating a segment and writing its header: nothing can be in it.
+    return [_parse_header(path) for path in paths if path != paths[-1] or not _is_unborn(path)]
+
+
+def _is_unborn(path: Path) -> bool:
+    """Tell whether a newest segment is being created, or a crash came before its header was durable: it is empty."""
+    return path.stat().st_size <= HEADER.size and not _is_header(_head(path))
+
+
+def _remove_unborn(folder: Path) -> None:
+    """Delete what a crash left of a segment; for the writer alone: to a reader it may be just coming into being."""
+    for path in sorted(folder.glob(f"*{SUFFIX}"))[-1:]:
+        if _is_unborn(path):
             path.unlink()
-            continue
-        found.append(_parse_header(path, head))
-    return found
 
 
-def _parse_header(path: Path, head: bytes) -> Segment:
-    if len(head) < HEADER.size:
-        msg = f"{path}: shorter than a segment header"
-        raise JournalError(msg)
-    magic, version, _, base, first_frame, created_ns, checksum, _ = HEADER.unpack(head)
-    if magic != MAGIC or google_crc32c.value(head[: HEADER.size - 8]) != checksum:
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER.size)
+
+
+def _is_header(head: bytes) -> bool:
+    if len(head) < HEADER.size or not head.startswith(MAGIC):
+        return False
+    checksum: int = HEADER.unpack(head)[-2]
+    return bool(google_crc32c.value(head[: HEADER.size - 8]) == checksum)
+
+
+def _parse_header(path: Path) -> Segment:
+    head = _head(path)
+    if not _is_header(head):
         msg = f"{path}: not a journal segment, or its header is damaged"
         raise JournalError(msg)
+    _, version, _, base, first_frame, created_ns, _, _ = HEADER.unpack(head)
     if version > VERSION:
         msg = f"{path}: format version {version}, this build reads up to {VERSION}; use a newer quayflow"
         raise JournalError(msg)

@@ -1,0 +1,105 @@
+"""Frames as a broker would deliver them, and what a pipeline makes of them, for the tests of the core."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from analytics.rows import SeriesKey, WindowRows, fold
+from devices.times import NS
+from ingest.ledger import Account
+from ingest.pipeline import Pipeline, PipelineConfig
+from store.journal import Frame
+
+SITE = "CNNGB-DEMO"
+T0 = 1_795_420_800 * NS
+"""2026-11-23T08:00:00Z, the start of an hour."""
+
+Row = tuple[int, ...]
+
+
+def topic(device_class: str, device: str, stream: str = "telemetry") -> str:
+    return f"port/{SITE}/{device_class}/{device}/{stream}"
+
+
+def frame(where: str, body: Any, *, recv_ts: int = T0, offset: int = 0, flags: int = 1, binary: bool = False) -> Frame:
+    """A frame of a body, which is encoded unless it is bytes already."""
+    encode = msgspec.msgpack.encode if binary else msgspec.json.encode
+    payload = body if isinstance(body, bytes) else encode(body)
+    return Frame(offset, recv_ts, 1, flags, where, payload)
+
+
+def values(seq: int, ts: int, boot: int = 5, **metrics: float | bool) -> dict[str, Any]:
+    """The body of a telemetry message."""
+    return {"v": 1, "boot": boot, "seq": seq, "ts": ts, "m": metrics}
+
+
+def read_of(seq: int, ts: int, tag: str, *, rssi: float = -60.0, antenna: int = 1, way: str = "in") -> dict[str, Any]:
+    """The body of a tag read."""
+    data = {"tag": tag, "antenna": antenna, "rssi_dbm": rssi, "direction": way}
+    return {"v": 1, "boot": 5, "seq": seq, "ts": ts, "type": "tag_read", "data": data}
+
+
+def numbered(frames: Iterable[Frame]) -> list[Frame]:
+    """The frames at offsets of their own, as a journal gives them."""
+    return [each._replace(offset=40 + 100 * nth) for nth, each in enumerate(frames)]
+
+
+def pipeline_of(worker: str = "w", life: int = 1, **config: Any) -> Pipeline:
+    return Pipeline(worker, life, PipelineConfig(**config))
+
+
+def cut(frames: Sequence[Frame], at: Iterable[int]) -> list[Sequence[Frame]]:
+    """The frames in batches that begin at the given positions."""
+    edges = [0, *sorted(set(at) & set(range(1, len(frames)))), len(frames)]
+    return [frames[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def accounts(pipeline: Pipeline) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """(uid, account, reason) → frames and samples, without what is zero."""
+    rows = pipeline.ledger_rows(pipeline.directory.devices)
+    return {(row.uid, row.account, row.reason): (row.frames, row.samples) for row in rows if row.frames or row.samples}
+
+
+def assert_every_frame_is_booked(pipeline: Pipeline, frames: int) -> None:
+    ledger = pipeline.ledger
+    assert ledger.balanced()
+    assert ledger.received == frames
+    assert sum(ledger.total(account) for account in Account) == frames
+
+
+class Shelf:
+    """A store with replace semantics: a row overwrites the row of the same key, a reader folds what is there."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int, SeriesKey, str, int], Row] = {}
+
+    def write(self, rows: WindowRows) -> None:
+        """Write rows; no key may occur twice among them."""
+        columns = [getattr(rows, name).tolist() for name in WindowRows.columns()]
+        written = set()
+        for row in zip(*columns, strict=True):
+            tier, window, series, epoch = row[:4]
+            place = (tier, window, rows.keys[series], rows.worker, epoch)
+            assert place not in written
+            written.add(place)
+            self.rows[place] = row[4:]
+
+    def folded(self, *, with_late: bool = True) -> dict[tuple[int, int, SeriesKey], Row]:
+        """(tier, window, series) → count, sum, min, max, first and last (each time, sequence, value), and late."""
+        keys = sorted({place[2] for place in self.rows})
+        number = {key: at for at, key in enumerate(keys)}
+        found: dict[tuple[int, int, SeriesKey], Row] = {}
+        for tier in sorted({place[0] for place in self.rows}):
+            lines = [
+                (tier, window, number[key], epoch, *row)
+                for (width, window, key, _, epoch), row in self.rows.items()
+                if width == tier
+            ]
+            table = np.array(lines, np.int64).T
+            folded = fold(WindowRows(keys, "", *table))
+            for row in zip(*(getattr(folded, name).tolist() for name in WindowRows.columns()), strict=True):
+                found[tier, row[1], keys[row[2]]] = row[4:] if with_late else row[4:-1]
+        return found

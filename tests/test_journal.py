@@ -1,0 +1,430 @@
+"""The journal on a real folder: what was appended comes back, whatever is torn, flipped, full or failing."""
+
+import errno
+import itertools
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.times import NS, parse_rfc3339
+from store.journal import (
+    HEADER,
+    RECORD,
+    Damage,
+    Encoded,
+    Frame,
+    JournalConfig,
+    JournalError,
+    JournalFullError,
+    JournalWriter,
+    encode,
+    first_frame,
+    list_segments,
+    read,
+)
+
+NOW = parse_rfc3339("2026-11-23T08:15:30Z")
+TOPIC = "port/CNNGB-DEMO/quay-crane/QC01/telemetry"
+MESSAGES = [
+    (TOPIC, b'{"v":1,"m":{"load_t":24.6}}', 1),
+    ("port/宁波/闸口", b"", 5),
+    ("a", bytes(range(256)), 0),
+    (TOPIC, b"\x00" * 64, 9),
+    (TOPIC, b"QFJL" * 9, 1),
+]
+FOLDER = itertools.count()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C by its definition, bit by bit."""
+    register = 0xFFFF_FFFF
+    for byte in data:
+        register ^= byte
+        for _ in range(8):
+            register = register >> 1 ^ (0x82F6_3B78 if register & 1 else 0)
+    return register ^ 0xFFFF_FFFF
+
+
+def writer_of(folder: Path, **config: float) -> JournalWriter:
+    return JournalWriter(JournalConfig(folder, **config), lambda: NOW)  # type: ignore[arg-type]
+
+
+def append(writer: JournalWriter, messages: list[tuple[str, bytes, int]], recv_ts: int = NOW) -> list[Frame]:
+    batch: Encoded = encode(writer.begin(), recv_ts, 7, messages)
+    writer.append(batch.blob, len(messages))
+    return batch.frames
+
+
+def written(folder: Path, messages: list[tuple[str, bytes, int]] = MESSAGES) -> list[Frame]:
+    """A journal with these messages, closed."""
+    writer = writer_of(folder)
+    frames = append(writer, messages)
+    writer.close()
+    return frames
+
+
+def the_segment(folder: Path) -> Path:
+    (path,) = folder.glob("*.qfj")
+    return path
+
+
+def damage_of(folder: Path) -> list[Damage]:
+    found: list[Damage] = []
+    for _ in read(folder, damaged=found.append):
+        pass
+    return found
+
+
+def vector(root: Path, name: str) -> bytes:
+    text = (root / "docs" / "journal.md").read_text()
+    found = re.search(rf"```hex {name}\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return bytes.fromhex(found[1])
+
+
+def test_what_was_appended_comes_back(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    assert list(read(tmp_path)) == frames
+    assert [(each.topic, each.payload, each.flags) for each in frames] == MESSAGES
+    assert {(each.recv_ts, each.epoch) for each in frames} == {(NOW, 7)}
+
+
+def test_crc_is_that_of_the_castagnoli_polynomial() -> None:
+    assert crc32c(b"123456789") == 0xE306_9283
+    assert crc32c(bytes(32)) == 0x8A91_36AA  # RFC 3720, B.4
+    assert crc32c(b"\xff" * 32) == 0x62A8_AB43  # RFC 3720, B.4
+
+
+def test_bytes_on_disk_are_those_of_the_documented_vectors(root: Path, tmp_path: Path) -> None:
+    header, first, second = (vector(root, name) for name in ("header", "first record", "second record"))
+    writer = writer_of(tmp_path)
+    received = parse_rfc3339("2026-11-23T08:15:31.5Z")
+    append(writer, [(TOPIC, b'{"v":1,"m":{"load_t":24.6}}', 1)], received)
+    append(writer, [("port/宁波", b"", 5)], received + 1)
+    writer.close()
+    assert the_segment(tmp_path).read_bytes() == header + first + second
+
+
+def test_documented_vectors_are_what_the_documented_layout_gives(root: Path) -> None:
+    created = parse_rfc3339("2026-11-23T08:15:30Z")
+    received = parse_rfc3339("2026-11-23T08:15:31.5Z")
+    head = b"QFJL" + struct.pack("<HHQQQ", 1, 0, 0, 0, created)
+    assert vector(root, "header") == head + struct.pack("<II", crc32c(head), 0)
+    offset = 40
+    name, payload = TOPIC.encode(), b'{"v":1,"m":{"load_t":24.6}}'
+    covered = struct.pack("<IQIHBB", len(name) + len(payload), received, 7, len(name), 1, 0) + name + payload
+    first = struct.pack("<I", crc32c(covered) ^ offset) + covered
+    assert vector(root, "first record") == first
+    offset += len(first)
+    name = "port/宁波".encode()
+    covered = struct.pack("<IQIHBB", len(name), received + 1, 7, len(name), 5, 0) + name
+    assert vector(root, "second record") == struct.pack("<I", crc32c(covered) ^ offset) + covered
+
+
+def test_a_tail_torn_at_any_byte_is_cut_off_and_nothing_else(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    path = the_segment(tmp_path)
+    whole = path.read_bytes()
+    for length in range(frames[-1].offset, len(whole)):
+        path.write_bytes(whole[:length])
+        assert list(read(tmp_path)) == frames[:-1]
+        writer = writer_of(tmp_path)
+        assert writer.torn_bytes == length - frames[-1].offset
+        assert (writer.end, writer.frames) == (frames[-1].offset, len(frames) - 1)
+        assert append(writer, MESSAGES[-1:]) == frames[-1:]
+        writer.close()
+        assert path.read_bytes() == whole
+
+
+def test_a_bit_flipped_anywhere_costs_its_own_record_and_no_other(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    path = the_segment(tmp_path)
+    whole = path.read_bytes()
+    ends = [each.offset for each in frames[1:]] + [len(whole)]
+    for at in range(HEADER.size, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        hit = next(nth for nth, end in enumerate(ends) if at < end)
+        assert list(read(tmp_path)) == frames[:hit] + frames[hit + 1 :]
+        if hit + 1 < len(frames):
+            assert damage_of(tmp_path) == [Damage(path, frames[hit].offset, ends[hit] - frames[hit].offset)]
+
+
+def test_damage_at_the_end_of_a_sealed_segment_is_reported(tmp_path: Path) -> None:
+    writer = writer_of(tmp_path, segment_bytes=64)
+    frames = append(writer, MESSAGES[:2]) + append(writer, MESSAGES[2:])
+    writer.close()
+    sealed = list_segments(tmp_path)[0].path
+    whole = sealed.read_bytes()
+    expected = [Damage(sealed, frames[1].offset, len(whole) - frames[1].offset)]
+    for damaged in (whole[:-1] + b"\xff", whole[:-1], whole[: frames[1].offset + 3], whole[: frames[1].offset]):
+        sealed.write_bytes(damaged)
+        assert damage_of(tmp_path) == expected
+        assert list(read(tmp_path)) == [frames[0], *frames[2:]]
+
+
+@settings(max_examples=200)
+@given(st.randoms(use_true_random=False), st.integers(1, 40))
+def test_whatever_is_overwritten_no_frame_is_ever_wrong(
+    tmp_path_factory: pytest.TempPathFactory, chance: random.Random, hits: int
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"overwritten-{next(FOLDER)}"
+    frames = written(folder)
+    path = the_segment(folder)
+    data = bytearray(path.read_bytes())
+    for _ in range(hits):
+        data[chance.randrange(HEADER.size, len(data))] = chance.randrange(256)
+    path.write_bytes(data)
+    assert set(read(folder)) <= set(frames)
+
+
+def test_a_record_inside_a_payload_is_never_taken_for_a_frame(tmp_path: Path) -> None:
+    forged = encode(40, NOW, 1, [("port/CNNGB-DEMO/quay-crane/QC02/telemetry", b"forged", 1)]).blob
+    message = (TOPIC, b"x" * 50 + forged * 3 + b"x" * 50, 1)
+    frames = written(tmp_path, [*MESSAGES, message])
+    path = the_segment(tmp_path)
+    whole = path.read_bytes()
+    for length in range(frames[-1].offset, len(whole), 7):
+        path.write_bytes(whole[:length])
+        assert list(read(tmp_path)) == frames[:-1]
+    flipped = bytearray(whole)
+    flipped[frames[-1].offset + 5] ^= 4
+    path.write_bytes(flipped)
+    assert list(read(tmp_path)) == frames[:-1]
+
+
+def test_segments_follow_each_other_without_a_gap(tmp_path: Path) -> None:
+    writer = writer_of(tmp_path, segment_bytes=200)
+    frames = [frame for nth in range(40) for frame in append(writer, [(TOPIC, b"%d" % nth, 1)] * 3)]
+    segments = list_segments(tmp_path)
+    assert len(segments) > 5
+    for one, other in itertools.pairwise(segments):
+        assert one.base + one.path.stat().st_size == other.base
+        assert one.path.name == f"{one.base:016x}.qfj"
+        within = [nth for nth, frame in enumerate(frames) if one.base <= frame.offset < other.base]
+        assert within[0] == one.first_frame
+        assert within[-1] + 1 == other.first_frame
+    assert writer.frames == len(frames)
+    assert damage_of(tmp_path) == []
+    for nth, frame in enumerate(frames):
+        assert list(read(tmp_path, frame.offset)) == frames[nth:]
+    assert list(read(tmp_path, writer.end)) == []
+
+
+def test_a_reopened_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
+    frames: list[Frame] = []
+    end = 0
+    for nth in range(6):
+        writer = writer_of(tmp_path, segment_bytes=150)
+        assert writer.torn_bytes == 0
+        assert writer.frames == len(frames)
+        assert writer.end >= end
+        frames += append(writer, [(TOPIC, b"%d" % nth, 1)] * 2)
+        end = writer.end
+        writer.close()
+        writer.close()
+    assert list(read(tmp_path)) == frames
+
+
+def test_an_empty_journal_has_no_frames(tmp_path: Path) -> None:
+    assert list(read(tmp_path)) == []
+    assert first_frame(tmp_path) == 0
+    writer_of(tmp_path).close()
+    assert list(read(tmp_path)) == []
+
+
+def sealed_journal(folder: Path, **config: float) -> tuple[JournalWriter, list[int]]:
+    """A journal of five segments, and where each begins."""
+    writer = writer_of(folder, segment_bytes=64, **config)
+    for _ in range(5):
+        append(writer, [(TOPIC, b"x" * 100, 1)])
+    bases = [segment.base for segment in list_segments(folder)]
+    assert len(bases) == 5
+    return writer, bases
+
+
+def set_age(folder: Path, seconds: float) -> None:
+    for path in folder.glob("*.qfj"):
+        os.utime(path, ns=(NOW - int(seconds * NS), NOW - int(seconds * NS)))
+
+
+def test_segments_beyond_their_age_are_deleted_up_to_the_checkpoint(tmp_path: Path) -> None:
+    writer, bases = sealed_journal(tmp_path, keep_s=60)
+    set_age(tmp_path, 59)
+    assert writer.forget(writer.end) == 0
+    set_age(tmp_path, 61)
+    assert writer.forget(bases[2] - 1) == bases[1] - bases[0]
+    assert [segment.base for segment in list_segments(tmp_path)] == bases[1:]
+    assert first_frame(tmp_path) == 1
+    assert writer.forget(bases[2]) == bases[2] - bases[1]
+    # The newest is never deleted, however old.
+    assert writer.forget(writer.end) == bases[4] - bases[2]
+    assert [segment.base for segment in list_segments(tmp_path)] == bases[4:]
+
+
+def test_segments_beyond_the_size_are_deleted_oldest_first(tmp_path: Path) -> None:
+    writer, bases = sealed_journal(tmp_path, keep_bytes=620)
+    set_age(tmp_path, 0)
+    assert writer.forget(bases[1] - 1) == 0
+    assert writer.forget(writer.end) == bases[2] - bases[0]
+    left = list_segments(tmp_path)
+    assert [segment.base for segment in left] == bases[2:]
+    assert sum(segment.path.stat().st_size for segment in left) <= 620
+
+
+def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
+    written(tmp_path)
+    path = the_segment(tmp_path)
+    data = path.read_bytes()
+    head = data[:4] + struct.pack("<H", 2) + data[6:32]
+    path.write_bytes(head + struct.pack("<I", crc32c(head)) + data[36:])
+    with pytest.raises(JournalError, match=r"format version 2.*reads up to 1.*newer quayflow"):
+        list(read(tmp_path))
+    with pytest.raises(JournalError, match="format version 2"):
+        writer_of(tmp_path)
+
+
+@pytest.mark.parametrize("at", [0, 5, 12, 20, 30, 33])
+def test_a_damaged_header_stops_instead_of_guessing(tmp_path: Path, at: int) -> None:
+    written(tmp_path)
+    path = the_segment(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match="header is damaged"):
+        list(read(tmp_path))
+
+
+@pytest.mark.parametrize("head", [b"", b"QFJL", b"QFJL\x01" + bytes(34), bytes(40)])
+def test_a_segment_whose_creation_was_cut_short_is_empty(tmp_path: Path, head: bytes) -> None:
+    frames = written(tmp_path)
+    unborn = tmp_path / f"{the_segment(tmp_path).stat().st_size:016x}.qfj"
+    unborn.write_bytes(head)
+    # To a reader beside the writer it may be just coming into being, so it must not touch it.
+    assert list(read(tmp_path)) == frames
+    assert unborn.exists()
+    writer = writer_of(tmp_path)
+    assert not unborn.exists()
+    frames += append(writer, MESSAGES)
+    writer.close()
+    assert list(read(tmp_path)) == frames
+
+
+def test_nothing_is_written_below_a_checkpoint_that_lies_beyond_the_end(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    path = the_segment(tmp_path)
+    checkpoint = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1] + b"\x00")
+    writer = writer_of(tmp_path)
+    assert writer.end < checkpoint
+    writer.skip_to(checkpoint)
+    later = append(writer, MESSAGES)
+    assert later[0].offset >= checkpoint
+    assert list(read(tmp_path, checkpoint)) == later
+    assert list(read(tmp_path)) == frames[:-1] + later
+    before = writer.end
+    writer.skip_to(checkpoint)
+    assert writer.end == before
+    writer.close()
+
+
+def test_a_full_disk_keeps_nothing_of_the_batch_which_can_be_appended_later(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from store.journal import JournalConfig, JournalFullError, JournalWriter, encode, list_segments, read
+folder = Path(sys.argv[1])
+limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+writer = JournalWriter(JournalConfig(folder))
+few = [("a/b", b"x" * 100, 1)] * 3
+many = [("a/b", b"y" * 1000, 1)] * 20
+kept = encode(writer.begin(), 1, 1, few)
+writer.append(kept.blob, len(few))
+path = list_segments(folder)[0].path
+size, end = path.stat().st_size, writer.end
+limit(size + 5_500)
+batch = encode(writer.begin(), 2, 1, many)
+for _ in range(3):
+    try:
+        writer.append(batch.blob, len(many))
+    except JournalFullError as error:
+        assert path.name in str(error), error
+    else:
+        raise AssertionError("it fitted")
+    assert (path.stat().st_size, writer.end, writer.frames) == (size, end, 3)
+assert list(read(folder)) == kept.frames
+limit(resource.RLIM_INFINITY)
+writer.append(batch.blob, len(many))
+assert list(read(folder)) == kept.frames + batch.frames
+assert writer.frames == 23
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    writer = writer_of(tmp_path)
+    assert (writer.torn_bytes, writer.frames) == (0, 23)
+    writer.close()
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> list[int]:
+    """Let a system call fail; the list grows with each attempt."""
+    attempts: list[int] = []
+
+    def fail(descriptor: int, *_: object) -> int:
+        attempts.append(descriptor)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fail)
+    return attempts
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_failed_fdatasync_stops_the_journal_and_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    writer = writer_of(tmp_path)
+    batch = encode(writer.begin(), NOW, 7, MESSAGES)
+    attempts = failing(monkeypatch, "fdatasync", number)
+    with pytest.raises(JournalError, match="fdatasync") as raised:
+        writer.append(batch.blob, len(MESSAGES))
+    assert not isinstance(raised.value, JournalFullError)
+    assert len(attempts) == 1
+    assert writer.frames == 0
+
+
+def test_a_failed_write_stops_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = writer_of(tmp_path)
+    batch = encode(writer.begin(), NOW, 7, MESSAGES)
+    failing(monkeypatch, "write", errno.EIO)
+    with pytest.raises(JournalError, match="cannot write") as raised:
+        writer.append(batch.blob, len(MESSAGES))
+    assert not isinstance(raised.value, JournalFullError)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_segment_that_finds_no_space_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    writer = writer_of(tmp_path, segment_bytes=100)
+    frames = append(writer, MESSAGES)
+    with monkeypatch.context() as context:
+        failing(context, "write", number)
+        for _ in range(3):
+            with pytest.raises(JournalFullError, match="new segment"):
+                writer.begin()
+    assert len(list_segments(tmp_path)) == 1
+    frames += append(writer, MESSAGES)
+    assert len(list_segments(tmp_path)) == 2
+    assert list(read(tmp_path)) == frames
+
+
+def test_segments_too_small_for_a_record_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="segment_bytes 10"):
+        JournalConfig(tmp_path, segment_bytes=10)
+    assert JournalConfig(tmp_path, segment_bytes=HEADER.size + RECORD.size).segment_bytes == 64
