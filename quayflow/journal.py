@@ -2,10 +2,12 @@
 
 import base64
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
+import msgpack
 import typer
 
 from devices.times import format_rfc3339, parse_rfc3339
@@ -82,7 +84,7 @@ def verify(folder: Path, *, as_json: bool) -> int:
 def lines(folder: Path, start: int, end: int, topic: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
     """Yield frames received in [start, end) ns as plain values, those whose topic contains ``topic``.
 
-    The form is what ``quayflow replay`` reads: ``ts`` in ns, ``topic``, and ``payload`` in base64.
+    The form is what ``quayflow replay`` reads: ``ts`` in ns, ``topic``, and ``payload`` as binary.
     """
     count = 0
     for frame in read(folder):
@@ -105,7 +107,7 @@ def line_of(frame: Frame) -> dict[str, Any]:
         "duplicate": bool(frame.flags & DUPLICATE),
         "retained": bool(frame.flags & RETAINED),
         "topic": frame.topic,
-        "payload": base64.b64encode(frame.payload).decode(),
+        "payload": frame.payload,
     }
 
 
@@ -123,10 +125,17 @@ Topic = Annotated[str | None, typer.Option(help="Only topics that contain this."
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many frames.")]
 
 
-def cat(folder: Path, start: int | None, end: int | None, topic: str | None, limit: int | None) -> int:
-    """Print frames as JSON lines; return the exit status."""
+Form = Annotated[Literal["jsonl", "msgpack"], typer.Option("--format", help="JSON lines, or a stream of msgpack maps.")]
+
+
+def cat(folder: Path, start: int | None, end: int | None, topic: str | None, limit: int | None, form: str) -> int:
+    """Write frames to standard output as JSON lines (payload in base64) or msgpack; return the exit status."""
+    pack = msgpack.Packer().pack
     for line in lines(folder, start or 0, 2**63 if end is None else end, topic, limit):
-        typer.echo(json.dumps(line))
+        if form == "msgpack":
+            sys.stdout.buffer.write(pack(line))
+        else:
+            typer.echo(json.dumps(line | {"payload": base64.b64encode(line["payload"]).decode()}))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from quayflow import __version__
-from quayflow.journal import From, Limit, To, Topic, cat, folder_of, info, journal_app, leave
+from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave
 from quayflow.journal import verify as verify_journal
 from quayflow.settings import Settings, SettingsError, load
 
@@ -255,11 +255,17 @@ def journal_verify(*, data: Data = None, as_json: Json = False) -> None:
 
 @journal_app.command("cat")
 def journal_cat(
-    *, data: Data = None, start: From = None, end: To = None, topic: Topic = None, limit: Limit = None
+    *,
+    data: Data = None,
+    start: From = None,
+    end: To = None,
+    topic: Topic = None,
+    limit: Limit = None,
+    form: Form = "jsonl",
 ) -> None:
-    """Print frames as JSON lines, which `quayflow replay` reads."""
+    """Write frames to standard output, in a form that `quayflow replay` reads."""
     folder = folder_of(settings_of(None, data=data))
-    leave(lambda: cat(folder, start, end, topic, limit))
+    leave(lambda: cat(folder, start, end, topic, limit, form))
 
 
 config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)

@@ -1,10 +1,12 @@
-"""Recordings: tracks in CSV files and messages in JSON lines, read from a file, a folder or a zip archive.
+"""Recordings: tracks in CSV files, messages in JSON lines or msgpack, read from a file, a folder or a zip archive.
 
 A CSV file is one vehicle: a header with ``timestamp``, ``x`` and ``y`` (metres), one row per point; its name gives the
 device's id. Further columns that are metrics of a vehicle in the vocabulary are replayed as recorded, others are
 ignored. Times are RFC 3339, the same without a zone (taken as UTC), or seconds as a number.
 
 A ``.jsonl`` file holds ``{"topic": …, "payload": object or base64 text, "ts": RFC 3339 or ns, or "offset": seconds}``.
+
+A ``.msgpack`` file is a stream of the same objects, with the payload as binary: what ``quayflow journal cat`` writes.
 
 A row that cannot be read is noted, skipped and counted; a file that cannot be read ends the reading.
 """
@@ -17,17 +19,22 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
+
+import msgpack
 
 from devices.times import NS, parse_rfc3339
 from devices.vocabulary import INDEX, METRICS, DeviceClass, accepted_from
 
 MAX_NOTES: Final = 20
 """Bad rows that are described one by one; all are counted."""
-SUFFIXES: Final = (".csv", ".jsonl")
+SUFFIXES: Final = (".csv", ".jsonl", ".msgpack")
+MAX_OBJECT_BYTES: Final = 16 << 20
+"""Largest text, binary or number of elements of one object in a msgpack stream."""
 VEHICLE_METRICS: Final = frozenset(accepted_from(DeviceClass.VEHICLE)) - {"x_m", "y_m"}
 
 
@@ -122,17 +129,42 @@ def read_track(file: RecordingFile, bad: BadRows) -> list[Point]:
 
 
 def read_messages(file: RecordingFile, bad: BadRows) -> list[Recorded]:
-    """Return the messages of a JSON-lines file in the order of time; what cannot be read goes to ``bad``."""
+    """Return the messages of a JSON-lines or msgpack file by time; what cannot be read goes to ``bad``."""
     messages = []
-    for number, line in enumerate(file.content.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, read in _objects(file):
         try:
-            messages.append(_recorded(json.loads(line)))
-        except (TypeError, ValueError, RecursionError) as error:
+            messages.append(_recorded(read()))
+        except (TypeError, ValueError, RecursionError, msgpack.StackError) as error:
             bad.add(f"{file.name}:{number}", str(error) or type(error).__name__)
     messages.sort(key=lambda message: message.ts)
     return messages
+
+
+def _objects(file: RecordingFile) -> Iterator[tuple[int, Callable[[], object]]]:
+    """Yield the number of each object of a file, and what reads it or raises."""
+    if not file.name.endswith(".msgpack"):
+        for number, line in enumerate(file.content.splitlines(), 1):
+            if line.strip():
+                yield number, partial(json.loads, line)
+        return
+    stream = msgpack.Unpacker(io.BytesIO(file.content), max_buffer_size=max(len(file.content), MAX_OBJECT_BYTES))
+    number = 0
+    while stream.tell() < len(file.content):
+        number += 1
+        try:
+            found = stream.unpack()
+        except Exception as error:  # noqa: BLE001 - whatever it is: in a stream nothing can be found beyond it
+            yield number, partial(_fail, f"nothing can be read from here on: {str(error) or type(error).__name__}")
+            return
+        yield number, partial(_same, found)
+
+
+def _same(found: object) -> object:
+    return found
+
+
+def _fail(message: str) -> object:
+    raise ValueError(message)
 
 
 def _all_files(path: Path) -> Iterator[RecordingFile]:
@@ -192,8 +224,8 @@ def _recorded(tree: object) -> Recorded:
             payload = base64.b64decode(payload, validate=True)
         except binascii.Error as error:
             raise ValueError(f"payload: text must be base64: {error}") from error
-    elif not isinstance(payload, dict):
-        raise TypeError("payload: expected an object or base64 text")
+    elif not isinstance(payload, dict | bytes):
+        raise TypeError("payload: expected an object, base64 text or binary")
     match tree:
         case {"ts": bool()} | {"offset": bool()}:
             raise ValueError("ts, offset: expected a time, got a boolean")

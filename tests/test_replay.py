@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import msgspec
 import pytest
 
@@ -18,9 +19,10 @@ from engines.ports import free_port
 from engines.subscriber import eventually, received
 from simulators.replay import ReplayConfig, ReplayProgress, ReplayResult, run
 from simulators.thresholds import Threshold, ThresholdError
-from simulators.tracks import BadRows, RecordingError, RecordingFile, files, read_messages, read_track
+from simulators.tracks import BadRows, Recorded, RecordingError, RecordingFile, files, read_messages, read_track
 
 NS = 1_000_000_000
+RECORDED_NS = 1_583_049_600 * NS
 TRACK = "timestamp,x,y,speed_mps,remark\n" + "".join(
     f"2020-03-01 08:00:{second:02d}.5,{second * 3.25 - 40},{second * -1.5},{4 + second / 8},free text\n"
     for second in range(20)
@@ -285,3 +287,18 @@ def test_a_threshold_that_cannot_be_read_is_found_before_the_replay(text: str) -
 def test_a_wrong_setting_is_named(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} = "):
         ReplayConfig(Path("x.csv"), **{field: value})  # type: ignore[arg-type]
+
+
+def test_a_msgpack_recording_is_read_like_the_same_one_in_json_lines(tmp_path: Path) -> None:
+    payload = encode(Telemetry(v=1, m={"speed_mps": 4.2}, boot=1, seq=0, ts=RECORDED_NS))
+    topic = "port/CNNGB-DEMO/vehicle/T-001/telemetry"
+    binary = {"ts": RECORDED_NS, "topic": topic, "payload": payload}
+    (tmp_path / "a.msgpack").write_bytes(msgpack.packb(binary) + msgpack.packb({"topic": topic}) + b"\xc1")
+    (tmp_path / "a.jsonl").write_text(json.dumps(binary | {"payload": base64.b64encode(payload).decode()}))
+    found = {}
+    bad = BadRows()
+    for file in files(tmp_path):
+        found[file.name] = read_messages(file, bad)
+    assert found["a.msgpack"] == found["a.jsonl"] == [Recorded(RECORDED_NS, topic, payload)]
+    assert bad.count == 2
+    assert [note.split(":")[1] for note in bad.notes] == ["2", "3"]
