@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from importlib import metadata
 from types import FrameType
 
@@ -55,15 +55,12 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await asyncio.to_thread(_open, config, clock, instruments, version)
         setattr(app.state, STATE_KEY, services)
-        following = asyncio.create_task(services.hub.run(), name="live-hub")
+        services.hub.start()
         try:
             with _streams_end_on_signals(services.hub):
                 yield
         finally:
-            services.hub.close_streams()
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
+            await services.hub.stop()
             await asyncio.to_thread(services.stores.close)
 
     app = _Application(

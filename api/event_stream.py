@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Final
 
 from starlette.responses import Response
@@ -67,10 +68,9 @@ class ClientFeed:
             self._instruments.stream_frames.labels(name).inc(number)
 
     async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._fresh.wait(), max(0.0, seconds))
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._fresh.wait()
 
 
 class EventStreamResponse(Response):

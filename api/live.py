@@ -15,6 +15,7 @@ import secrets
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import aiomqtt
@@ -103,7 +104,7 @@ class LiveHub:
     """State shared by all live streams of one process."""
 
     def __init__(self, config: ApiConfig, stores: Stores, instruments: Instruments) -> None:
-        """Nothing is contacted before :meth:`run`."""
+        """Nothing is contacted before :meth:`start`."""
         self._config = config
         self._stores = stores
         self._instruments = instruments
@@ -114,6 +115,8 @@ class LiveHub:
         self._changes: dict[tuple[int, str | None], Changes] = {}
         self._wakers: set[Callable[[], None]] = set()
         self._announced = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._said: dict[str, str] = {}
         self.version = 0
         """Counts the changes of live values and statuses."""
         self.cursor: int | None = None
@@ -123,11 +126,21 @@ class LiveHub:
         self.closing = False
         """Whether streams must end."""
 
-    async def run(self) -> None:
-        """Follow the broker and the records until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_broker(), name="live-broker")
-            tasks.create_task(self._follow_records(), name="live-records")
+    def start(self) -> None:
+        """Begin to follow the broker and the records."""
+        self._tasks = [
+            asyncio.create_task(self._follow_broker(), name="live-broker"),
+            asyncio.create_task(self._follow_records(), name="live-records"),
+        ]
+
+    async def stop(self) -> None:
+        """End every stream and stop following; idempotent."""
+        self.close_streams()
+        while left := [task for task in self._tasks if not task.done()]:
+            # More than once, because aiomqtt waits with wait_for, which may swallow a cancellation.
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=1.0)
 
     def close_streams(self) -> None:
         """Let every open stream end; new ones end at once."""
@@ -213,19 +226,26 @@ class LiveHub:
                     for topic in SUBSCRIPTIONS:
                         await client.subscribe(topic, qos=0)
                     self._set_connected(connected=True)
-                    logger.info("following the broker at %s:%s", self._config.broker_host, self._config.broker_port)
+                    logger.info("broker: following %s:%s", self._config.broker_host, self._config.broker_port)
                     wait_s = least
+                    self._said.pop("broker", None)
                     async for message in client.messages:
                         self.take(str(message.topic), message.payload)
-            except Exception as error:  # whatever the client raises: say so and try again
-                known = isinstance(error, aiomqtt.MqttError | OSError)
-                where = f"{self._config.broker_host}:{self._config.broker_port}"
-                logger.warning("broker %s: %s", where, error, exc_info=None if known else error)
+            except Exception as error:  # noqa: BLE001 - whatever the client raises: say so and try again
+                expected = isinstance(error, aiomqtt.MqttError | OSError)
+                self._say("broker", error, expected=expected)
             finally:
                 self._set_connected(connected=False)
             # Full jitter: the clients of a broker that comes back do not all come at once.
             await asyncio.sleep(wait_s * (0.5 + secrets.randbelow(500) / 1000))
             wait_s = min(most, wait_s * 2)
+
+    def _say(self, what: str, error: Exception, *, expected: bool) -> None:
+        """Log a failure; the same one again and again only for who wants to know."""
+        again = self._said.get(what) == str(error)
+        self._said[what] = str(error)
+        level = logging.DEBUG if again else logging.WARNING
+        logger.log(level, "%s: %s; trying again", what, error, exc_info=None if expected else error)
 
     def _client(self) -> aiomqtt.Client:
         config = self._config
@@ -314,13 +334,12 @@ class LiveHub:
             self._announced.clear()
             try:
                 await self._read_records()
-            except Exception as error:  # whatever the store raises: say so and try again
-                known = isinstance(error, StoreUnreachableError)
-                logger.warning("records: %s", error, exc_info=None if known else error)
-            try:
-                await asyncio.wait_for(self._announced.wait(), self._config.records_poll_s)
-            except TimeoutError:
-                continue
+                self._said.pop("records", None)
+            except Exception as error:  # noqa: BLE001 - whatever the store raises: say so and try again
+                self._say("records", error, expected=isinstance(error, StoreUnreachableError))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._config.records_poll_s):
+                    await self._announced.wait()
 
     async def _read_records(self) -> None:
         for worker, status in (await self._stores.ask_lightly(self._stores.records.workers)).items():

@@ -91,7 +91,9 @@ class Stores:
             # It counts until the thread is free again, also where nobody waits for its answer any more.
             future.add_done_callback(self._freed)
         try:
-            return await asyncio.wait_for(asyncio.shield(future), self._config.query_timeout_s)
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes together with the answer.
+            async with asyncio.timeout(self._config.query_timeout_s):
+                return await asyncio.shield(future)
         except TimeoutError:
             self._instruments.store_refusals.labels("timeout").inc()
             detail = f"no answer within {self._config.query_timeout_s:g} s; take a longer step or a shorter range"

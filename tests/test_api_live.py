@@ -93,6 +93,7 @@ class Publisher:
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        until(self._client.is_connected, "the publisher is connected")
 
     def close(self) -> None:
         self._client.disconnect()
@@ -100,7 +101,9 @@ class Publisher:
 
     def send(self, topic: str, data: Any, *, retain: bool = False) -> None:
         payload = data if isinstance(data, bytes) else json.dumps(data)
-        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(DEADLINE_S)
+        sent = self._client.publish(topic, payload, qos=1, retain=retain)
+        sent.wait_for_publish(DEADLINE_S)
+        assert sent.is_published()
 
     def live(self, device_class: str, values: dict[str, dict[str, float]]) -> None:
         self.send(live_topic(SITE, device_class), {"time": "2026-11-23T08:00:00Z", "values": values})
@@ -204,7 +207,7 @@ def test_events_come_without_the_broker_as_well(tmp_path: Path) -> None:
         run.broker.stop()
         run.port.commit(events=[event(3)], status=worker_status(NOW + NS, broker="connecting"))
         assert follower.events(1) == [4]
-        assert run.hub.workers()["w1"]["broker"] == "connecting"
+        until(lambda: run.hub.workers()["w1"]["broker"] == "connecting", "the records stand in for the broker")
         until(lambda: not run.hub.connected, "the hub notices that the broker is gone")
         run.broker.start()
         until(lambda: run.hub.connected, "the hub comes back")
@@ -261,13 +264,13 @@ def test_what_the_broker_says_wrongly_is_counted_and_harms_nothing(tmp_path: Pat
         assert 'quayflow_live_rejected_total{kind="other"} 1.0' in text
 
 
-def stalled_reader(url: str) -> socket.socket:
+def stalled_reader(url: str, headers: str = "") -> socket.socket:
     """Open a stream and read nothing."""
     host, port = url.removeprefix("http://").split(":")
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     reader.connect((host, int(port)))
-    reader.sendall(b"GET /v1/stream HTTP/1.1\r\nHost: port\r\n\r\n")
+    reader.sendall(f"GET /v1/stream HTTP/1.1\r\nHost: port\r\n{headers}\r\n".encode())
     return reader
 
 
@@ -310,6 +313,19 @@ def test_a_reader_that_stands_still_is_closed_and_costs_no_memory(tmp_path: Path
                     ending = (ending + read)[-7:]
                 assert ending != b"\r\n0\r\n\r\n"
             reader.close()
+
+
+def test_a_body_without_end_ends_the_stream(tmp_path: Path) -> None:
+    with running(tmp_path) as run:
+        sender = stalled_reader(run.url, "Transfer-Encoding: chunked\r\n")
+        sender.settimeout(DEADLINE_S)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                sender.sendall(b"4000\r\n" + b"x" * 0x4000 + b"\r\n")
+            while sender.recv(1 << 20):
+                pass
+        sender.close()
+        until(lambda: closed_streams(run.url, "disconnected") == 1.0, "the stream is closed")
 
 
 def test_a_slow_reader_gets_the_newest_value_and_every_event(tmp_path: Path) -> None:
