@@ -42,14 +42,17 @@ class Watermarks:
         self.newest: Ints = np.empty(0, np.int64)
         self.heard: Ints = np.empty(0, np.int64)
         self.mark: Ints = np.empty(0, np.int64)
+        self.released: Ints = np.empty(0, np.int64)
+        """Event time up to which a device's samples have been given to its detector."""
 
     def grow(self, devices: int) -> None:
         """Make room for at least ``devices`` devices."""
         more = devices - len(self.mark)
         if more > 0:
             more = max(more, len(self.mark), 64)
-            self.newest, self.heard, self.mark = (
-                np.append(array, np.full(more, NEVER, np.int64)) for array in (self.newest, self.heard, self.mark)
+            self.newest, self.heard, self.mark, self.released = (
+                np.append(array, np.full(more, NEVER, np.int64))
+                for array in (self.newest, self.heard, self.mark, self.released)
             )
 
     def hear(self, device: Ints, ts: Ints, received: Ints, end: Ints) -> Bools:

@@ -244,8 +244,20 @@ class Windows:
             return
         for tier in self._tiers:
             tier.grow(len(self._keys))
+        self._put(group(series, ts, seq, value, late.astype(np.int64), self._tiers[0].width))
+
+    def add_partials(self, partials: Partials) -> None:
+        """Add what has been reduced already: partials of the finest tier, of which several may share their window."""
+        if not len(partials.series):
+            return
+        for tier in self._tiers:
+            tier.grow(len(self._keys))
+        rows = fold(partials.rows(self._keys, self._worker, self._tiers[0].width_s, 0))
+        self._put(Partials(rows.series, rows.window, [getattr(rows, name) for name in _NEUTRAL]))
+
+    def _put(self, partials: Partials) -> None:
+        """Merge partials of distinct (series, window), sorted, into the cells of the finest tier."""
         finest = self._tiers[0]
-        partials = group(series, ts, seq, value, late.astype(np.int64), finest.width)
         last_of_series = np.append(np.flatnonzero(np.diff(partials.series)), len(partials.series) - 1)
         self._advance(partials.series[last_of_series], partials.window[last_of_series])
         inside = partials.window > finest.newest[partials.series] - finest.ring * finest.width

@@ -138,7 +138,7 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
         accounts=pipeline.ledger.state(index),
         latest={name: (int(pipeline.latest_ts[at]), int(pipeline.latest[at])) for name, at in series.items()},
         derived=list(device.derived),
-        released=pipeline.released.get(index, -1),
+        released=int(marks.released[index]),
         crane=pipeline.moves.states.get(index),
         passages=pipeline.passages.open.get(index, {}),
     )
@@ -158,8 +158,7 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
         enter = directory.derived_series if name in blob.derived else directory.series
         at = enter(device, name, capped=False)
         pipeline.set_latest(at, ts, value)
-    if blob.released >= 0:
-        pipeline.released[index] = blob.released
+    pipeline.watermarks.released[index] = blob.released
     if blob.crane is not None:
         pipeline.moves.states[index] = blob.crane
     if blob.passages:

@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from analytics.dedup import Verdict
 from analytics.detectors.gates import TagRead
 from analytics.events import PortEvent, Scalar
 from devices.codecs import native
+from devices.codecs.native import BLOCK_MARK
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
 from devices.vocabulary import BY_NAME
+from ingest.blocks import Block
 from ingest.directory import NOBODY, CardinalityError, Device, Directory
 from store.journal import DUPLICATE, RETAINED, Frame
 
@@ -67,11 +71,17 @@ class Batch:
     ts: list[int] = field(default_factory=list)
     seq: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
-    """How many samples follow each other in the next group."""
+    """How many samples each has."""
 
-    # Samples of the frames accepted
+    scattered: list[int] = field(default_factory=list)
+    """How many of them follow each other in the next group; the others are in blocks."""
+
+    # Samples of the frames accepted, one by one
     series: list[int] = field(default_factory=list)
     value: list[float] = field(default_factory=list)
+
+    blocks: list[Block] = field(default_factory=list)
+    """Samples of the frames accepted, packed."""
 
     refused: list[Refused] = field(default_factory=list)
     reads: list[TagRead] = field(default_factory=list)
@@ -99,10 +109,15 @@ class Decoder:
                 device.last_seen = frame.recv_ts
                 device.touched = True
                 if stream is Stream.TELEMETRY:
-                    found = native.decode_telemetry(frame.payload)
-                    samples = len(found.m)
-                    if self._is_new(frame, device, found, samples, batch):
-                        self._accept_telemetry(frame, device, found, batch)
+                    if BLOCK_MARK in frame.payload and (block := _block_in(frame.payload)) is not None:
+                        samples = block.rows * len(block.names)
+                        if self._is_new(frame, device, block, samples, batch):
+                            self._accept_block(frame, device, block, batch)
+                    else:
+                        found = native.decode_telemetry(frame.payload)
+                        samples = len(found.m)
+                        if self._is_new(frame, device, found, samples, batch):
+                            self._accept_telemetry(frame, device, found, batch)
                 else:
                     other, names = _decode_other(frame, stream)
                     samples = len(names)
@@ -170,6 +185,47 @@ class Decoder:
         batch.ts.append(ts)
         batch.seq.append(found.seq or 0)
         batch.samples.append(samples)
+        batch.scattered.append(samples)
+
+    def _accept_block(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> None:
+        """Take over a packed block, without the columns whose names are unknown."""
+        _checked_time(frame, found)
+        end = found.t0 + found.dt * (found.rows - 1)
+        if end > frame.recv_ts + MAX_AHEAD:
+            raise RejectError(Reason.CLOCK_FUTURE, "/dt", f"the last row is {(end - frame.recv_ts) / NS:.0f} s ahead")
+        columns, series = [], []
+        for nth, name in enumerate(found.names):
+            try:
+                index = device.series.get(name)
+                series.append(self._series_of(device, name, nth) if index is None else index)
+                columns.append(nth)
+            except RejectError as error:
+                batch.refused.append(Refused(frame, device.index, error.reject, nth, found.rows))
+        values = np.frombuffer(found.f32, "<f4").reshape(found.rows, len(found.names))
+        if len(columns) < len(found.names):
+            values = values[:, columns]
+        if columns:
+            block = Block(len(batch.frames), np.array(series, np.int64), found.t0, found.dt, values)
+            batch.blocks.append(block)
+        if not device.online:
+            _set_online(device, online=True, ts=found.t0, seq=found.seq or 0, batch=batch)
+        batch.frames.append(frame)
+        batch.device.append(device.index)
+        batch.ts.append(end)
+        batch.seq.append(found.seq or 0)
+        batch.samples.append(found.rows * len(columns))
+        batch.scattered.append(0)
+
+    def _series_of(self, device: Device, name: str, nth: int) -> int:
+        """Return the series of a column met for the first time, or raise why there is none."""
+        where = native.pointer("names", nth)
+        if name not in device.accepts:
+            detail = f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary"
+            raise RejectError(Reason.UNKNOWN_METRIC, where, detail)
+        try:
+            return self._directory.series(device, name)
+        except CardinalityError as error:
+            raise RejectError(Reason.CARDINALITY, where, str(error)) from None
 
     def _accept_new_names(self, frame: Frame, device: Device, values: dict[str, float | bool], batch: Batch) -> int:
         """Take over samples some of whose names are new or unknown; return how many were accepted."""
@@ -223,6 +279,17 @@ class Decoder:
         batch.ts.append(ts)
         batch.seq.append(seq)
         batch.samples.append(len(values))
+        batch.scattered.append(len(values))
+
+
+def _block_in(payload: bytes) -> native.Block | None:
+    """Return the block in a payload, None if it is one value after another that merely mentions the mark."""
+    try:
+        return native.decode_block(payload)
+    except RejectError as error:
+        if error.reject.pointer == "/m":
+            return None
+        raise
 
 
 def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.Status | None, Sequence[str]]:

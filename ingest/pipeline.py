@@ -4,6 +4,7 @@ The pipeline is handed frames and times and asked for commits; it neither reads 
 same code runs behind the broker, in recovery and in virtual time.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -19,7 +20,8 @@ from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
-from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, scaled, unscaled
+from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, Metric, scaled, unscaled
+from ingest.blocks import Bad, Stack, check, columns_of, partials_of, scaled_values, stacked
 from ingest.decoding import WHOLE, Batch, Decoder, Refused
 from ingest.directory import Device, Directory
 from ingest.ledger import Account, Ledger
@@ -29,6 +31,8 @@ from store.journal import Frame
 NS: Final = 1_000_000_000
 PAYLOAD_HEAD: Final = 4_096
 FINEST: Final = TIERS_S[0] * NS
+BLOCK_NUMBERS: Final = 2_000_000
+"""Refused columns of a block are numbered from here on, beyond names and single samples of one frame."""
 IS_DETECTOR_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
 
 
@@ -67,8 +71,6 @@ class Pipeline:
         """Detector inputs not released yet."""
         self.reads: list[TagRead] = []
         """Tag reads not released yet."""
-        self.released: dict[int, int] = {}
-        """Device index → event time up to which its detector inputs have been released, ns."""
         self.late_for_detectors = 0
         """Detector inputs that came after their time had been released: windowed, but not seen by detectors."""
         self.ticked = 0
@@ -178,7 +180,7 @@ class Pipeline:
         """Validate and window the samples of a batch; return which of its frames came late."""
         directory = self.directory
         series, value = np.array(batch.series, np.int64), np.array(batch.value, np.float64)
-        frame = np.repeat(np.arange(len(batch.frames)), batch.samples)
+        frame = np.repeat(np.arange(len(batch.frames)), batch.scattered)
         metric = directory.metric_of[series]
         # NaN compares false with everything, so it fails here too.
         good = (value >= MINIMUM[metric]) & (value <= MAXIMUM[metric])
@@ -197,16 +199,60 @@ class Pipeline:
         wanted = IS_DETECTOR_INPUT[metric]
         if wanted.any():
             self.pending.append(columns.take(wanted))
+        for stack in stacked(batch.blocks, FINEST):
+            self._window_stack(batch, stack, device, late)
         return late
+
+    def _window_stack(self, batch: Batch, stack: Stack, device: Ints, late: Bools) -> None:
+        """Validate and window packed blocks of one shape; ``device`` and ``late`` are those of the batch's frames."""
+        metric = self.directory.metric_of[stack.series]
+        seq = np.array(batch.seq, np.int64)[stack.frame]
+        good, bad = check(stack, metric)
+        for column in bad:
+            self._take_bad_column(batch, column, late=bool(late[column.frame]))
+        value = scaled_values(stack, metric, good)
+        partials = partials_of(stack, value, good, seq, late[stack.frame].astype(np.int64), FINEST)
+        self.samples += len(partials.series) * value.shape[1]
+        self.windows.add_partials(partials)
+        self._note_latest(partials.series, partials.last_ts, partials.last)
+        wanted = good & IS_DETECTOR_INPUT[metric]
+        if wanted.any():
+            self.pending.append(columns_of(stack, value, wanted, device[stack.frame], metric, seq))
+
+    def _take_bad_column(self, batch: Batch, column: Bad, *, late: bool) -> None:
+        """Window the good values of a column one by one, and refuse the others together."""
+        metric_index = int(self.directory.metric_of[column.series])
+        metric = METRICS[metric_index]
+        at = int(np.flatnonzero(~column.good)[0])
+        refused = int((~column.good).sum())
+        reject = _range_reject(metric, float(column.value[at]), f"/f32/{metric.name}/{at}")
+        number = BLOCK_NUMBERS + column.series
+        device = batch.device[column.frame]
+        batch.refused.append(Refused(batch.frames[column.frame], device, reject, number, refused))
+        batch.samples[column.frame] -= refused
+        ts, value = column.ts[column.good], column.value[column.good]
+
+        def alike(each: int) -> Ints:
+            return np.full(len(ts), each, np.int64)
+
+        index = alike(metric_index)
+        samples = Columns(alike(device), index, ts, alike(batch.seq[column.frame]), scaled(index, value))
+        self._add(alike(column.series), samples, np.full(len(ts), late, np.bool_))
+        if IS_DETECTOR_INPUT[metric_index]:
+            self.pending.append(samples)
 
     def _add(self, series: Ints, columns: Columns, late: Bools) -> None:
         """Put samples into their windows and among the latest values."""
         self.samples += len(series)
         self.windows.add(series, columns.ts, columns.seq, columns.value, late)
+        self._note_latest(series, columns.ts, columns.value)
+
+    def _note_latest(self, series: Ints, ts: Ints, value: Ints) -> None:
+        """Take over what is newer than the newest values known."""
         self._grow_latest()
-        np.maximum.at(self.latest_ts, series, columns.ts)
-        newest = columns.ts >= self.latest_ts[series]
-        self.latest[series[newest]] = columns.value[newest]
+        np.maximum.at(self.latest_ts, series, ts)
+        newest = ts >= self.latest_ts[series]
+        self.latest[series[newest]] = value[newest]
         self.live[series[newest]] = True
 
     def _grow_latest(self) -> None:
@@ -221,12 +267,7 @@ class Pipeline:
         for at in bad.tolist():
             nth = int(frame[at])
             metric = METRICS[int(self.directory.metric_of[series[at]])]
-            pointer = f"/m/{metric.name}"
-            if np.isfinite(value[at]):
-                detail = f"{value[at]:g} {metric.unit}: expected {metric.minimum:g} to {metric.maximum:g}"
-                reject = Reject(Reason.OUT_OF_RANGE, pointer, detail)
-            else:
-                reject = Reject(Reason.NOT_FINITE, pointer, f"{value[at]} is not a finite number")
+            reject = _range_reject(metric, float(value[at]), f"/m/{metric.name}")
             # Unknown names of the same frame are numbered by their place in it; these by series, beyond any place.
             number = 1_000_000 + int(series[at])
             batch.refused.append(Refused(batch.frames[nth], batch.device[nth], reject, number, 1))
@@ -280,12 +321,11 @@ class Pipeline:
         ready = waiting.ts <= mark[waiting.device]
         self.pending = [waiting.take(~ready)] if not ready.all() else []
         columns = waiting.take(ready)
-        released = np.array([self.released.get(device, -1) for device in columns.device.tolist()], np.int64)
-        in_time = columns.ts > released
+        released = self.watermarks.released
+        in_time = columns.ts > released[columns.device]
         self.late_for_detectors += int((~in_time).sum())
         columns = columns.take(in_time)
-        for device in np.unique(columns.device).tolist():
-            self._release(device)
+        self._release(np.flatnonzero(np.bincount(columns.device)))
         return columns.take(np.lexsort((columns.metric, columns.seq, columns.ts, columns.device)))
 
     def _released_reads(self) -> list[TagRead]:
@@ -295,16 +335,17 @@ class Pipeline:
         if not ready:
             return []
         self.reads = [read for read in self.reads if read.ts > mark[read.device]]
-        in_time = [read for read in ready if read.ts > self.released.get(read.device, -1)]
+        released = self.watermarks.released
+        in_time = [read for read in ready if read.ts > released[read.device]]
         self.late_for_detectors += len(ready) - len(in_time)
-        for device in {read.device for read in in_time}:
-            self._release(device)
+        self._release(np.unique(np.array([read.device for read in in_time], np.int64)))
         return sorted(in_time)
 
-    def _release(self, device: int) -> None:
-        """Note that the detectors have been given a device's inputs up to its watermark."""
-        self.released[device] = int(self.watermarks.mark[device])
-        self.directory.devices[device].touched = True
+    def _release(self, devices: Ints) -> None:
+        """Note that the detectors have been given the inputs of devices up to their watermarks."""
+        self.watermarks.released[devices] = self.watermarks.mark[devices]
+        for device in devices.tolist():
+            self.directory.devices[device].touched = True
 
     def _emit(self, events: Iterator[PortEvent]) -> None:
         """Record detected events and put their samples into the windows."""
@@ -337,3 +378,11 @@ class Pipeline:
             data=event.data,
         )
         self._events.append(record)
+
+
+def _range_reject(metric: Metric, value: float, pointer: str) -> Reject:
+    """Say why a value of a metric was refused."""
+    if not math.isfinite(value):
+        return Reject(Reason.NOT_FINITE, pointer, f"{value} is not a finite number")
+    detail = f"{value:g} {metric.unit}: expected {metric.minimum:g} to {metric.maximum:g}"
+    return Reject(Reason.OUT_OF_RANGE, pointer, detail)

@@ -20,6 +20,9 @@ from devices.topics import DeviceKey
 VERSION: Final = 1
 MAX_SEQ: Final = 2**63 - 1
 MAX_METRICS: Final = 1_024
+MAX_DT_NS: Final = 3_600_000_000_000
+FLOAT_BYTES: Final = 4
+BLOCK_MARK: Final = b"f32"
 SHOWN: Final = 64
 """Characters of a foreign text that a pointer or a detail repeats."""
 EXPLAIN_LIMIT: Final = 65_536
@@ -45,6 +48,31 @@ class Telemetry(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defau
     site: str | None = None
     class_: str | None = msgspec.field(default=None, name="class")
     device: str | None = None
+
+
+class Block(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
+    """Fast signals, packed: ``names`` sampled every ``dt`` ns from ``t0`` on, as little-endian float32, row by row."""
+
+    v: int
+    t0: int
+    dt: Annotated[int, msgspec.Meta(ge=1, le=MAX_DT_NS)]
+    names: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=MAX_METRICS)]
+    f32: bytes
+    boot: Boot | None = None
+    seq: Seq | None = None
+    site: str | None = None
+    class_: str | None = msgspec.field(default=None, name="class")
+    device: str | None = None
+
+    @property
+    def ts(self) -> int:
+        """The time of the first row, ns UTC."""
+        return self.t0
+
+    @property
+    def rows(self) -> int:
+        """The number of instants in the block."""
+        return len(self.f32) // (FLOAT_BYTES * len(self.names))
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -75,13 +103,13 @@ class Status(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     device: str | None = None
 
 
-Payload = Telemetry | Event | Status
-Other = TypeVar("Other", Event, Status)
+Payload = Telemetry | Block | Event | Status
+Other = TypeVar("Other", Block, Event, Status)
 
 _TELEMETRY_JSON = msgspec.json.Decoder(Telemetry).decode
 _TELEMETRY_MSGPACK = msgspec.msgpack.Decoder(Telemetry).decode
 _OTHERS: Final = {
-    kind: (msgspec.json.Decoder(kind).decode, msgspec.msgpack.Decoder(kind).decode) for kind in (Event, Status)
+    kind: (msgspec.json.Decoder(kind).decode, msgspec.msgpack.Decoder(kind).decode) for kind in (Block, Event, Status)
 }
 _JSON_STARTS: Final = frozenset(b'{ \t\r\n["')
 _encode_json = msgspec.json.Encoder().encode
@@ -99,6 +127,18 @@ def decode_telemetry(payload: bytes) -> Telemetry:
         raise _explained(payload, Telemetry, error) from None
     if found.v != VERSION:
         raise RejectError(Reason.UNSUPPORTED_VERSION, "/v", f"version {found.v}: this build reads {VERSION}")
+    return found
+
+
+def decode_block(payload: bytes) -> Block:
+    """Decode one packed block or raise :class:`RejectError` that names the field; it holds whole rows, at least one."""
+    found = _decode_other(payload, Block)
+    if len(set(found.names)) < len(found.names):
+        raise RejectError(Reason.WRONG_TYPE, "/names", "the same name twice")
+    size = FLOAT_BYTES * len(found.names)
+    if not found.f32 or len(found.f32) % size:
+        detail = f"{len(found.f32)} bytes: expected a multiple of {size}, one row of {len(found.names)} float32"
+        raise RejectError(Reason.WRONG_TYPE, "/f32", detail)
     return found
 
 
