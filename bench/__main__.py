@@ -23,6 +23,9 @@ SUBSCRIBERS: Final = {
     "full_ingest": "quayflow: journalled, windowed, stored",
 }
 REFERENCE: Final = "only_acks"
+FULL: Final = "full_ingest"
+PACKED: Final = {300: 20_000, 1_500: 6_000}
+"""Samples per packed block → messages per round."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=True, soft_wrap=True)
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in SUBSCRIBERS}
+    packed: dict[int, list[tuple[dict[str, Any], dict[str, Any]]]] = {samples: [] for samples in PACKED}
     with running_broker() as port:
         for round_number in range(options.pairs):
             for name, title in SUBSCRIBERS.items():
@@ -42,7 +46,16 @@ def main(arguments: Sequence[str]) -> int:
                     f"round {round_number + 1}/{options.pairs}  {title:<42} "
                     f"{latest['rate']:>9,.0f} msg/s  {latest['cpu_us']:>6.2f} µs CPU/msg"
                 )
-    rows = ingest_rows(figures)
+            for samples, messages in PACKED.items():
+                reference, full = (
+                    receive(port, name, messages, round_number + 1, samples) for name in (REFERENCE, FULL)
+                )
+                packed[samples].append((full, reference))
+                console.print(
+                    f"round {round_number + 1}/{options.pairs}  packed blocks of {samples:>5} samples"
+                    f"{'':<16} {full['rate'] * samples / 1e6:>9.2f} M samples/s  {full['cpu_us']:>6.1f} µs CPU/msg"
+                )
+    rows = ingest_rows(figures) + [packed_row(samples, pairs) for samples, pairs in packed.items()]
     keep(rows, options.pairs)
     show(figures, rows)
     return 0
@@ -56,7 +69,7 @@ def ingest_rows(figures: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]
         references = [each["rate"] for each in figures[REFERENCE]]
         rows.append(
             {
-                "name": "ingest_qos1_small" if name == "full_ingest" else f"receive_qos1_small_{name}",
+                "name": "ingest_qos1_small" if name == FULL else f"receive_qos1_small_{name}",
                 "value": round(statistics.median(rates), 1),
                 "unit": "messages/s",
                 "cpu_us_per_message": round(statistics.median(each["cpu_us"] for each in figures[name]), 2),
@@ -68,6 +81,23 @@ def ingest_rows(figures: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]
             }
         )
     return rows
+
+
+def packed_row(samples: int, pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+    """Return the result row of packed blocks: samples per second into stored windows."""
+    full = [pair[0]["rate"] * samples for pair in pairs]
+    reference = [pair[1]["rate"] * samples for pair in pairs]
+    return {
+        "name": f"ingest_packed_{samples}",
+        "value": round(statistics.median(full)),
+        "unit": "samples/s",
+        "cpu_us_per_message": round(statistics.median(pair[0]["cpu_us"] for pair in pairs), 2),
+        "rss_mb": round(statistics.median(pair[0]["rss_mb"] for pair in pairs), 1),
+        "reference": REFERENCE,
+        "reference_value": round(statistics.median(reference)),
+        "ratio": round(statistics.median(a / b for a, b in zip(full, reference, strict=True)), 3),
+        "pairs": len(pairs),
+    }
 
 
 def keep(rows: list[dict[str, Any]], pairs: int) -> None:
@@ -87,10 +117,11 @@ def keep(rows: list[dict[str, Any]], pairs: int) -> None:
 def show(figures: dict[str, list[dict[str, Any]]], rows: list[dict[str, Any]]) -> None:
     """Print the table."""
     table = Table(title=f"QoS 1, small messages, one broker, median of {len(figures[REFERENCE])} rounds")
-    table.add_column("subscriber")
+    table.add_column("subscriber", min_width=40)
     for heading in ("messages/s", "of the limit", "CPU µs/message", "peak MB"):
         table.add_column(heading, justify="right")
-    for title, row in zip(SUBSCRIBERS.values(), rows, strict=True):
+    titles = [*SUBSCRIBERS.values(), *(f"quayflow: packed blocks of {samples}, samples" for samples in PACKED)]
+    for title, row in zip(titles, rows, strict=True):
         cpu, rss = row["cpu_us_per_message"], row["rss_mb"]
         table.add_row(title, f"{row['value']:,.0f}", f"{row['ratio']:.2f}", f"{cpu:.2f}", f"{rss:.0f}")
     console = Console()

@@ -1,20 +1,32 @@
-"""The traffic of the measurements: small telemetry of 40 quay cranes."""
+"""The traffic of the measurements: small telemetry, and packed blocks, of 40 quay cranes."""
 
 import time
 from typing import Final
 
+import numpy as np
+
 from bench.wire import publish_packet
-from devices.codecs.native import Telemetry, encode
+from devices.codecs.native import Block, Telemetry, encode
 from devices.topics import DeviceKey, Stream, topic_of
+from devices.vocabulary import MAXIMUM, METRICS, MINIMUM, DeviceClass, Kind
 
 DEVICES: Final = 40
 SITE: Final = "CNNGB-BENCH"
+PACKET_IDS: Final = 60_000
+GAUGES: Final = tuple(
+    index
+    for index, metric in enumerate(METRICS)
+    if DeviceClass.QUAY_CRANE in metric.classes and metric.kind is not Kind.STATE and not metric.derived
+)[:10]
+"""The signals of a block: ten gauges and positions of a quay crane."""
+TOPICS: Final = tuple(
+    topic_of(DeviceKey(SITE, DeviceClass.QUAY_CRANE, f"QC{n:02d}"), Stream.TELEMETRY) for n in range(DEVICES)
+)
 
 
 def small_messages(count: int, boot: int) -> list[bytes]:
     """Return PUBLISH packets of about 125 bytes payload with four metrics each, QoS 1, in the order of their times."""
     start = time.time_ns()
-    topics = [topic_of(DeviceKey(SITE, "quay-crane", f"QC{n:02d}"), Stream.TELEMETRY) for n in range(DEVICES)]
     packets = []
     for n in range(count):
         metrics: dict[str, float | bool] = {
@@ -24,5 +36,23 @@ def small_messages(count: int, boot: int) -> list[bytes]:
             "wind_speed_mps": 5.5,
         }
         message = Telemetry(v=1, m=metrics, boot=boot, seq=n // DEVICES, ts=start + n * 20_000)
-        packets.append(publish_packet(topics[n % DEVICES], encode(message), 1 + n % 60_000))
+        packets.append(publish_packet(TOPICS[n % DEVICES], encode(message), 1 + n % PACKET_IDS))
+    return packets
+
+
+def packed_messages(count: int, boot: int, samples: int) -> list[bytes]:
+    """Return PUBLISH packets with ``samples`` samples each, as blocks of ten signals at 100 Hz, QoS 1."""
+    rows, dt = samples // len(GAUGES), 10_000_000
+    generator = np.random.default_rng(boot)
+    low, high = np.maximum(MINIMUM[list(GAUGES)], -20), np.minimum(MAXIMUM[list(GAUGES)], 20)
+    bodies = [generator.uniform(low, high, (rows, len(GAUGES))).astype("<f4").tobytes() for _ in range(DEVICES)]
+    names = tuple(METRICS[index].name for index in GAUGES)
+    rounds = -(-count // DEVICES)
+    # The last block ends now: ahead of the clock of the receiver it would be refused.
+    start = time.time_ns() - rounds * rows * dt
+    packets = []
+    for n in range(count):
+        t0 = start + n // DEVICES * rows * dt
+        block = Block(v=1, t0=t0, dt=dt, names=names, f32=bodies[n % DEVICES], boot=boot, seq=n // DEVICES)
+        packets.append(publish_packet(TOPICS[n % DEVICES], encode(block), 1 + n % PACKET_IDS))
     return packets

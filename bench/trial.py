@@ -31,10 +31,13 @@ def running_broker() -> Iterator[int]:
             process.wait()
 
 
-def receive(port: int, subscriber: str, messages: int, boot: int) -> dict[str, Any]:
-    """Have ``bench.subscribers.<subscriber>`` receive ``messages`` small messages; return its figures."""
+def receive(port: int, subscriber: str, messages: int, boot: int, samples: int = 0) -> dict[str, Any]:
+    """Have ``bench.subscribers.<subscriber>`` receive ``messages`` messages; return its figures.
+
+    ``samples``: 0 for small messages, else packed blocks of so many samples each.
+    """
     with tempfile.TemporaryDirectory(prefix="quayflow-bench-") as folder:
-        publisher = _start("bench.publisher", str(port), str(messages), str(boot))
+        publisher = _start("bench.publisher", str(port), str(messages), str(boot), str(samples))
         _expect_ready(publisher, "publisher")
         receiver = _start(f"bench.subscribers.{subscriber}", str(port), str(messages), folder)
         try:
