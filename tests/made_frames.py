@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from hypothesis import strategies as st
 
 from analytics.rows import SeriesKey, WindowRows, fold
 from devices.times import NS
@@ -103,3 +104,75 @@ class Shelf:
             for row in zip(*(getattr(folded, name).tolist() for name in WindowRows.columns()), strict=True):
                 found[tier, row[1], keys[row[2]]] = row[4:] if with_late else row[4:-1]
         return found
+
+
+def _telemetry(device: str, seq: int, second: int, body: dict[str, Any]) -> Frame:
+    device_class = "quay-crane" if device.startswith("QC") else "vehicle"
+    ts = T0 + second * NS // 2
+    return frame(topic(device_class, device), {**values(seq, ts, boot=5 + seq % 2), "m": body}, binary=bool(seq % 3))
+
+
+def _bare(second: int, body: dict[str, Any]) -> Frame:
+    return frame(topic("vehicle", "T1"), {"v": 1, "ts": T0 + second * NS, "m": body})
+
+
+SECONDS = st.integers(-150, 100)
+SEQUENCES = st.integers(0, 40)
+"""Few, so that some come twice; which values a number stands for follows from it, as for a device that sends again."""
+
+telemetry_frames = SEQUENCES.flatmap(
+    lambda seq: st.sampled_from(["QC01", "QC02", "T1"]).map(
+        lambda device: _telemetry(device, seq, seq * 7 % 50 - 20, bodies_of(device)[seq % len(bodies_of(device))])
+    )
+)
+bare_frames = st.builds(_bare, SECONDS, st.sampled_from([{"x_m": 1.0}, {"x_m": 2.0, "y_m": -3.5}, {"laden": True}]))
+
+
+def bodies_of(device: str) -> list[dict[str, Any]]:
+    """Values that a device sends: good ones, and all that can be wrong with a sample."""
+    if device == "T1":
+        return [{"x_m": 1.5, "y_m": 2.5}, {"speed_mps": 3.0}, {"x_m": 9e9}, {"load_t": 3}, {"laden": True, "x_m": -7}]
+    return [
+        {"load_t": 24.5, "trolley_position_m": 31.25},
+        {"spreader_locked": True, "load_t": 0},
+        {"spreader_locked": False, "trolley_position_m": -12},
+        {"load_t": 600, "hoist_height_m": 4},
+        {"moves": 1, "load_t": 7},
+        {"no_such_metric": 1},
+        {"load_t": 501, "what": 2},
+        {},
+    ]
+
+
+def _other(kind: int, seq: int) -> Frame:
+    ts = T0 + (seq * 11 % 60 - 30) * NS
+    crane, gate = "quay-crane", "rfid-gate"
+    event: dict[str, Any] = {"v": 1, "boot": 5, "seq": 100 + seq, "ts": ts, "type": "fault", "data": {"code": seq}}
+    read = read_of(100 + seq, ts, f"E2{seq % 3}", rssi=-60 - seq % 7)
+    faults: list[dict[str, Any]] = [{"antenna": "1"}, {"tag": ""}, {"rssi_dbm": 99}]
+    broken = {**read, "seq": 200 + seq, "data": {**read["data"], **faults[seq % 3]}}
+    future = T0 + 301 * NS + seq
+    frames = [
+        lambda: frame(topic(crane, "QC01", "event"), event),
+        lambda: frame(topic(crane, "QC01", "cmd"), b"anything"),
+        lambda: frame(
+            topic(crane, "QC02", "status"), {"v": 1, "boot": 5, "seq": 300 + seq, "ts": ts, "online": seq % 2 > 0}
+        ),
+        lambda: frame(topic(gate, "G1", "event"), read),
+        lambda: frame(topic(gate, "G1", "event"), broken),
+        lambda: frame(topic(gate, "G1"), {**values(400 + seq, ts, rssi_dbm=-55.5, antenna=2)}),
+        lambda: frame(topic(crane, "QC01"), b'{"v":1,"m":{"load_t":' + b"x" * seq),
+        lambda: frame(topic(crane, "QC01"), {"v": 1, "m": {"load_t": "abc"}}),
+        lambda: frame("port/CNNGB-DEMO/rocket/R1/telemetry", values(seq, ts, load_t=1)),
+        lambda: frame(f"nowhere/{seq}", b"\xc1"),
+        lambda: frame(topic(crane, "QC01"), values(500 + seq, seq, load_t=1)),
+        lambda: frame(topic(crane, "QC01"), values(600 + seq, future, load_t=1)),
+        lambda: frame(topic(crane, "QC01"), {**values(seq, ts, load_t=1), "device": "QC02"}),
+        lambda: frame(topic(crane, "QC01"), values(seq, ts, boot=2**64, load_t=1)),
+    ]
+    return frames[kind % len(frames)]()
+
+
+other_frames = st.builds(_other, st.integers(0, 13), st.integers(0, 12))
+any_frames = st.lists(telemetry_frames | bare_frames | other_frames, max_size=60).map(numbered)
+"""Frames of a few devices with everything that can be right or wrong with them, in any order."""

@@ -1,0 +1,150 @@
+"""Which frames have been seen: the tracker against a plain set of numbers."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analytics import dedup
+from analytics.dedup import MAX_BOOTS, MAX_HASHES, MAX_INTERVALS, DeviceState, SequenceTracker, Verdict
+
+frames = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=120)
+
+
+class Model:
+    """The numbers seen, by boot."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, set[int]] = {}
+
+    def see(self, boot: int, seq: int) -> Verdict:
+        of_boot = self.seen.setdefault(boot, set())
+        if seq in of_boot:
+            return Verdict.DUPLICATE
+        of_boot.add(seq)
+        return Verdict.NEW
+
+    @property
+    def lost(self) -> int:
+        return sum(max(seqs) - min(seqs) + 1 - len(seqs) for seqs in self.seen.values())
+
+
+def through_a_checkpoint(tracker: SequenceTracker) -> SequenceTracker:
+    return SequenceTracker(msgspec.msgpack.decode(msgspec.msgpack.encode(tracker.state()), type=DeviceState))
+
+
+@given(frames, st.sets(st.integers(0, 120)))
+def test_each_number_is_new_exactly_once_in_any_order(sent: list[tuple[int, int]], restarts: set[int]) -> None:
+    tracker, model = SequenceTracker(), Model()
+    for nth, (boot, seq) in enumerate(sent):
+        assert tracker.see(boot, seq) is model.see(boot, seq)
+        assert tracker.lost == model.lost
+        if nth in restarts:
+            tracker = through_a_checkpoint(tracker)
+
+
+@given(st.permutations(range(60)), st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 61))
+def test_nothing_is_lost_once_everything_has_come(order: list[int], boot: int, first: int) -> None:
+    tracker = SequenceTracker()
+    assert all(tracker.see(boot, first + nth) is Verdict.NEW for nth in order)
+    assert tracker.lost == 0
+    state = tracker.state().boots[boot]
+    assert (state.low, state.high, state.starts, state.ends) == (first, first + 59, [], [])
+    assert all(tracker.see(boot, first + nth) is Verdict.DUPLICATE for nth in order)
+
+
+def test_a_number_is_recognised_at_any_distance() -> None:
+    tracker = SequenceTracker()
+    for seq in (0, 10**6, 10**12, 2**63 - 1):
+        assert tracker.see(1, seq) is Verdict.NEW
+    assert tracker.see(1, 5) is Verdict.NEW
+    assert tracker.see(1, 0) is Verdict.DUPLICATE
+    assert tracker.see(1, 10**6) is Verdict.DUPLICATE
+    assert tracker.lost == 2**63 - 5
+
+
+def test_a_reboot_counts_from_zero_again() -> None:
+    tracker = SequenceTracker()
+    assert [tracker.see(1, seq) for seq in (0, 1, 2)] == [Verdict.NEW] * 3
+    assert [tracker.see(2, seq) for seq in (0, 1, 1)] == [Verdict.NEW, Verdict.NEW, Verdict.DUPLICATE]
+    # Counting from zero under the same boot is a repetition.
+    assert tracker.see(1, 0) is Verdict.DUPLICATE
+    assert tracker.see(1, 3) is Verdict.NEW
+    assert tracker.lost == 0
+
+
+def test_beyond_the_intervals_remembered_old_numbers_are_too_old_and_never_new_twice() -> None:
+    tracker, count = SequenceTracker(), MAX_INTERVALS + 100
+    for nth in range(count + 1):
+        assert tracker.see(1, 2 * nth) is Verdict.NEW
+    assert tracker.lost == count
+    # The 100 oldest gaps are given up: what lay below their end cannot be told apart any more.
+    assert [tracker.see(1, seq) for seq in (0, 1, 198, 199)] == [Verdict.TOO_OLD] * 4
+    assert tracker.see(1, 200) is Verdict.DUPLICATE
+    assert tracker.see(1, 201) is Verdict.NEW
+    assert tracker.lost == count - 1
+    again = through_a_checkpoint(tracker)
+    assert again.lost == count - 1
+    assert [again.see(1, seq) for seq in (1, 200, 201, 203)] == [
+        Verdict.TOO_OLD,
+        Verdict.DUPLICATE,
+        Verdict.DUPLICATE,
+        Verdict.NEW,
+    ]
+
+
+@given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 3))
+def test_few_intervals_never_make_a_number_new_twice(sent: list[int], intervals: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dedup, "MAX_INTERVALS", intervals)
+        tracker, model = SequenceTracker(), Model()
+        refused = set()
+        for seq in sent:
+            verdict = tracker.see(1, seq)
+            if verdict is Verdict.TOO_OLD:
+                refused.add(seq)
+            elif verdict is Verdict.DUPLICATE:
+                assert seq in model.seen[1]
+            else:
+                assert model.see(1, seq) is Verdict.NEW
+            assert len(tracker.state().boots[1].starts) <= intervals
+        if model.seen:
+            # A number refused as too old never counts as arrived.
+            assert tracker.lost == model.lost
+        assert refused <= set(sent)
+
+
+def test_a_device_that_restarts_for_ever_costs_bounded_memory_and_no_count() -> None:
+    tracker = SequenceTracker()
+    for boot in range(3 * MAX_BOOTS):
+        tracker.see(boot, 0)
+        tracker.see(boot, 2)
+    assert len(tracker.state().boots) == MAX_BOOTS
+    assert tracker.lost == 3 * MAX_BOOTS
+    assert through_a_checkpoint(tracker).lost == 3 * MAX_BOOTS
+
+
+def test_the_boots_forgotten_first_are_those_not_heard_for_longest() -> None:
+    tracker = SequenceTracker()
+    for boot in range(MAX_BOOTS):
+        tracker.see(boot, 0)
+    assert tracker.see(0, 0) is Verdict.DUPLICATE
+    tracker = through_a_checkpoint(tracker)
+    tracker.see(MAX_BOOTS, 0)
+    boots = tracker.state().boots
+    assert 0 in boots
+    assert 1 not in boots
+
+
+def test_a_frame_without_sequence_is_recognised_by_its_hash() -> None:
+    tracker = SequenceTracker()
+    digests = [nth.to_bytes(12, "big") for nth in range(MAX_HASHES + 1)]
+    assert all(tracker.see_hash(digest) is Verdict.NEW for digest in digests[:-1])
+    assert tracker.see_hash(digests[0]) is Verdict.DUPLICATE
+    # The oldest is forgotten, and the first has just been heard again.
+    assert tracker.see_hash(digests[-1]) is Verdict.NEW
+    tracker = through_a_checkpoint(tracker)
+    assert tracker.see_hash(digests[0]) is Verdict.DUPLICATE
+    assert tracker.see_hash(digests[2]) is Verdict.DUPLICATE
+    assert tracker.see_hash(digests[1]) is Verdict.NEW
+    assert len(tracker.state().hashes) == MAX_HASHES
