@@ -14,6 +14,7 @@ import msgspec
 from quayflow import broker
 from quayflow.settings import PREFIX, Settings
 from quayflow.supervisor import Child, ChildFailedError
+from simulators import profiles
 from store.data_folder import DataFolder
 
 READY_TIMEOUT_S: Final = 30.0
@@ -56,9 +57,14 @@ class Stack:
         duration_s: float | None,
         on_restart: Callable[[Child, int], None],
     ) -> None:
-        """Check folder and ports; StackError, BrokerError or DataFolderError where they cannot be used."""
+        """Check folder, profile and ports.
+
+        StackError, BrokerError, DataFolderError or ProfileError say which cannot be used and what to do.
+        """
         # Taken and let go again: ingest will hold it, but a person wants to hear of a conflict at once.
         DataFolder.open(settings.data).close()
+        if simulate:
+            profiles.load(settings.profile)
         self.settings = settings
         self.addresses = _addresses(settings, external_broker=external_broker)
         self._on_restart = on_restart
