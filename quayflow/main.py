@@ -148,11 +148,13 @@ def simulate(  # noqa: PLR0913 - one flag each
     from quayflow import parts  # noqa: PLC0415 - as above
 
     settings = settings_of(broker, profile=profile, seed=seed, site=site)
-    run = parts.run_simulation(settings, duration_s, speed=speed, payload=payload, summary=summary, truth=truth)
-    finish(run, as_json=as_json)
+    run = parts.run_simulation(
+        settings, duration_s, speed=speed, payload=payload, summary=summary, truth=truth, as_json=as_json
+    )
+    finish(run)
 
 
-@app.command()
+@app.command(short_help="Publish recorded tracks and messages.")
 def replay(  # noqa: PLR0913 - one flag each
     path: Annotated[Path, typer.Argument(help="CSV track, JSON-lines recording, or a folder or zip of such.")],
     *,
@@ -198,7 +200,7 @@ def replay(  # noqa: PLR0913 - one flag each
     finish(run_replay(config, as_json=as_json))
 
 
-@app.command()
+@app.command(short_help="Prove the pipeline on a simulated port.")
 def verify(  # noqa: PLR0913 - one flag each
     *,
     profile: Profile = None,
@@ -233,7 +235,7 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
     """Print the accounts of every frame, per device."""
     from quayflow import parts  # noqa: PLC0415 - as above
 
-    raise typer.Exit(parts.print_ledger(settings_of(None, data=data), as_json=as_json))
+    finish(parts.print_ledger(settings_of(None, data=data), as_json=as_json))
 
 
 app.add_typer(journal_app, name="journal")
@@ -253,7 +255,7 @@ def journal_verify(*, data: Data = None, as_json: Json = False) -> None:
     leave(lambda: verify_journal(folder, as_json=as_json))
 
 
-@journal_app.command("cat")
+@journal_app.command("cat", short_help="Write frames to standard output.")
 def journal_cat(
     *,
     data: Data = None,
@@ -280,7 +282,7 @@ def config_show(*, as_json: Json = False) -> None:
     origins.show(settings_of(None), as_json=as_json)
 
 
-@config_app.command("validate")
+@config_app.command("validate", short_help="Check quayflow.toml and the environment.")
 def config_validate() -> None:
     """Check quayflow.toml and the environment; exit status 2 names what cannot be used."""
     settings_of(None)
@@ -307,10 +309,8 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
     return settings
 
 
-def finish(work: Coroutine[Any, Any, dict[str, Any] | int | None], *, as_json: bool = False) -> NoReturn:
+def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
     """Run a part to its end and leave with its exit status; expected failures are one sentence, not a traceback."""
-    import json  # noqa: PLC0415 - only here
-
     from ingest.session import SessionError  # noqa: PLC0415 - as above
     from quayflow.broker import BrokerError  # noqa: PLC0415 - as above
     from quayflow.stack import StackError  # noqa: PLC0415 - as above
@@ -324,7 +324,7 @@ def finish(work: Coroutine[Any, Any, dict[str, Any] | int | None], *, as_json: b
 
     try:
         result = asyncio.run(work)
-    except (ProfileError, RecordingError, StoreUrlError) as error:
+    except (ProfileError, RecordingError, SettingsError, StoreUrlError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise SystemExit(2) from None
     except (SessionError, BrokerError, StackError, ChildFailedError, DataFolderError, StoreUnreachableError) as error:
@@ -335,11 +335,7 @@ def finish(work: Coroutine[Any, Any, dict[str, Any] | int | None], *, as_json: b
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    if isinstance(result, int):
-        raise SystemExit(result)
-    if as_json and result is not None:
-        typer.echo(json.dumps(result))
-    raise SystemExit(0)
+    raise SystemExit(result or 0)
 
 
 def _run_stack(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 
 import typer
@@ -9,19 +10,23 @@ import typer
 from quayflow.settings import FILE, PREFIX, Settings
 
 SECRET = "broker_password"  # noqa: S105 - the name of a setting
+CREDENTIALS = re.compile("//[^@/]*@")
+"""User, password or token in a URL."""
 
 
 def show(settings: Settings, *, as_json: bool) -> None:
-    """Print name, value and origin of every setting; the password is not shown."""
+    """Print name, value and origin of every setting; passwords and tokens are not shown."""
     from_file = tomllib.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     rows = []
     for name, value in settings.model_dump(mode="json").items():
         origin = "default"
-        if PREFIX + name.upper() in os.environ:
+        if os.environ.get(PREFIX + name.upper()):
             origin = f"environment {PREFIX}{name.upper()}"
         elif name in from_file:
             origin = str(FILE)
         shown = "(set)" if name == SECRET and value is not None else value
+        if isinstance(shown, str):
+            shown = CREDENTIALS.sub("//(set)@", shown)
         rows.append({"name": name, "value": shown, "origin": origin})
     if as_json:
         typer.echo(json.dumps(rows))

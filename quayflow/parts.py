@@ -1,18 +1,25 @@
 """From settings to a running part: ingest, API, simulated port; and the ledger on the terminal."""
 
 import asyncio
+import contextlib
+import errno
 import json
 import logging
 import signal
+import socket
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import typer
 
 from quayflow import __version__
-from quayflow.settings import Settings
+from quayflow.settings import Settings, SettingsError
 
+log = logging.getLogger(__name__)
+
+FAILED: Final = 1
+UNREACHABLE: Final = 3
 NS: Final = 1_000_000_000
 
 
@@ -59,12 +66,14 @@ async def run_ingest(settings: Settings) -> None:
 
 
 async def run_api(settings: Settings) -> None:
-    """Serve the API until SIGTERM or SIGINT."""
+    """Serve the API until SIGTERM or SIGINT. Raises StackError where its address cannot be listened on."""
     import uvicorn  # noqa: PLC0415 - as above
 
     from api.app import create_app  # noqa: PLC0415 - as above
     from api.config import ApiConfig  # noqa: PLC0415 - as above
 
+    listening = _listening(settings.host, settings.port)
+    log.info("serving at http://%s:%d", settings.host, listening.getsockname()[1])
     windows_url, records_url = settings.store_urls
     config = ApiConfig(
         windows_url=windows_url,
@@ -78,8 +87,6 @@ async def run_api(settings: Settings) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(config),
-            host=settings.host,
-            port=settings.port,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=3,
@@ -87,7 +94,8 @@ async def run_api(settings: Settings) -> None:
         )
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    await server.serve()
+    with listening:
+        await server.serve([listening])
 
 
 async def run_simulation(
@@ -98,34 +106,55 @@ async def run_simulation(
     payload: str,
     summary: Path | None,
     truth: Path | None,
-) -> dict[str, Any]:
-    """Publish a simulated port until its time is over, SIGTERM or SIGINT; return the publisher's ledger."""
+    as_json: bool,
+) -> int:
+    """Publish a simulated port until its time is over, SIGTERM or SIGINT.
+
+    Return 0 if the broker has acknowledged every message, 3 if it acknowledged none, otherwise 1.
+    """
     from simulators import fleet  # noqa: PLC0415 - as above
 
-    config = fleet.FleetConfig(
-        host=settings.broker_host,
-        port=settings.broker_port,
-        username=settings.broker_username,
-        password=settings.broker_password,
-        tls=settings.broker_tls,
-        tls_ca=_text(settings.broker_ca_file),
-        site=settings.site,
-        profile=settings.profile,
-        seed=settings.seed,
-        speed=speed,
-        duration_s=duration_s,
-        payload=payload,
-        summary_path=summary,
-        truth_path=truth,
-    )
-    return await fleet.run(config)
+    for path in (summary, truth):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise SettingsError(f"{path}: cannot be written, its folder does not exist")
+    try:
+        config = fleet.FleetConfig(
+            host=settings.broker_host,
+            port=settings.broker_port,
+            username=settings.broker_username,
+            password=settings.broker_password,
+            tls=settings.broker_tls,
+            tls_ca=_text(settings.broker_ca_file),
+            site=settings.site,
+            profile=settings.profile,
+            seed=settings.seed,
+            speed=speed,
+            duration_s=duration_s,
+            payload=payload,
+            summary_path=summary,
+            truth_path=truth,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    result = await fleet.run(config)
+    if as_json:
+        typer.echo(json.dumps(result))
+    if not result["outstanding"]:
+        return 0
+    return UNREACHABLE if not result["acked"] else FAILED
 
 
-def print_ledger(settings: Settings, *, as_json: bool) -> int:
-    """Print the ledger; return 0 if it balances, 1 if not."""
-    from quayflow.demo import ENDS, read_totals  # noqa: PLC0415 - as above
+async def print_ledger(settings: Settings, *, as_json: bool) -> int:
+    """Print the ledger; return 0 if it balances, 1 if not. Raises StoreUnreachableError where there is none."""
+    from quayflow.demo import ENDS, totals  # noqa: PLC0415 - as above
+    from store.interface import StoreUnreachableError  # noqa: PLC0415 - as above
+    from store.open import open_records  # noqa: PLC0415 - as above
 
-    accounts = read_totals(settings).accounts
+    database = settings.data / "quayflow.db"
+    if settings.records_url is None and not database.exists():
+        raise StoreUnreachableError(f"no ledger in {settings.data}: name the data folder with --data")
+    with contextlib.closing(open_records(settings.store_urls[1])) as records:
+        accounts = totals(records).accounts
     devices: dict[str, Counter[str]] = {}
     for (uid, name), frames in sorted(accounts.items()):
         devices.setdefault(uid, Counter())[name] += frames
@@ -141,6 +170,18 @@ def print_ledger(settings: Settings, *, as_json: bool) -> int:
         typer.echo(f"{uid or '(no device)':<40}" + "".join(f"{each[name]:>20,}" for name in names))
     typer.echo("balanced" if balanced else "NOT BALANCED")
     return 0 if balanced else 1
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Listen before anything else is begun, so that a port that is taken is one sentence."""
+    from quayflow.stack import StackError  # noqa: PLC0415 - as above
+
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StackError(f"port {port} is taken; choose another with --port, or 0 for a free one") from None
+        raise StackError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
 
 
 def _text(path: Path | None) -> str | None:
