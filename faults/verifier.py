@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from store.journal import Damage, read
 METRIC: Final = "odometer_m"
 RESOLUTION: Final = 10
 """The odometer is kept in tenths of a metre."""
+TIERS_S: Final = (10, 60, 900, 3600)
 ENDS: Final = ("windowed", "merged_late", "duplicate", "quarantined", "shed")
 
 
@@ -47,14 +48,21 @@ class Findings:
         return not self.lost and not self.duplicates_stored and self.balanced and not self.notes
 
 
-def verify(folder: Path, acked: set[Key]) -> Findings:
-    """Compare the data folder of an embedded installation with a publisher's ledger; ingest must have committed."""
+Stored = dict[str, tuple[int, int]]
+"""Device → messages counted and scaled sum of the odometer."""
+
+
+def verify(folder: Path, acked: set[Key], stored_in: Callable[[int], Stored] | None = None) -> Findings:
+    """Compare a data folder with a publisher's ledger; ingest must have committed.
+
+    ``stored_in`` reads a tier where the windows are not in the folder's own file.
+    """
     expected = _by_device(acked)
     accounts = ledger(folder)
     total: Counter[str] = Counter()
     for (_, account), frames in accounts.items():
         total[account] += frames
-    tiers = {tier: windows(folder, tier) for tier in (10, 60, 900, 3600)}
+    tiers = {tier: stored_in(tier) if stored_in else windows(folder, tier) for tier in TIERS_S}
     lost = duplicates = 0
     notes: list[str] = []
     for device, sequences in expected.items():
@@ -81,19 +89,23 @@ def verify(folder: Path, acked: set[Key]) -> Findings:
     )
 
 
-def windows(folder: Path, tier_s: int = 10, site: str = SITE) -> dict[str, tuple[int, int]]:
+def windows(folder: Path, tier_s: int = 10, site: str = SITE) -> Stored:
     """Return device → count and scaled sum of the odometer over all windows of a tier."""
     query = """SELECT s.device, sum(w.count), sum(w.sum) FROM window_rows w JOIN series s ON s.id = w.series
                WHERE w.tier_s = ? AND s.metric = ? AND s.site = ? GROUP BY s.device"""
     return {device: (count, total) for device, count, total in _ask(folder, query, (tier_s, METRIC, site))}
 
 
-def rows_of(folder: Path, device: str) -> list[tuple[int, ...]]:
-    """Return the folded windows of the finest tier of one device, in the order of time."""
-    query = """SELECT w.window, sum(w.count), sum(w.sum), min(w.min), max(w.max) FROM window_rows w
-               JOIN series s ON s.id = w.series WHERE w.tier_s = 10 AND s.metric = ? AND s.device = ?
-               GROUP BY w.window ORDER BY w.window"""
-    return _ask(folder, query, (METRIC, device))
+def folded(folder: Path) -> list[tuple[Any, ...]]:
+    """Return every window of every tier and series, folded over workers and epochs, but for who wrote it and when."""
+    query = """SELECT s.device, s.metric, w.tier_s, w.window, sum(w.count), sum(w.sum), min(w.min), max(w.max)
+               FROM window_rows w JOIN series s ON s.id = w.series
+               GROUP BY s.device, s.metric, w.tier_s, w.window ORDER BY 1, 2, 3, 4"""
+    ends = """SELECT s.device, s.metric, w.tier_s, w.window, w.{0}_ts, w.{0}_seq, w.{0}
+              FROM window_rows w JOIN series s ON s.id = w.series ORDER BY 1, 2, 3, 4, 5, 6, 7"""
+    first = {row[:4]: row[4:] for row in reversed(_ask(folder, ends.format("first")))}
+    last = {row[:4]: row[4:] for row in _ask(folder, ends.format("last"))}
+    return [(*row, *first[row[:4]], *last[row[:4]]) for row in _ask(folder, query)]
 
 
 def ledger(folder: Path) -> Counter[tuple[str, str]]:

@@ -1,0 +1,104 @@
+"""Faults of the ingest process itself: killed, ended, started twice."""
+
+import random
+import time
+
+from faults.publisher import Publisher, readings
+from faults.registry import fault
+from faults.rig import Outcome, Rig, now, outcome
+from faults.verifier import journalled, verify
+
+
+@fault(
+    "F1",
+    "kill9-loop",
+    "SIGKILL of ingest at random moments, 50 times, under 2,000 msg/s",
+    "nothing lost, nothing counted twice, the ledger balances",
+)
+def kill9_loop(rig: Rig) -> Outcome:
+    """Kill ingest 0.2 to 2 s after each start, whatever it is doing then."""
+    dice = random.Random(1)
+    kills = int(rig.scaled(50, 6))
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(), 2_000.0) as publisher:
+            for _ in range(kills):
+                time.sleep(dice.uniform(0.2, rig.scaled(2.0, 1.2)))
+                ingest.kill()
+                ingest.start(connected=False)
+            since = now()
+            result = rig.verdict(ingest, publisher, since=since, measured=f"{kills} kills")
+    return result
+
+
+@fault(
+    "F27",
+    "clean-shutdown",
+    "SIGTERM under 2,000 msg/s, five times",
+    "everything read is stored, exit status 0, no message is taken twice",
+)
+def clean_shutdown(rig: Rig) -> Outcome:
+    """End ingest in order while messages keep coming."""
+    statuses = []
+    slowest = 0.0
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(), 2_000.0) as publisher:
+            for _ in range(int(rig.scaled(5, 2))):
+                time.sleep(1.0)
+                asked = now()
+                statuses.append(ingest.terminate())
+                slowest = max(slowest, now() - asked)
+                ingest.start()
+            publisher.stop()
+            recovery_s, _ = rig.recovered(ingest, len(publisher.acked), now())
+            statuses.append(ingest.terminate())
+            found = verify(ingest.folder, publisher.acked)
+    holds = not any(statuses) and found.repeated == 0
+    words = f"{found.repeated} taken twice, slowest end {slowest:.1f} s"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
+
+
+@fault(
+    "F29",
+    "two-instances",
+    "a second ingest on the same data folder",
+    "it refuses with exit status 3 and names the first; the first goes on",
+)
+def two_instances(rig: Rig) -> Outcome:
+    """Start a second worker where one runs."""
+    with rig.broker() as broker, rig.ingest(broker.port) as first, rig.ingest(broker.port) as second:
+        second.log = rig.folder / "second.log"
+        first.start()
+        with Publisher(broker.port, readings(), 1_000.0) as publisher:
+            second.start(connected=False)
+            status = second.wait()
+            named = f"in use by process {first.pid}" in second.words()
+            since = now()
+            publisher.stop()
+            recovery_s, _ = rig.recovered(first, len(publisher.acked), since)
+            first.terminate()
+            found = verify(first.folder, publisher.acked)
+    words = f"second ended with status {status}"
+    return outcome(found, recovery_s, first.peak_rss_mb, holds=status == 3 and named, measured=words)  # noqa: PLR2004
+
+
+@fault(
+    "F32",
+    "paused",
+    "SIGSTOP of ingest for longer than the keep-alive allows, under 1,000 msg/s",
+    "the broker throws it out and keeps the messages; it comes back by itself",
+)
+def paused(rig: Rig) -> Outcome:
+    """Freeze ingest until the broker has given it up."""
+    away = rig.scaled(50.0, 3.0)
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(), 1_000.0) as publisher:
+            time.sleep(1.0)
+            ingest.pause()
+            time.sleep(away)
+            ingest.resume()
+            result = rig.verdict(ingest, publisher, since=now(), measured=f"frozen for {away:.0f} s")
+            assert len(journalled(ingest.folder)[0]) == len(publisher.acked)  # noqa: S101 - else the verdict is wrong
+    return result

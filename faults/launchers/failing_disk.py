@@ -1,0 +1,28 @@
+"""The product on a disk whose sync number ``QUAYFLOW_FAULT_FAILS_AT`` fails, as a bad sector makes it."""
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from quayflow.main import run
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
+FAILS_AT = int(os.environ["QUAYFLOW_FAULT_FAILS_AT"])
+_fdatasync = os.fdatasync
+_calls = 0
+
+
+def failing(descriptor: "int | HasFileno") -> None:
+    """Sync until it is time to fail; what follows a failure succeeds, as the kernel has it."""
+    global _calls  # noqa: PLW0603 - counts over the life of the process
+    _calls += 1
+    if _calls == FAILS_AT:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    _fdatasync(descriptor)
+
+
+if __name__ == "__main__":
+    os.fdatasync = failing
+    run()
