@@ -27,6 +27,8 @@ YEAR_2000: Final = 946_684_800 * NS
 MAX_AHEAD: Final = 300 * NS
 """A device may be this far ahead of the time of receipt, ns; beyond, its clock is wrong."""
 MAX_BOOT: Final = 2**64 - 1
+MAX_SPAN: Final = 3_600 * NS
+"""Longest time that one block may cover, ns: it is cut at the end of every window that it reaches over."""
 MAX_TAG: Final = 128
 """Characters of a tag: the longest EPC, of 496 bits, has 124 hex digits."""
 READ_METRICS: Final = ("reads", "rssi_dbm", "antenna")
@@ -190,7 +192,11 @@ class Decoder:
     def _accept_block(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> None:
         """Take over a packed block, without the columns whose names are unknown."""
         _checked_time(frame, found)
-        end = found.t0 + found.dt * (found.rows - 1)
+        span = found.dt * (found.rows - 1)
+        if span > MAX_SPAN:
+            detail = f"{found.rows} rows span {span // NS} s; a block holds at most {MAX_SPAN // NS} s"
+            raise RejectError(Reason.OUT_OF_RANGE, "/dt", detail)
+        end = found.t0 + span
         if end > frame.recv_ts + MAX_AHEAD:
             raise RejectError(Reason.CLOCK_FUTURE, "/dt", f"the last row is {(end - frame.recv_ts) / NS:.0f} s ahead")
         columns, series = [], []
@@ -283,13 +289,14 @@ class Decoder:
 
 
 def _block_in(payload: bytes) -> native.Block | None:
-    """Return the block in a payload, None if it is one value after another that merely mentions the mark."""
+    """Return the block in a payload, None if it is something else that merely holds the bytes of the mark."""
     try:
         return native.decode_block(payload)
-    except RejectError as error:
-        if error.reject.pointer == "/m":
-            return None
-        raise
+    except RejectError:
+        # Any text may mention the mark, and one float in some millions is spelt like it.
+        if native.is_block(payload):
+            raise
+        return None
 
 
 def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.Status | None, Sequence[str]]:

@@ -31,6 +31,8 @@ from store.journal import Frame
 NS: Final = 1_000_000_000
 PAYLOAD_HEAD: Final = 4_096
 FINEST: Final = TIERS_S[0] * NS
+VALUE_NUMBERS: Final = 1_000_000
+"""Refused values of a frame are numbered from here on, beyond the places of names in it."""
 BLOCK_NUMBERS: Final = 2_000_000
 """Refused columns of a block are numbered from here on, beyond names and single samples of one frame."""
 IS_DETECTOR_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
@@ -74,7 +76,7 @@ class Pipeline:
         self.late_for_detectors = 0
         """Detector inputs that came after their time had been released: windowed, but not seen by detectors."""
         self.ticked = 0
-        """Time of the last :meth:`tick`, ns UTC."""
+        """Latest time that :meth:`tick` was told, ns UTC."""
         self.samples = 0
         self.age_ns = 0
         """Median of receive time minus event time over the last batch that had samples, ns."""
@@ -104,7 +106,7 @@ class Pipeline:
 
     def tick(self, now: int) -> None:
         """Let time pass: move watermarks on and run the detectors on what they release."""
-        self.ticked = now
+        self.ticked = max(self.ticked, now)
         self.watermarks.tick(now)
         self._emit(self.moves.push(self._released_samples()))
         self._emit(self.passages.push(self._released_reads()))
@@ -226,7 +228,9 @@ class Pipeline:
         at = int(np.flatnonzero(~column.good)[0])
         refused = int((~column.good).sum())
         reject = _range_reject(metric, float(column.value[at]), f"/f32/{metric.name}/{at}")
-        number = BLOCK_NUMBERS + column.series
+        # By metric and place in time: a column may be bad in each of the windows that its block reaches over.
+        before_end = batch.ts[column.frame] - int(column.ts[at])
+        number = BLOCK_NUMBERS + before_end * len(METRICS) + metric_index
         device = batch.device[column.frame]
         batch.refused.append(Refused(batch.frames[column.frame], device, reject, number, refused))
         batch.samples[column.frame] -= refused
@@ -268,8 +272,9 @@ class Pipeline:
             nth = int(frame[at])
             metric = METRICS[int(self.directory.metric_of[series[at]])]
             reject = _range_reject(metric, float(value[at]), f"/m/{metric.name}")
-            # Unknown names of the same frame are numbered by their place in it; these by series, beyond any place.
-            number = 1_000_000 + int(series[at])
+            # Unknown names of the same frame are numbered by their place in it; these by metric, beyond any place: a
+            # number that is the same in every life of the worker.
+            number = VALUE_NUMBERS + INDEX[metric.name]
             batch.refused.append(Refused(batch.frames[nth], batch.device[nth], reject, number, 1))
             batch.samples[nth] -= 1
 

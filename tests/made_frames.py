@@ -1,6 +1,7 @@
 """Frames as a broker would deliver them, and what a pipeline makes of them, for the tests of the core."""
 
 import itertools
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -116,6 +117,8 @@ def _bare(second: int, body: dict[str, Any]) -> Frame:
     return frame(topic("vehicle", "T1"), {"v": 1, "ts": T0 + second * NS, "m": body})
 
 
+seeds = st.integers(0, 2**32).map(random.Random)
+"""Generators of chance for tests of many steps, whose failures shrinking would not make any clearer."""
 SECONDS = st.integers(-150, 100)
 SEQUENCES = st.integers(0, 40)
 """Few, so that some come twice; which values a number stands for follows from it, as for a device that sends again."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_frames import seeds
 
 from analytics.detectors.cranes import CraneMoves, MoveRules
 from analytics.events import PortEvent
@@ -137,9 +138,6 @@ def test_the_load_of_the_last_lift_is_not_that_of_the_next() -> None:
     assert len(moves_of(cycle(0, SHIP, LAND) + between)) == 1
 
 
-chances = st.randoms(use_true_random=False)
-
-
 def day(chance: random.Random) -> list[Instant]:
     """Lifts of two cranes, some empty, some without all values."""
     instants: list[Instant] = []
@@ -157,14 +155,14 @@ def told(events: list[PortEvent]) -> list[Any]:
     ]
 
 
-@given(chances)
+@given(seeds)
 def test_the_order_of_metrics_within_an_instant_does_not_matter(chance: random.Random) -> None:
     instants = day(chance)
     found = [told(list(detector().push(columns(instants, random.Random(seed))))) for seed in range(4)]
     assert found.count(found[0]) == 4
 
 
-@given(chances, st.lists(st.integers(0, 100), max_size=12))
+@given(seeds, st.lists(st.integers(0, 100), max_size=12))
 def test_batches_may_be_cut_between_any_two_instants(chance: random.Random, cuts: list[int]) -> None:
     samples = columns(day(chance))
     whole = told(list(detector().push(samples)))

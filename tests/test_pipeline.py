@@ -4,9 +4,11 @@ import itertools
 import json
 import math
 import random
+import struct
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from made_frames import (
     numbered,
     pipeline_of,
     read_of,
+    seeds,
     topic,
     values,
 )
@@ -93,7 +96,7 @@ def test_nothing_depends_on_how_frames_are_cut_into_batches(frames: list[Frame],
 
 
 @settings(max_examples=150)
-@given(any_frames, st.randoms(use_true_random=False))
+@given(any_frames, seeds)
 def test_the_same_frames_in_any_order_and_any_number_give_the_same_figures(
     frames: list[Frame], chance: random.Random
 ) -> None:
@@ -152,7 +155,7 @@ def found_by_detectors(pipeline: Pipeline) -> list[EventRecord]:
 
 
 @settings(max_examples=15)
-@given(st.randoms(use_true_random=False))
+@given(seeds)
 def test_detected_events_depend_neither_on_batches_nor_on_ticks(chance: random.Random) -> None:
     frames = port_day(chance)
     reference = run(frames, [])
@@ -171,7 +174,7 @@ def test_detected_events_depend_neither_on_batches_nor_on_ticks(chance: random.R
 
 
 @settings(max_examples=25)
-@given(st.randoms(use_true_random=False))
+@given(seeds)
 def test_detected_events_do_not_depend_on_order(chance: random.Random) -> None:
     frames = port_day(chance)
     again = [*frames, *chance.choices(frames, k=50)]
@@ -277,6 +280,49 @@ def test_the_edges_of_what_is_allowed_are_accepted() -> None:
         {"v": 1, "m": {"load_t": True}, "boot": 2**64 - 1, "seq": 2**63 - 1, "ts": "2026-11-23T16:00:00+08:00"},
     ]
     assert quarantine_of(*(frame(CRANE, body) for body in bodies)) == []
+
+
+def test_a_float_spelt_like_the_mark_of_a_block_is_a_float() -> None:
+    (value,) = struct.unpack(">d", b"\x40\x40f32\x00\x00\x00")
+    body = {"v": 1, "boot": 5, "seq": 1, "ts": T0, "m": {"trolley_position_m": value}}
+    sent = frame(CRANE, body, binary=True)
+    assert b"f32" in sent.payload
+    named = {"v": 1, "ts": T0, "device": "f32", "m": {"trolley_position_m": 1}}
+    assert quarantine_of(sent, frame(CRANE.replace("QC01", "f32"), named)) == []
+
+
+def test_what_merely_mentions_a_block_is_refused_for_what_it_is() -> None:
+    cases = [
+        (b"f32", Reason.UNDECODABLE, ""),
+        (b'{"v":1,"ts":1,"m":{"f32":"x"}}', Reason.WRONG_TYPE, "/m/f32"),
+        (b'{"v":1,"ts":1,"why":"f32","m":{}}', Reason.UNKNOWN_FIELD, "/why"),
+        (b'{"v":1,"ts":1,"f32":"AAAA","dt":1,"t0":1,"names":["load_t"]}', Reason.UNKNOWN_FIELD, "/ts"),
+        (b'{"v":1,"f32":"AAAA","dt":0,"t0":1,"names":["load_t"]}', Reason.WRONG_TYPE, "/dt"),
+    ]
+    for payload, reason, pointer in cases:
+        (record,) = quarantine_of(frame(CRANE, payload))
+        assert (record.reason, record.pointer) == (reason, pointer)
+
+
+def test_a_column_bad_in_two_windows_is_listed_twice_and_booked_once_each() -> None:
+    values_t = np.full(200, 3.0, "<f4")
+    values_t[[10, 11, 150]] = [np.nan, 600, 900]
+    body = {"v": 1, "boot": 5, "seq": 1, "t0": T0, "dt": NS // 10, "names": ["load_t"], "f32": values_t.tobytes()}
+    pipeline = pipeline_of()
+    pipeline.process([frame(CRANE, body, binary=True)])
+    refused = pipeline.take_quarantine()
+    assert [record.reason for record in refused] == [Reason.NOT_FINITE, Reason.OUT_OF_RANGE]
+    assert len({record.id for record in refused}) == 2
+    assert total(pipeline, "quarantined") == (0, 3)
+    assert total(pipeline, "windowed") == (1, 197)
+    assert_every_frame_is_booked(pipeline, 1)
+
+
+def test_a_block_that_covers_more_than_an_hour_is_refused_before_it_is_cut() -> None:
+    rows, dt = 500_000, 200 * NS
+    body = {"v": 1, "t0": T0 - rows * dt, "dt": dt, "names": ["load_t"], "f32": bytes(4 * rows)}
+    (record,) = quarantine_of(frame(CRANE, body, binary=True))
+    assert (record.reason, record.pointer) == (Reason.OUT_OF_RANGE, "/dt")
 
 
 def test_one_bad_value_leaves_the_others_of_its_frame() -> None:

@@ -142,6 +142,22 @@ def decode_block(payload: bytes) -> Block:
     return found
 
 
+def is_block(payload: bytes) -> bool:
+    """Tell whether a payload that is no valid block was meant as one: it is no telemetry, and has the block's field."""
+    try:
+        decode_telemetry(payload)
+    except RejectError:
+        if len(payload) > EXPLAIN_LIMIT:
+            return True
+    else:
+        return False
+    try:
+        tree = _tree(payload)
+    except Exception:  # noqa: BLE001 - as in decode_telemetry
+        return False
+    return isinstance(tree, dict) and BLOCK_MARK.decode() in tree
+
+
 def decode_event(payload: bytes) -> Event:
     """Decode one event payload or raise :class:`RejectError` that names the field."""
     return _decode_other(payload, Event)
@@ -200,16 +216,19 @@ def _explained(payload: bytes, kind: type[Payload], error: Exception) -> RejectE
     if len(payload) > EXPLAIN_LIMIT:
         return RejectError(Reason.UNDECODABLE, "", f"{_sentence(error)} ({len(payload)} bytes)")
     try:
-        # json.loads, unlike strict decoders, reads NaN and Infinity, which is what has to be named.
-        tree: Any = (
-            json.loads(payload) if payload[:1] and payload[0] in _JSON_STARTS else msgspec.msgpack.decode(payload)
-        )
+        tree = _tree(payload)
     except Exception:  # noqa: BLE001 - whatever it is, the payload is not decodable
         return RejectError(Reason.UNDECODABLE, "", _sentence(error))
     if not isinstance(tree, dict):
         return RejectError(Reason.WRONG_TYPE, "", f"expected an object, got {_type_name(tree)}")
     reject = _field_at_fault(tree, kind)
     return RejectError(*(reject or (Reason.UNDECODABLE, "", _sentence(error))))
+
+
+def _tree(payload: bytes) -> Any:  # noqa: ANN401 - whatever it holds
+    """Decode untyped: for small payloads only, and whatever comes may be raised."""
+    # json.loads, unlike strict decoders, reads NaN and Infinity, which is what has to be named.
+    return json.loads(payload) if payload[:1] and payload[0] in _JSON_STARTS else msgspec.msgpack.decode(payload)
 
 
 def _field_at_fault(tree: dict[Any, Any], kind: type[Payload]) -> Reject | None:
