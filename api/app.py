@@ -24,8 +24,8 @@ from api.middleware import FaultBarrier, HeadAsGet, RequestFigures, RequestLimit
 from api.openapi import describe, known_parameters
 from api.parameters import refuse_unknown
 from api.routes import devices, events, ledger, operations, quarantine, stream, telemetry, throughput, vocabulary
-from api.services import STATE_KEY, Services
 from api.stores import Stores
+from api.wiring import STATE_KEY, Wiring
 from store.open import open_records, open_windows
 
 GZIP_FROM_BYTES = 2_048
@@ -53,15 +53,15 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await asyncio.to_thread(_open, config, clock, instruments, version)
-        setattr(app.state, STATE_KEY, services)
-        services.hub.start()
+        wiring = await asyncio.to_thread(_open, config, clock, instruments, version)
+        setattr(app.state, STATE_KEY, wiring)
+        wiring.hub.start()
         try:
-            with _streams_end_on_signals(services.hub):
+            with _streams_end_on_signals(wiring.hub):
                 yield
         finally:
-            await services.hub.stop()
-            await asyncio.to_thread(services.stores.close)
+            await wiring.hub.stop()
+            await asyncio.to_thread(wiring.stores.close)
 
     app = _Application(
         title="Quayflow API",
@@ -88,7 +88,7 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     return app
 
 
-def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments, version: str) -> Services:
+def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments, version: str) -> Wiring:
     windows = open_windows(config.windows_url, read_only=True)
     try:
         records = open_records(config.records_url, read_only=True)
@@ -96,7 +96,7 @@ def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments,
         windows.close()
         raise
     stores = Stores(config, windows, records, instruments)
-    return Services(config, stores, LiveHub(config, stores, instruments), instruments, clock, version)
+    return Wiring(config, stores, LiveHub(config, stores, instruments), instruments, clock, version)
 
 
 def _version() -> str:

@@ -12,7 +12,6 @@ from api import cursors
 from api.config import ApiConfig
 from api.problems import ApiError, parameter_error
 from api.series import Span, default_step
-from api.services import Services
 from api.times import (
     GRID_NS,
     STEP_FORMS,
@@ -24,6 +23,7 @@ from api.times import (
     parse_step,
     parse_time,
 )
+from api.wiring import Wiring
 from devices.times import NS, format_rfc3339
 from devices.topics import DEVICE, SITE
 from devices.vocabulary import DeviceClass
@@ -175,9 +175,9 @@ def check_size(config: ApiConfig, span: Span, lines: int) -> None:
         raise parameter_error("step", detail, "range-too-large")
 
 
-async def device_of(services: Services, text: str, parameter: str, site: str | None = None) -> DeviceRecord:
+async def device_of(wiring: Wiring, text: str, parameter: str, site: str | None = None) -> DeviceRecord:
     """Return the device (of ``site``) that an id or a uid names; a problem if there is none, or several."""
-    stores = services.stores
+    stores = wiring.stores
     if "~" in text:
         device = await stores.ask(stores.records.device, text.replace("~", "/"))
         found = [] if device is None else [device]

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 
 from api.problems import ApiError
-from api.services import Services
+from api.wiring import Wiring
 from devices.times import NS
 from store.interface import Scalar, StoreUnreachableError
 
 Check = dict[str, bool | str]
 
 
-async def checks(services: Services) -> dict[str, Check]:
+async def checks(wiring: Wiring) -> dict[str, Check]:
     """Return the checks by name, each with ``ok`` and a sentence."""
-    store, committed = await _store(services)
-    workers = newest_statuses(committed, services.hub.workers())
-    most_s = services.config.ready_lag_s
-    now = services.clock()
+    store, committed = await _store(wiring)
+    workers = newest_statuses(committed, wiring.hub.workers())
+    most_s = wiring.config.ready_lag_s
+    now = wiring.clock()
     silent = [
         f"{name} reported {age_s:.0f} s ago; allowed: {most_s:g} s"
         for name, status in workers.items()
@@ -29,7 +29,7 @@ async def checks(services: Services) -> dict[str, Check]:
     ]
     nobody = [] if workers else ["no ingest worker has reported yet"]
     return {
-        "broker": _broker(services, workers),
+        "broker": _broker(wiring, workers),
         "journal": _check(nobody + silent + journals),
         "store": store,
         "lag": _check(nobody + silent + lags),
@@ -48,18 +48,18 @@ def not_ready(found: Mapping[str, Check]) -> ApiError | None:
     return ApiError("not-ready", "; ".join(failed), headers={"Retry-After": "2"}, members={"checks": dict(found)})
 
 
-def _broker(services: Services, workers: Mapping[str, Mapping[str, Scalar]]) -> Check:
-    where = f"{services.config.broker_host}:{services.config.broker_port}"
+def _broker(wiring: Wiring, workers: Mapping[str, Mapping[str, Scalar]]) -> Check:
+    where = f"{wiring.config.broker_host}:{wiring.config.broker_port}"
     words = {name: status.get("broker") for name, status in workers.items()}
     faults = [f"{name} is {word}" for name, word in words.items() if word != "connected"]
-    if not services.hub.connected:
+    if not wiring.hub.connected:
         faults.insert(0, f"the API cannot reach {where}")
     return _check(faults, f"connected to {where}")
 
 
-async def _store(services: Services) -> tuple[Check, Mapping[str, Mapping[str, Scalar]]]:
+async def _store(wiring: Wiring) -> tuple[Check, Mapping[str, Mapping[str, Scalar]]]:
     try:
-        committed = await services.stores.ask_lightly(services.stores.records.workers)
+        committed = await wiring.stores.ask_lightly(wiring.stores.records.workers)
     except StoreUnreachableError:
         return {"ok": False, "detail": "the records cannot be reached; see the log"}, {}
     except ApiError as error:

@@ -146,7 +146,7 @@ def test_a_fault_is_a_problem_without_a_trace_and_the_log_has_it(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the secret of the store")
 
-    monkeypatch.setattr(client.app.state.services.stores.records, "devices_named", fail)
+    monkeypatch.setattr(client.app.state.wiring.stores.records, "devices_named", fail)
     with caplog.at_level(logging.ERROR):
         problem = client.problem(500, "/v1/devices/QC01")
     assert problem["type"] == "/problems/internal-error"
@@ -161,7 +161,7 @@ def test_a_store_that_cannot_be_reached_is_a_problem_without_its_address(
     def fail(*_: Any, **__: Any) -> None:
         raise StoreUnreachableError("postgresql://user:word@host is down")
 
-    monkeypatch.setattr(client.app.state.services.stores.records, "devices_named", fail)
+    monkeypatch.setattr(client.app.state.wiring.stores.records, "devices_named", fail)
     problem = client.problem(503, "/v1/devices/QC01")
     assert problem["type"] == "/problems/store-unreachable"
     assert "word" not in str(problem)
@@ -172,7 +172,7 @@ def test_a_slow_store_is_given_up_and_a_crowd_is_refused(tmp_path: Path, monkeyp
     port.commit(devices=[device(QC01)])
     release = threading.Event()
     with client_of(port, query_timeout_s=0.05, query_threads=1, max_waiting_queries=1) as client:
-        monkeypatch.setattr(client.app.state.services.stores.records, "devices_named", lambda _: release.wait(30))
+        monkeypatch.setattr(client.app.state.wiring.stores.records, "devices_named", lambda _: release.wait(30))
         try:
             for _ in range(2):
                 assert client.problem(503, "/v1/devices/QC01")["type"] == "/problems/query-timeout"

@@ -123,7 +123,7 @@ class Running(NamedTuple):
 
     @property
     def hub(self) -> LiveHub:
-        hub: LiveHub = self.app.state.services.hub
+        hub: LiveHub = self.app.state.wiring.hub
         return hub
 
 
@@ -137,8 +137,8 @@ def running(folder: Path, **settings: Any) -> Iterator[Running]:
         app = create_app(port.config(broker_port=broker.port, **settings), clock=clock)
         try:
             with served(app) as url:
-                until(lambda: app.state.services.hub.connected, "the hub follows the broker")
-                until(lambda: app.state.services.hub.cursor == 3, "the hub knows the newest event")
+                until(lambda: app.state.wiring.hub.connected, "the hub follows the broker")
+                until(lambda: app.state.wiring.hub.cursor == 3, "the hub knows the newest event")
                 yield Running(port, broker, publisher, app, url, clock)
         finally:
             publisher.close()
@@ -401,12 +401,13 @@ def test_a_store_that_no_worker_ever_wrote_is_not_ready(tmp_path: Path) -> None:
 
 
 SERVER = """
-import sys, uvicorn
+import faulthandler, socket, sys
+import uvicorn
 from api.app import create_app
 from api.config import ApiConfig
-url, port = sys.argv[1], int(sys.argv[2])
-app = create_app(ApiConfig(windows_url=url, records_url=url, broker_host="127.0.0.1", broker_port=1))
-uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+faulthandler.dump_traceback_later(15)
+app = create_app(ApiConfig(windows_url=sys.argv[1], records_url=sys.argv[1], broker_host="127.0.0.1", broker_port=1))
+uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([socket.socket(fileno=int(sys.argv[2]))])
 """
 
 
@@ -416,34 +417,27 @@ def test_a_server_told_to_stop_ends_its_streams_and_stops(
 ) -> None:
     port = MadePort(tmp_path)
     port.commit(devices=[device(QC01)])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, port.url, str(number)],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        url = f"http://127.0.0.1:{number}"
-
-        def answers() -> bool:
-            try:
-                return httpx.get(f"{url}/healthz").status_code == 200
-            except httpx.HTTPError:
-                return False
-
-        until(answers, "the server answers")
-        with following(url) as follower:
-            assert follower.next().event == "hello"
-            process.send_signal(with_signal)
-            with contextlib.suppress(EOFError):
-                while follower.next():
-                    pass
-        _, said = process.communicate(timeout=DEADLINE_S)
-        assert "Traceback" not in said
-    finally:
-        process.kill()
-        process.wait()
+    said = tmp_path / "stderr"
+    with socket.create_server(("127.0.0.1", 0)) as listening, said.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, port.url, str(listening.fileno())],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            pass_fds=[listening.fileno()],
+            stderr=stderr,
+        )
+        try:
+            # Until the server is up the connection waits in the queue of the socket.
+            host, number = listening.getsockname()
+            with following(f"http://{host}:{number}") as follower:
+                assert follower.next().event == "hello"
+                process.send_signal(with_signal)
+                with contextlib.suppress(EOFError):
+                    while follower.next():
+                        pass
+            process.wait(DEADLINE_S)
+        finally:
+            process.kill()
+            process.wait()
+            told = said.read_text()
+            assert "Traceback" not in told, told
+            assert "Timeout" not in told, told

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from api.answers import answer, describe
 from api.parameters import Class, Cursor, DeviceId, Limit, Paging, Site, device_of
 from api.responses import Device, Page
-from api.services import Given
 from api.shapes import device_json
+from api.wiring import Given
 
 router = APIRouter(tags=["devices"])
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["devices"])
 )
 async def list_devices(
     request: Request,
-    services: Given,
+    wiring: Given,
     site: Site = None,
     device_class: Class = None,
     limit: Limit = 100,
@@ -32,16 +32,16 @@ async def list_devices(
     response = Response()
     paging = Paging(request, response, "devices")
     (after,) = paging.position(cursor, (str,)) or ("",)
-    records = services.stores.records
-    found = await services.stores.ask(
+    records = wiring.stores.records
+    found = await wiring.stores.ask(
         records.devices, site=site, device_class=device_class, after=str(after), limit=limit + 1
     )
     page = found[:limit]
-    now = services.clock()
+    now = wiring.clock()
     body: dict[str, Any] = {
         "items": [device_json(device, now) for device in page],
         "next": paging.next(page[-1].uid) if len(found) > limit else None,
-        "complete_through": await services.complete_through(page),
+        "complete_through": await wiring.complete_through(page),
     }
     return answer(body, response)
 
@@ -53,6 +53,6 @@ async def list_devices(
     response_model=Device,
     **describe("device", 404, 409),
 )
-async def get_device(services: Given, id: DeviceId) -> Response:  # noqa: A002 - the name in the path
+async def get_device(wiring: Given, id: DeviceId) -> Response:  # noqa: A002 - the name in the path
     """One device with the newest value of every metric."""
-    return answer(device_json(await device_of(services, id, "id"), services.clock()))
+    return answer(device_json(await device_of(wiring, id, "id"), wiring.clock()))

@@ -22,8 +22,8 @@ from api.parameters import (
 )
 from api.problems import parameter_error
 from api.responses import Event, Page
-from api.services import Given, Services
 from api.shapes import event_json
+from api.wiring import Given, Wiring
 from devices.vocabulary import DeviceClass
 from store.interface import DeviceRecord, EventRecord, Records
 
@@ -57,7 +57,7 @@ EventCursor = Annotated[int | None, Query(ge=0, le=MAX_CURSOR)]
 )
 async def list_events(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
     request: Request,
-    services: Given,
+    wiring: Given,
     type: Annotated[  # noqa: A002 - the name in the query
         str | None, Query(min_length=1, max_length=64, description="Type of the event.", examples=["crane_move"])
     ] = None,
@@ -76,12 +76,12 @@ async def list_events(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
     """Events by the order of storing. The range of times is half-open and applies to the event's `time`."""
     response = Response()
     paging = Paging(request, response, "events")
-    now = services.clock()
+    now = wiring.clock()
     start_ns, end_ns = time_of("start", start, now), time_of("end", end, now)
     check_order(start_ns, end_ns)
     if after is not None and before is not None and before <= after:
         raise parameter_error("before", f"{before} is not greater than after, {after}", "reversed-range")
-    one = None if device is None else await device_of(services, device, "device", site)
+    one = None if device is None else await device_of(wiring, device, "device", site)
     newest_first = (order or (Order.DESC if after is None else Order.ASC)) is Order.DESC
     # A relative range is resolved once: the pages that follow keep that of the first.
     position = paging.position(cursor, (int, int, int))
@@ -96,12 +96,12 @@ async def list_events(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
         end_ns=end_ns,
         newest_first=newest_first,
     )
-    found = await services.stores.ask(_find, services.stores.records, filters, after or 0, before, limit + 1)
+    found = await wiring.stores.ask(_find, wiring.stores.records, filters, after or 0, before, limit + 1)
     page = found[:limit]
     body: dict[str, Any] = {
         "items": [event_json(event) for event in page],
         "next": paging.next(page[-1].cursor, start_ns, end_ns) if len(found) > limit else None,
-        "complete_through": await services.complete_through(await _concerned(services, type, site, one)),
+        "complete_through": await wiring.complete_through(await _concerned(wiring, type, site, one)),
     }
     return answer(body, response)
 
@@ -140,8 +140,8 @@ def _find(records: Records, filters: _Filters, after: int, before: int | None, w
 
 
 async def _concerned(
-    services: Services, event_type: str | None, site: str | None, one: DeviceRecord | None
+    wiring: Wiring, event_type: str | None, site: str | None, one: DeviceRecord | None
 ) -> Sequence[DeviceRecord]:
     if one is not None:
         return [one]
-    return await services.stores.devices(site=site, classes=CLASSES_OF_TYPE.get(event_type or ""))
+    return await wiring.stores.devices(site=site, classes=CLASSES_OF_TYPE.get(event_type or ""))

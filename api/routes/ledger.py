@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from api.answers import answer, describe
 from api.parameters import Cursor, Limit, Paging, Site
 from api.responses import Ledger
-from api.services import Given
+from api.wiring import Given
 from store.interface import LedgerRow, Scalar
 
 ACCOUNTS: Final = ("received", "windowed", "merged_late", "duplicate", "quarantined", "shed", "lost_before_journal")
@@ -21,13 +21,13 @@ router = APIRouter(tags=["quality"])
 
 @router.get("/v1/ledger", operation_id="getLedger", summary="The ledger", response_model=Ledger, **describe("ledger"))
 async def get_ledger(
-    request: Request, services: Given, site: Site = None, limit: Limit = 100, cursor: Cursor = None
+    request: Request, wiring: Given, site: Site = None, limit: Limit = 100, cursor: Cursor = None
 ) -> Response:
     """The accounts of all devices together, and of each, by uid. `total` and `balanced` do not depend on the page."""
     response = Response()
     paging = Paging(request, response, "ledger")
     position = paging.position(cursor, (str,))
-    rows = await services.stores.ask(services.stores.records.ledger)
+    rows = await wiring.stores.ask(wiring.stores.records.ledger)
     if site is not None:
         rows = [row for row in rows if row.uid.startswith(f"{site}/")]
     of_device: dict[str, list[LedgerRow]] = {}
@@ -38,11 +38,11 @@ async def get_ledger(
     page = uids[begin : begin + limit]
     body: dict[str, Any] = {
         "balanced": is_balanced(rows),
-        "journal_frames": _journal_frames(await services.stores.workers()),
+        "journal_frames": _journal_frames(await wiring.stores.workers()),
         "total": accounts_of(rows),
         "items": [{"uid": uid, **accounts_of(of_device[uid])} for uid in page],
         "next": paging.next(page[-1]) if begin + limit < len(uids) else None,
-        "complete_through": await services.complete_through(await services.stores.devices(site=site)),
+        "complete_through": await wiring.complete_through(await wiring.stores.devices(site=site)),
     }
     return answer(body, response)
 

@@ -11,7 +11,7 @@ from api.problems import ApiError
 from api.readiness import checks, newest_statuses, not_ready
 from api.responses import Alive, Ready, Version
 from api.routes.ledger import is_balanced
-from api.services import Given, Services
+from api.wiring import Given, Wiring
 from store.interface import StoreUnreachableError
 
 router = APIRouter(tags=["operations"])
@@ -33,9 +33,9 @@ async def get_health() -> Response:
 
 
 @router.get("/readyz", operation_id="getReadiness", summary="Ready?", response_model=Ready, **describe("ready"))
-async def get_readiness(services: Given) -> Response:
+async def get_readiness(wiring: Given) -> Response:
     """200 if broker, journal and store work and nothing lags; else a 503 problem whose `checks` say what does not."""
-    found = await checks(services)
+    found = await checks(wiring)
     problem = not_ready(found)
     if problem is not None:
         raise problem
@@ -45,9 +45,9 @@ async def get_readiness(services: Given) -> Response:
 @router.get(
     "/metrics", operation_id="getMetrics", summary="Figures for Prometheus", response_class=Response, responses=_METRICS
 )
-async def get_metrics(services: Given) -> Response:
+async def get_metrics(wiring: Given) -> Response:
     """Every family is explained in docs/metrics.md."""
-    return Response(services.instruments.render(await _snapshot(services)), media_type=CONTENT_TYPE_LATEST)
+    return Response(wiring.instruments.render(await _snapshot(wiring)), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(
@@ -57,18 +57,18 @@ async def get_metrics(services: Given) -> Response:
     response_model=Version,
     **describe("version", always=(422,)),
 )
-async def get_version(services: Given) -> Response:
+async def get_version(wiring: Given) -> Response:
     """Name and version of the program, and of this interface."""
-    return answer({"name": "quayflow", "version": services.version, "api": "v1"})
+    return answer({"name": "quayflow", "version": wiring.version, "api": "v1"})
 
 
-async def _snapshot(services: Services) -> Snapshot:
+async def _snapshot(wiring: Wiring) -> Snapshot:
     """Ask what lies outside; a store that does not answer shows as such and leaves the rest to be seen."""
-    live = services.hub.workers()
-    stores = services.stores
+    live = wiring.hub.workers()
+    stores = wiring.stores
     try:
         ledger = await stores.ask_lightly(stores.records.ledger)
         workers = newest_statuses(await stores.ask_lightly(stores.records.workers), live)
     except (StoreUnreachableError, ApiError):
-        return Snapshot(services.clock(), live, store_reachable=False)
-    return Snapshot(services.clock(), workers, ledger, ledger_balanced=is_balanced(ledger))
+        return Snapshot(wiring.clock(), live, store_reachable=False)
+    return Snapshot(wiring.clock(), workers, ledger, ledger_balanced=is_balanced(ledger))

@@ -10,8 +10,8 @@ from api.examples import STREAM
 from api.middleware import HEAD_KEY
 from api.parameters import Site
 from api.problems import MEDIA_TYPE, ApiError
-from api.services import Given, Services
 from api.shapes import hello_json
+from api.wiring import Given, Wiring
 from devices.times import format_rfc3339
 
 MAX_CURSOR: Final = 2**63 - 1
@@ -38,7 +38,7 @@ _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 )
 async def follow_stream(
     request: Request,
-    services: Given,
+    wiring: Given,
     site: Site = None,
     after: Annotated[
         int | None, Query(ge=0, le=MAX_CURSOR, description="Send the events after this `cursor` first.")
@@ -51,32 +51,32 @@ async def follow_stream(
     """Values are conflated: a slow reader gets the newest of each metric. Events are complete and resumable."""
     if request.scope.get(HEAD_KEY):
         return Response(media_type=EventStreamResponse.media_type)
-    hub = services.hub
+    hub = wiring.hub
     if hub.is_full():
-        services.instruments.stream_refused.inc()
-        detail = f"{services.config.stream_clients} clients follow the stream; repeat later"
+        wiring.instruments.stream_refused.inc()
+        detail = f"{wiring.config.stream_clients} clients follow the stream; repeat later"
         raise ApiError("too-many-streams", detail, headers={"Retry-After": "5"})
     newest = await hub.newest_cursor()
     asked = after if last_event_id is None else last_event_id
     # A cursor from the future belongs to another store: following it would show nothing for a long time.
     cursor = newest if asked is None else min(asked, newest)
     version = hub.version
-    hello = await _hello(services, site, cursor)
-    feed = ClientFeed(hub, services.config, services.instruments, site)
-    closed = services.instruments.stream_closed
+    hello = await _hello(wiring, site, cursor)
+    feed = ClientFeed(hub, wiring.config, wiring.instruments, site)
+    closed = wiring.instruments.stream_closed
     return EventStreamResponse(
-        feed.frames(hello, cursor, version), services.config.stream_stall_s, lambda reason: closed.labels(reason).inc()
+        feed.frames(hello, cursor, version), wiring.config.stream_stall_s, lambda reason: closed.labels(reason).inc()
     )
 
 
-async def _hello(services: Services, site: str | None, cursor: int) -> dict[str, object]:
-    devices = await services.stores.devices(site=site)
-    now = services.clock()
-    live = {key: values for key, values in services.hub.values().items() if site in {None, key[0]}}
+async def _hello(wiring: Wiring, site: str | None, cursor: int) -> dict[str, object]:
+    devices = await wiring.stores.devices(site=site)
+    now = wiring.clock()
+    live = {key: values for key, values in wiring.hub.values().items() if site in {None, key[0]}}
     return {
         "time": format_rfc3339(now),
         "cursor": cursor,
-        "complete_through": await services.complete_through(devices),
+        "complete_through": await wiring.complete_through(devices),
         "devices": hello_json(devices, live, now),
-        "workers": list(services.hub.workers().values()),
+        "workers": list(wiring.hub.workers().values()),
     }

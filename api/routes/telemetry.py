@@ -14,8 +14,8 @@ from api.parameters import Asked, DeviceId, End, Start, Step, check_size, device
 from api.problems import parameter_error
 from api.responses import Telemetry
 from api.series import Coverage, Span, plan, read, read_coverage
-from api.services import Given, Services
 from api.times import rfc3339_column
+from api.wiring import Given, Wiring
 from devices.columns import Floats, Ints
 from devices.vocabulary import BY_NAME, INDEX, METRICS, Metric, unscaled
 from store.interface import DeviceRecord
@@ -42,7 +42,7 @@ MetricName = Annotated[
     **describe("telemetry", 404, 409),
 )
 async def get_telemetry(
-    services: Given,
+    wiring: Given,
     id: DeviceId,  # noqa: A002 - the name in the path
     metric: MetricName,
     start: Start = None,
@@ -50,13 +50,13 @@ async def get_telemetry(
     step: Step = None,
 ) -> Response:
     """Exact count, sum, extremes, mean, first and last per bucket; without `step`, at most 500 buckets."""
-    span = Asked(start, end, step).span(services.config, services.clock(), DEFAULT_POINTS)
-    check_size(services.config, span, 1)
-    device = await device_of(services, id, "id")
+    span = Asked(start, end, step).span(wiring.config, wiring.clock(), DEFAULT_POINTS)
+    check_size(wiring.config, span, 1)
+    device = await device_of(wiring, id, "id")
     known = _metric_of(device, metric)
-    complete = await services.complete_through_ns([device])
-    rows, coverage = await services.stores.ask(_read, services, device, known, span, complete)
-    return answer(await services.stores.ask(_body, device, known, span, complete, rows, coverage))
+    complete = await wiring.complete_through_ns([device])
+    rows, coverage = await wiring.stores.ask(_read, wiring, device, known, span, complete)
+    return answer(await wiring.stores.ask(_body, device, known, span, complete, rows, coverage))
 
 
 def _metric_of(device: DeviceRecord, name: str) -> Metric:
@@ -70,10 +70,10 @@ def _metric_of(device: DeviceRecord, name: str) -> Metric:
 
 
 def _read(
-    services: Services, device: DeviceRecord, metric: Metric, span: Span, complete_ns: int | None
+    wiring: Wiring, device: DeviceRecord, metric: Metric, span: Span, complete_ns: int | None
 ) -> tuple[WindowRows, Coverage | None]:
     key = SeriesKey(device.site, device.device_class, device.device, metric.name)
-    windows = services.stores.windows
+    windows = wiring.stores.windows
     rows = fold(read(windows, [key], plan(span.start_ns, span.end_ns, span.step_s)), span.step_ns)
     if complete_ns is None:
         return rows, None

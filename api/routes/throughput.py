@@ -23,8 +23,8 @@ from api.figures import definition_json, percent, range_json
 from api.parameters import Asked, End, Site, Start, Step, check_size
 from api.responses import Throughput
 from api.series import Coverage, Segment, Span, plan, read, read_coverage
-from api.services import Given
 from api.times import on_grid, rfc3339_column
+from api.wiring import Given
 from devices.columns import Bools, Floats, Ints
 from devices.vocabulary import BY_NAME, INDEX, DeviceClass, unscaled
 from store.interface import DeviceRecord, WindowStore
@@ -86,7 +86,7 @@ GROUPINGS: Final = {
     **describe("throughput"),
 )
 async def get_throughput(
-    services: Given,
+    wiring: Given,
     group_by: Annotated[GroupBy, Query(description="By what to group.")] = GroupBy.CRANE,
     start: Start = None,
     end: End = None,
@@ -95,13 +95,13 @@ async def get_throughput(
 ) -> Response:
     """Tallies per bucket and the rate over the complete part; without `step`, at most 60 buckets."""
     grouping = GROUPINGS[group_by]
-    now = services.clock()
-    span = Asked(start, end, step).span(services.config, now, DEFAULT_POINTS)
-    stores = services.stores
+    now = wiring.clock()
+    span = Asked(start, end, step).span(wiring.config, now, DEFAULT_POINTS)
+    stores = wiring.stores
     devices = await stores.devices(site=site, classes=grouping.classes)
     groups = _groups(devices, group_by)
-    check_size(services.config, span, len(groups))
-    complete = await services.complete_through_ns(devices)
+    check_size(wiring.config, span, len(groups))
+    complete = await wiring.complete_through_ns(devices)
     known = [await stores.series(site=site, device_class=device_class) for device_class in grouping.classes]
     question = _Question(grouping, span, devices, groups, [key for keys in known for key in keys], complete, now)
     body = await stores.ask(question.answer, stores.windows)

@@ -14,11 +14,11 @@ from api.shapes import time_json
 from api.stores import Stores
 from store.interface import DeviceRecord
 
-STATE_KEY: Final = "services"
+STATE_KEY: Final = "wiring"
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class Wiring:
     """One of each for the life of the application."""
 
     config: ApiConfig
@@ -39,9 +39,9 @@ class Services:
         return None if ns is None else time_json(ns)
 
 
-def _services(request: Request) -> Services:
-    found: Services = getattr(request.app.state, STATE_KEY)
+def _wiring(request: Request) -> Wiring:
+    found: Wiring = getattr(request.app.state, STATE_KEY)
     return found
 
 
-Given = Annotated[Services, Depends(_services)]
+Given = Annotated[Wiring, Depends(_wiring)]
