@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 from api.config import ApiConfig
 from api.instruments import Instruments
 from api.live import LiveHub, frame
-from api.shapes import event_json
 
 ABORT_KEY: Final = "quayflow.abort"
 """Scope key of a function that drops the connection at once, where the server offers one."""
@@ -50,7 +49,7 @@ class ClientFeed:
                     cursor = events[-1].cursor
                 version = hub.version
                 concerned = [event for event in events if self._site in {None, event.site}]
-                body = b"".join(frame("port-event", event_json(event), cursor=event.cursor) for event in concerned)
+                body = b"".join(frame("port-event", event.document(), cursor=event.cursor) for event in concerned)
                 body += changes.body
                 if time.monotonic() >= heartbeat_at:
                     heartbeat_at = time.monotonic() + self._config.stream_heartbeat_s

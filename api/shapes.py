@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from devices.times import NS, format_rfc3339
 from devices.vocabulary import BY_NAME
-from store.interface import DeviceRecord, EventRecord, QuarantineRecord
+from store.interface import DeviceRecord, QuarantineRecord
 
 STALE_NS: Final = 30 * NS
 """An online device silent for longer than this is called stale."""
@@ -50,21 +50,6 @@ def unit_of(metric: str) -> str:
     """Return the unit of a metric, "" for one that this version does not know."""
     known = BY_NAME.get(metric)
     return known.unit if known else ""
-
-
-def event_json(event: EventRecord) -> dict[str, Any]:
-    """Return an event as listed, streamed and published over MQTT."""
-    return {
-        "id": event.id,
-        "cursor": event.cursor,
-        "type": event.type,
-        "site": event.site,
-        "class": event.device_class,
-        "device": event.device,
-        "time": format_rfc3339(event.ts_ns),
-        "start": format_rfc3339(event.start_ns),
-        "data": dict(event.data),
-    }
 
 
 def quarantine_json(record: QuarantineRecord) -> dict[str, Any]:

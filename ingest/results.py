@@ -85,7 +85,7 @@ class Results:
         while not stop.is_set():
             while self._events:
                 event = self._events[0]
-                await client.publish(event_topic(event.site, event.type), _encode(document(event)), qos=1)
+                await client.publish(event_topic(event.site, event.type), _encode(event.document()), qos=1)
                 self._events.popleft()
             time = format_rfc3339(self._now())
             for (site, device_class), values in self._live().items():
@@ -94,21 +94,6 @@ class Results:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
             tick += 1
             await _wait(stop, LIVE_PERIOD_S)
-
-
-def document(event: EventRecord) -> dict[str, Any]:
-    """Return an event as it is published and served."""
-    return {
-        "id": event.id,
-        "cursor": event.cursor,
-        "type": event.type,
-        "site": event.site,
-        "class": event.device_class,
-        "device": event.device,
-        "time": format_rfc3339(event.ts_ns),
-        "start": format_rfc3339(event.start_ns),
-        "data": event.data,
-    }
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

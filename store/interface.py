@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from analytics.rows import SeriesKey, WindowRows
+from devices.times import format_rfc3339
 
 Scalar = str | float | bool | None
 
@@ -64,6 +65,20 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True):
     data: Mapping[str, Scalar]
     cursor: int = 0
     """Position in the order of storing, given by the store; 0 before."""
+
+    def document(self) -> dict[str, object]:
+        """Return the event as it is published over MQTT, streamed and listed."""
+        return {
+            "id": self.id,
+            "cursor": self.cursor,
+            "type": self.type,
+            "site": self.site,
+            "class": self.device_class,
+            "device": self.device,
+            "time": format_rfc3339(self.ts_ns),
+            "start": format_rfc3339(self.start_ns),
+            "data": dict(self.data),
+        }
 
 
 class QuarantineRecord(msgspec.Struct, frozen=True, kw_only=True):

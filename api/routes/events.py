@@ -22,7 +22,6 @@ from api.parameters import (
 )
 from api.problems import parameter_error
 from api.responses import Event, Page
-from api.shapes import event_json
 from api.wiring import Given, Wiring
 from devices.vocabulary import DeviceClass
 from store.interface import DeviceRecord, EventRecord, Records
@@ -99,7 +98,7 @@ async def list_events(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
     found = await wiring.stores.ask(_find, wiring.stores.records, filters, after or 0, before, limit + 1)
     page = found[:limit]
     body: dict[str, Any] = {
-        "items": [event_json(event) for event in page],
+        "items": [event.document() for event in page],
         "next": paging.next(page[-1].cursor, start_ns, end_ns) if len(found) > limit else None,
         "complete_through": await wiring.complete_through(await _concerned(wiring, type, site, one)),
     }
