@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from devices.codecs.native import Event, Payload, Scalar, Status, Telemetry, encode
+from devices.codecs.native import Event, Instant, Scalar, Status, Telemetry, encode
 from devices.columns import Floats
 from devices.topics import DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
@@ -115,7 +115,7 @@ class PortMessages:
             values = signals.rounded(source.sample(times))
             for at, row in zip(due, zip(*values.values(), strict=True), strict=True):
                 instants.setdefault((at, source.device), {}).update(zip(values, row, strict=True))
-        ready: list[tuple[int, int, Stream, Payload]] = [
+        ready: list[tuple[int, int, Stream, Instant]] = [
             (at, device, Stream.TELEMETRY, Telemetry(v=1, m=values)) for (at, device), values in instants.items()
         ]
         ready.extend(self._reads(end))
@@ -128,7 +128,7 @@ class PortMessages:
         """Remove and return what has really happened up to now, in the port's time."""
         return self.port.truth.take((self._at_ns - self.origin_ns) / NS)
 
-    def _reads(self, end: int) -> Iterator[tuple[int, int, Stream, Payload]]:
+    def _reads(self, end: int) -> Iterator[tuple[int, int, Stream, Instant]]:
         for index, gate in self._gates:
             direction = gate.lane.direction
             while gate.reads and self.origin_ns + round(gate.reads[0].time * NS) < end:
@@ -145,7 +145,7 @@ class PortMessages:
     def _status(self, index: int, *, online: bool, info: dict[str, Scalar]) -> Message:
         return self._message(self._at_ns, index, Stream.STATUS, Status(v=1, online=online, info=info))
 
-    def _message(self, at: int, index: int, stream: Stream, payload: Payload) -> Message:
+    def _message(self, at: int, index: int, stream: Stream, payload: Instant) -> Message:
         device = self.devices[index]
         payload.boot, payload.seq, payload.ts = device.boot, device.seq, at
         device.seq += 1

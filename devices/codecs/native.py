@@ -103,7 +103,9 @@ class Status(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     device: str | None = None
 
 
-Payload = Telemetry | Block | Event | Status
+Instant = Telemetry | Event | Status
+"""What belongs to one instant."""
+Payload = Instant | Block
 Other = TypeVar("Other", Block, Event, Status)
 
 _TELEMETRY_JSON = msgspec.json.Decoder(Telemetry).decode
