@@ -1,1 +1,273 @@
-"""To come."""
+"""Faults of devices: repeated, shuffled, wrong clocks, reboots, one that shouts, thousands at once."""
+
+import json
+import random
+import resource
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from devices.times import NS
+from faults.publisher import Key, Outgoing, Publisher, reading, readings, telemetry_topic, truck
+from faults.registry import fault
+from faults.rig import Outcome, Rig, now, outcome
+from faults.verifier import RESOLUTION, folded, ledger, quarantined, verify
+from store.journal import read
+
+DEVICES: Final = 20
+
+
+@fault(
+    "F14",
+    "duplicate-storm",
+    "every message three times with new packet ids, and all of them again after a restart of ingest",
+    "each counts once; the others are recognised",
+)
+def duplicate_storm(rig: Rig) -> Outcome:
+    """Send everything again and again."""
+    count = int(rig.scaled(10_000, 2_000))
+    once = list(readings(DEVICES, boot=1, count=count))
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        storm = (message for message in once for _ in range(3))
+        with Publisher(broker.port, storm, None, name="first") as first:
+            first.finish()
+        ingest.kill()
+        ingest.start()
+        with Publisher(broker.port, iter(once), None, name="again") as publisher:
+            publisher.finish()
+            since = now()
+            recovery_s, late = rig.recovered(ingest, count, since)
+            deadline = now() + 20
+            while sum(_accounts(ingest.folder).values()) < 4 * count and now() < deadline:
+                time.sleep(0.1)
+            ingest.terminate()
+        found = verify(ingest.folder, publisher.acked)
+    words = "; ".join(filter(None, (f"{found.repeated} of {found.received} recognised", late)))
+    holds = found.repeated == found.received - count
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
+
+
+def _accounts(folder: object) -> Counter[str]:
+    from pathlib import Path  # noqa: PLC0415 - only here
+
+    assert isinstance(folder, Path)  # noqa: S101 - the caller's
+    found: Counter[str] = Counter()
+    for (_, account), frames in ledger(folder).items():
+        if account == "received":
+            found[account] += frames
+    return found
+
+
+@fault(
+    "F15",
+    "reorder",
+    "the same messages of an hour in order, and shuffled within 5,000 and across windows",
+    "the folded store is the same to the last bit",
+)
+def reorder(rig: Rig) -> Outcome:
+    """Fill two installations with the same messages in two orders."""
+    count = int(rig.scaled(30_000, 3_000))
+    start = time.time_ns() - 3_600 * NS
+    ordered = [reading(truck(n % DEVICES), 1, n // DEVICES, start + n * 3_600 * NS // count) for n in range(count)]
+    shuffled = list(ordered)
+    dice = random.Random(15)
+    for at in range(0, count, 5_000):
+        part = shuffled[at : at + 5_000]
+        dice.shuffle(part)
+        shuffled[at : at + 5_000] = part
+    results = []
+    stores = []
+    for name, messages in (("ordered", ordered), ("shuffled", shuffled)):
+        with rig.broker() as broker, rig.ingest(broker.port, name) as ingest:
+            ingest.start()
+            with Publisher(broker.port, iter(messages), None) as publisher:
+                publisher.finish()
+                results.append(rig.verdict(ingest, publisher, since=now()))
+            stores.append(folded(ingest.folder))
+    equal = stores[0] == stores[1]
+    words = f"{len(stores[0])} windows, {'equal' if equal else 'NOT equal'}"
+    return replace(results[1], passed=all(each.passed for each in results) and equal, measured=words)
+
+
+@fault(
+    "F16",
+    "clock-chaos",
+    "devices a year ahead, in 1970, an hour behind, 1 % fast, and jumping, among those with a good clock",
+    "what cannot be is refused by name; no other device's windows change",
+)
+def clock_chaos(rig: Rig) -> Outcome:
+    """Mix good clocks with bad ones and compare the good devices' windows with figures added up here."""
+    count = int(rig.scaled(600, 150))
+    start = time.time_ns() - 60 * NS
+    good, wrong, refusals = _chaos(count, start)
+    messages = good + wrong
+    random.Random(16).shuffle(messages)
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with Publisher(broker.port, iter(messages), None) as publisher:
+            publisher.finish()
+            recovery_s, late = rig.recovered(ingest, len(messages), now())
+            ingest.terminate()
+        keys = publisher.acked - {message.key for message in wrong if "refused" in message.topic}
+        found = verify(ingest.folder, keys)
+        stored = [row for row in folded(ingest.folder) if row[1] == "odometer_m" and row[2] == 10]  # noqa: PLR2004
+        reasons = quarantined(ingest.folder)
+    expected: dict[tuple[str, int], list[int]] = {}
+    for message in good:
+        body = json.loads(message.payload)
+        window = body["ts"] - body["ts"] % (10 * NS)
+        expected.setdefault((message.topic.split("/")[3], window), []).append(body["seq"] * RESOLUTION)
+    sums = {key: (len(values), sum(values)) for key, values in expected.items()}
+    found_sums = {(row[0], row[3]): (row[4], row[5]) for row in stored if (row[0], row[3]) in sums}
+    wrong_windows = sum(found_sums.get(key) != value for key, value in sums.items())
+    holds = not wrong_windows and reasons == refusals
+    words = "; ".join(filter(None, (f"{wrong_windows} of {len(sums)} windows wrong, refused {dict(reasons)}", late)))
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
+
+
+def _chaos(count: int, start: int) -> tuple[list[Outgoing], list[Outgoing], Counter[str]]:
+    """Return messages of good clocks, of bad ones, and how often each reason for refusal must come."""
+    step = 60 * NS // count
+    good = [reading(truck(n), 1, seq, start + seq * step) for n in range(5) for seq in range(count)]
+    year, hour = 365 * 86_400 * NS, 3_600 * NS
+    wrong = []
+    for seq in range(count):
+        ts = start + seq * step
+        wrong.append(reading("refused-ahead", 1, seq, ts + year))
+        wrong.append(reading("refused-1970", 1, seq, seq * step))
+        wrong.append(reading("behind", 1, seq, ts - hour))
+        wrong.append(reading("fast", 1, seq, start + seq * step * 101 // 100))
+        wrong.append(reading("jumping", 1, seq, ts - hour * (seq % 2)))
+    return good, wrong, Counter({"clock_future": count, "clock_unset": count})
+
+
+@fault(
+    "F17",
+    "device-reboot",
+    "devices begin again at sequence 0, with a new boot id and with the old one",
+    "a new boot is new; the same boot again is a repetition",
+)
+def device_reboot(rig: Rig) -> Outcome:
+    """Restart devices, rightly and wrongly."""
+    count = 2_000
+    boots = [list(readings(DEVICES, boot=boot, count=count)) for boot in (1, 2, 1)]
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with Publisher(broker.port, (message for boot in boots for message in boot), None) as publisher:
+            publisher.finish()
+            recovery_s, late = rig.recovered(ingest, 2 * count, now())
+            time.sleep(1.5)
+            ingest.terminate()
+        found = verify(ingest.folder, publisher.acked)
+    words = "; ".join(filter(None, (f"{found.repeated} repetitions of {count}", late)))
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=found.repeated == count, measured=words)
+
+
+@fault(
+    "F23",
+    "noisy-device",
+    "one device publishes at 50 times the rate of each other",
+    "the others are received as soon as before: 99 % within a second",
+)
+def noisy_device(rig: Rig) -> Outcome:
+    """Let one shout, and measure how late the others are received."""
+    seconds = rig.scaled(10.0, 3.0)
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with (
+            Publisher(broker.port, readings(DEVICES), 400.0, name="quiet") as quiet,
+            Publisher(broker.port, _shouting(), 1_000.0, name="noisy") as noisy,
+        ):
+            time.sleep(seconds)
+            noisy.stop()
+            quiet.stop()
+            since = now()
+            acked: set[Key] = quiet.acked | noisy.acked
+            recovery_s, late = rig.recovered(ingest, len(acked), since)
+            ingest.terminate()
+        found = verify(ingest.folder, acked)
+        ages = sorted(
+            (frame.recv_ts - json.loads(frame.payload)["ts"]) / NS
+            for frame in read(ingest.folder / "journal")
+            if "/noisy/" not in frame.topic
+        )
+    p99 = ages[len(ages) * 99 // 100]
+    words = "; ".join(
+        filter(None, (f"the others' age: median {ages[len(ages) // 2] * 1e3:.0f} ms, 99 % {p99 * 1e3:.0f} ms", late))
+    )
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=p99 < 1.0, measured=words)
+
+
+def _shouting() -> Iterator[Outgoing]:
+    seq = 0
+    while True:
+        yield reading("noisy", 1, seq)
+        seq += 1
+
+
+@fault(
+    "F24",
+    "connect-storm",
+    "2,000 devices connect within a second, publish one message each and leave",
+    "every message that was acknowledged is stored",
+)
+def connect_storm(rig: Rig) -> Outcome:
+    """Open a connection per device, from a few threads."""
+    storm = int(rig.scaled(2_000, 200))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        began = now()
+        publishers = [
+            Publisher(broker.port, iter([reading(truck(n), 1, 0)]), None, name=f"storm-{n}") for n in range(storm)
+        ]
+        for publisher in publishers:
+            publisher.start()
+        for publisher in publishers:
+            publisher.finish()
+        took = now() - began
+        acked = {key for publisher in publishers for key in publisher.acked}
+        recovery_s, late = rig.recovered(ingest, len(acked), now())
+        ingest.terminate()
+        found = verify(ingest.folder, acked)
+    assert threading.active_count() < storm  # noqa: S101 - every publisher has ended
+    words = "; ".join(filter(None, (f"{len(acked)} devices in {took:.1f} s", late)))
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=len(acked) == storm, measured=words)
+
+
+@fault(
+    "F30",
+    "cardinality",
+    "500 devices and 30 metric names at a worker that admits 50 devices and 80 series",
+    "what is beyond is refused as cardinality and counted; those that were known go on",
+)
+def cardinality(rig: Rig) -> Outcome:
+    """Invent devices and metric names."""
+    known = list(readings(DEVICES, boot=1, count=400))
+    later = [reading(truck(n % DEVICES), 1, 20 + n // DEVICES) for n in range(400)]
+    invented = [reading(f"X-{n:04d}", 1, 0)._replace(key=None) for n in range(500)]
+    names = [
+        Outgoing(telemetry_topic(truck(n % DEVICES)), json.dumps({"v": 1, "m": {f"invented_{n}": 1}}).encode(), None)
+        for n in range(30)
+    ]
+    with rig.broker() as broker, rig.ingest(broker.port, max_devices=50, max_series=80) as ingest:
+        ingest.start()
+        for nth, part in enumerate((known, invented, names)):
+            with Publisher(broker.port, iter(part), None, name=f"part-{nth}") as each:
+                each.finish()
+        with Publisher(broker.port, iter(later), None) as publisher:
+            publisher.finish()
+            recovery_s, late = rig.recovered(ingest, 1_330, now())
+            ingest.terminate()
+        acked = {message.key for message in known if message.key} | publisher.acked
+        found = verify(ingest.folder, acked)
+        reasons = quarantined(ingest.folder)
+    # 30 of the invented devices find room, and 20 of those their two series.
+    holds = reasons["unknown_metric"] == len(names) and reasons["cardinality"] >= len(invented) - 30
+    words = "; ".join(filter(None, (f"refused {dict(reasons)}", late)))
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)

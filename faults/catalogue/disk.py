@@ -110,8 +110,8 @@ def failed_fsync(rig: Rig) -> Outcome:
     with rig.broker() as broker:
         launcher = "faults.launchers.failing_disk"
         with rig.ingest(broker.port, launcher=launcher, fault_fails_at=20) as ingest:
+            ingest.start()
             with Publisher(broker.port, readings(), 1_000.0) as publisher:
-                ingest.start()
                 for _ in range(int(rig.scaled(5, 2))):
                     statuses.append(ingest.wait())
                     ingest.start(connected=False)

@@ -1,1 +1,45 @@
-"""To come."""
+"""The check of the check: the product broken on purpose in three ways, each of which must make its row fail."""
+
+from dataclasses import replace
+
+from faults.catalogue.broker import stale_ack
+from faults.catalogue.devices import duplicate_storm
+from faults.catalogue.process import kill9_loop
+from faults.registry import fault
+from faults.rig import Outcome, Rig
+
+
+@fault(
+    "M1",
+    "early-ack",
+    "the product acknowledges before the journal is durable; then as kill9-loop",
+    "messages are lost, and kill9-loop finds it",
+    must_fail=True,
+)
+def early_ack(rig: Rig) -> Outcome:
+    """Play F1 on a product that trusts its buffers."""
+    return kill9_loop(replace(rig, launcher="faults.launchers.acknowledges_early", quick=True))
+
+
+@fault(
+    "M6",
+    "no-epoch",
+    "the product acknowledges on the next connection what the last one delivered; then as stale-ack",
+    "messages are acknowledged that were never journalled, and stale-ack finds it",
+    must_fail=True,
+)
+def no_epoch(rig: Rig) -> Outcome:
+    """Play F6 on a product that does not know to which connection a packet id belongs."""
+    return stale_ack(replace(rig, launcher="faults.launchers.carries_acknowledgements", quick=True))
+
+
+@fault(
+    "M14",
+    "no-dedup",
+    "the product takes every frame as new; then as duplicate-storm",
+    "messages are counted twice, and duplicate-storm finds it",
+    must_fail=True,
+)
+def no_dedup(rig: Rig) -> Outcome:
+    """Play F14 on a product that remembers nothing."""
+    return duplicate_storm(replace(rig, launcher="faults.launchers.takes_everything_as_new", quick=True))

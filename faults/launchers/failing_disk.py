@@ -14,13 +14,13 @@ _fdatasync = os.fdatasync
 _calls = 0
 
 
-def failing(descriptor: "int | HasFileno") -> None:
+def failing(fd: "int | HasFileno") -> None:
     """Sync until it is time to fail; what follows a failure succeeds, as the kernel has it."""
     global _calls  # noqa: PLW0603 - counts over the life of the process
     _calls += 1
     if _calls == FAILS_AT:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-    _fdatasync(descriptor)
+    _fdatasync(fd)
 
 
 if __name__ == "__main__":

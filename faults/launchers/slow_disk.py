@@ -13,10 +13,10 @@ DELAY_S = float(os.environ["QUAYFLOW_FAULT_FDATASYNC_S"])
 _fdatasync = os.fdatasync
 
 
-def slow(descriptor: "int | HasFileno") -> None:
+def slow(fd: "int | HasFileno") -> None:
     """Sync, late."""
     time.sleep(DELAY_S)
-    _fdatasync(descriptor)
+    _fdatasync(fd)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""A broken product for the mutation check: what a lost connection left unacknowledged, it acknowledges on the next one.
+
+That is what a client does whose acknowledgements name a packet id and not a connection. The product cannot: a batch is
+acknowledged through the session that delivered it. The mutation therefore replaces that call.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+
+from ingest.session import Message, Session, SessionError
+from quayflow.main import run
+
+DELAY_S = float(os.environ["QUAYFLOW_FAULT_FDATASYNC_S"])
+_acknowledge, _open = Session.acknowledge, Session.open
+_fdatasync = os.fdatasync
+_left: list[Message] = []
+
+
+def carrying(session: Session, messages: Sequence[Message]) -> None:
+    """Acknowledge, and remember what could not be."""
+    try:
+        # A connection that the broker has cut takes a first packet all the same; ask it before.
+        if session._receive() == 0:  # noqa: SLF001 - it is the product that is broken here
+            _acknowledge(session, messages)
+            return
+    except SessionError:
+        pass
+    _left.extend(messages)
+
+
+async def opening(config: object) -> Session:
+    """Open a session and acknowledge on it what the one before left."""
+    session: Session = await _open(config)  # type: ignore[arg-type]
+    _acknowledge(session, _left)
+    _left.clear()
+    return session
+
+
+def slow(fd: int) -> None:
+    """Sync, late, so that a batch is under way when the connection is lost."""
+    time.sleep(DELAY_S)
+    _fdatasync(fd)
+
+
+if __name__ == "__main__":
+    Session.acknowledge = carrying  # type: ignore[assignment,method-assign]
+    Session.open = opening  # type: ignore[method-assign]
+    os.fdatasync = slow  # type: ignore[assignment]
+    run()
