@@ -29,7 +29,7 @@ from engines.mosquitto import Mosquitto, running_mosquitto
 from store.interface import EventRecord
 
 QC01 = f"{SITE}/quay-crane/QC01"
-DEADLINE_S = 20.0
+DEADLINE_S = 50.0
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -407,7 +407,10 @@ from api.app import create_app
 from api.config import ApiConfig
 faulthandler.dump_traceback_later(15)
 app = create_app(ApiConfig(windows_url=sys.argv[1], records_url=sys.argv[1], broker_host="127.0.0.1", broker_port=1))
-uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([socket.socket(fileno=int(sys.argv[2]))])
+try:
+    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([socket.socket(fileno=int(sys.argv[2]))])
+except KeyboardInterrupt:
+    pass  # uvicorn hands SIGINT on once it has stopped in order
 """
 
 
