@@ -111,10 +111,8 @@ class Pipeline:
         self._emit(self.moves.push(self._released_samples()))
         self._emit(self.passages.push(self._released_reads()))
         mark = self.watermarks.mark
-        for device, under_way in list(self.passages.open.items()):
-            passages = len(under_way)
+        for device in list(self.passages.open):
             self._emit(self.passages.release(device, int(mark[device])))
-            self.directory.devices[device].touched |= len(under_way) != passages
 
     def set_latest(self, series: int, ts: int, value: int) -> None:
         """Put back the newest value of a series from a checkpoint: event time in ns, scaled value."""

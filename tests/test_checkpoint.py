@@ -172,11 +172,12 @@ def test_what_only_time_released_survives_too() -> None:
 
 def test_the_watermark_of_a_silent_device_does_not_go_back_at_a_restart() -> None:
     worker = Worker()
-    worker.take([crane(0, load_t=1)])
+    worker.take([frame(topic("vehicle", "T1"), values(0, T0, x_m=1))])
     worker.commit()
     worker.take(T0 + 60 * NS)
     mark = int(worker.pipeline.watermarks.mark[1])
     assert mark > T0
+    assert not worker.pipeline.directory.devices[1].touched
     worker.commit()
     worker.start()
     assert worker.pipeline.watermarks.mark[1] == mark

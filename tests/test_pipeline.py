@@ -87,7 +87,7 @@ def test_nothing_depends_on_how_frames_are_cut_into_batches(frames: list[Frame],
     one, other = run(frames, []), run(frames, at)
     assert accounts(one) == accounts(other)
     assert folded(one) == folded(other)
-    assert one.take_quarantine() == other.take_quarantine()
+    assert sorted(one.take_quarantine(), key=str) == sorted(other.take_quarantine(), key=str)
     assert sorted(one.take_events(), key=str) == sorted(other.take_events(), key=str)
     assert [one.record_of(device) for device in one.directory.devices[1:]] == [
         other.record_of(device) for device in other.directory.devices[1:]
