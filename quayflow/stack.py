@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 import urllib.request
@@ -100,6 +101,9 @@ class Stack:
         await self.ingest.start(self._on_restart)
         await self.api.start(self._on_restart)
         await self._until_ready()
+        if self.broker is not None:
+            # Mosquitto saves its sessions now and then; saved now, that of ingest outlives a broker that is killed.
+            self.broker.send(signal.SIGUSR1)
         # Only now: what is published while nobody has subscribed is acknowledged by the broker and kept for nobody.
         if self.simulator is not None:
             await self.simulator.start(self._on_restart)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,12 @@ class Child:
         """Start it and keep it running; ``on_restart(child, exit status)`` is told of every death."""
         await self._spawn()
         self._watch = asyncio.create_task(self._keep(on_restart), name=f"watch {self.name}")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal if it runs."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def failed(self) -> None:
         """Wait until it cannot be kept running, and raise why; return if it ends as it should."""
