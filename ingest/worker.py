@@ -184,6 +184,7 @@ class Worker:
         else:
             self._blob.unseen = first_frame(self._journal_config.folder)
         offset = checkpoint.offset if checkpoint else 0
+        self._journal.skip_to(offset)
         self._committed_offset, self._committed_frames = offset, self._pipeline.ledger.received
 
         def damaged(damage: Damage) -> None:
