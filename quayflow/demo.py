@@ -50,6 +50,8 @@ class Totals:
     """Event type → how many after the cursor asked for; crane moves that only shift are not among them."""
     last_event: int
     """Greatest cursor."""
+    workers_balanced: bool = True
+    """Whether every worker found each frame of its journal in exactly one account when it last looked."""
 
     def frames(self, account: str) -> int:
         """Return the frames of an account, over all devices."""
@@ -65,7 +67,8 @@ def totals(records: Records, after: int = 0) -> Totals:
     while page := records.events(after=after, limit=EVENT_PAGE):
         events.update(event.type for event in page if event.data.get("kind") != "shift")
         after = page[-1].cursor
-    return Totals(accounts, events, after)
+    agreed = all(status.get("balanced", True) for status in records.workers().values())
+    return Totals(accounts, events, after, agreed)
 
 
 def read_totals(settings: Settings, after: int = 0) -> Totals:
@@ -119,11 +122,15 @@ def account(stack: Stack, before: Totals, after: Totals, seconds: float) -> dict
     accounted = sum(
         count for (_, name), count in after.accounts.items() if name not in {"received", "lost_before_journal"}
     )
-    balanced = received == accounted and all(
-        after.accounts[uid, "received"]
-        == sum(count for (other, name), count in after.accounts.items() if other == uid and name in ENDS)
-        for uid, name in after.accounts
-        if name == "received"
+    balanced = (
+        after.workers_balanced
+        and received == accounted
+        and all(
+            after.accounts[uid, "received"]
+            == sum(count for (other, name), count in after.accounts.items() if other == uid and name in ENDS)
+            for uid, name in after.accounts
+            if name == "received"
+        )
     )
 
     def unique(totals_at: Totals, uid: str) -> int:
