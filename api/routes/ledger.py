@@ -10,7 +10,7 @@ from api.answers import answer, describe
 from api.parameters import Cursor, Limit, Paging, Site
 from api.responses import Ledger
 from api.wiring import Given
-from store.interface import LedgerRow, Scalar
+from store.interface import LedgerRow, Records, Scalar
 
 ACCOUNTS: Final = ("received", "windowed", "merged_late", "duplicate", "quarantined", "shed", "lost_before_journal")
 ENDS: Final = ("windowed", "merged_late", "duplicate", "quarantined", "shed")
@@ -27,7 +27,7 @@ async def get_ledger(
     response = Response()
     paging = Paging(request, response, "ledger")
     position = paging.position(cursor, (str,))
-    rows = await wiring.stores.ask(wiring.stores.records.ledger)
+    rows, workers = await wiring.stores.ask(_read, wiring.stores.records)
     if site is not None:
         rows = [row for row in rows if row.uid.startswith(f"{site}/")]
     of_device: dict[str, list[LedgerRow]] = {}
@@ -38,13 +38,18 @@ async def get_ledger(
     page = uids[begin : begin + limit]
     body: dict[str, Any] = {
         "balanced": is_balanced(rows),
-        "journal_frames": _journal_frames(await wiring.stores.workers()),
+        "journal_frames": _journal_frames(workers),
         "total": accounts_of(rows),
         "items": [{"uid": uid, **accounts_of(of_device[uid])} for uid in page],
         "next": paging.next(page[-1]) if begin + limit < len(uids) else None,
         "complete_through": await wiring.complete_through(await wiring.stores.devices(site=site)),
     }
     return answer(body, response)
+
+
+def _read(records: Records) -> tuple[list[LedgerRow], Mapping[str, Mapping[str, Scalar]]]:
+    # In this order: no journal may seem to hold less than was received from it.
+    return records.ledger(), records.workers()
 
 
 def is_balanced(rows: Iterable[LedgerRow]) -> bool:
