@@ -29,7 +29,7 @@ class Findings:
 
     acked: int
     stored: int
-    """Messages in the windows of the finest tier."""
+    """Messages in the windows of the finest tier, of the devices that are in the publisher's ledger."""
     lost: int
     duplicates_stored: int
     quarantined: int
@@ -59,9 +59,9 @@ def verify(folder: Path, acked: set[Key], stored_in: Callable[[int], Stored] | N
     """
     expected = _by_device(acked)
     accounts = ledger(folder)
-    total: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
     for (_, account), frames in accounts.items():
-        total[account] += frames
+        totals[account] += frames
     tiers = {tier: stored_in(tier) if stored_in else windows(folder, tier) for tier in TIERS_S}
     lost = duplicates = 0
     notes: list[str] = []
@@ -77,13 +77,13 @@ def verify(folder: Path, acked: set[Key], stored_in: Callable[[int], Stored] | N
             notes.append(f"the tier of {tier} s holds other counts or sums than that of 10 s")
     return Findings(
         acked=len(acked),
-        stored=sum(count for count, _ in tiers[10].values()),
+        stored=sum(count for device, (count, _) in tiers[10].items() if device in expected),
         lost=lost,
         duplicates_stored=duplicates,
-        quarantined=total["quarantined"],
-        received=total["received"],
-        repeated=total["duplicate"],
-        lost_before_journal=total["lost_before_journal"],
+        quarantined=totals["quarantined"],
+        received=totals["received"],
+        repeated=totals["duplicate"],
+        lost_before_journal=totals["lost_before_journal"],
         balanced=balanced(accounts) and _worker_says_balanced(folder),
         notes=notes,
     )
@@ -112,6 +112,20 @@ def ledger(folder: Path) -> Counter[tuple[str, str]]:
     """Return (uid, account) → frames; empty while nothing is committed."""
     found = _ask(folder, "SELECT uid, account, sum(frames) FROM ledger GROUP BY uid, account")
     return Counter({(uid, account): frames for uid, account, frames in found})
+
+
+def total(folder: Path, account: str) -> int:
+    """Return the frames of one account over all devices."""
+    return sum(frames for (_, name), frames in ledger(folder).items() if name == account)
+
+
+def until_received(folder: Path, frames: int, timeout_s: float = 30.0) -> None:
+    """Wait until so many frames are committed, repetitions included; TimeoutError if they never are."""
+    deadline = time.monotonic() + timeout_s
+    while (received := total(folder, "received")) < frames:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{received} of {frames} frames were committed within {timeout_s:.0f} s")
+        time.sleep(0.1)
 
 
 def quarantined(folder: Path) -> Counter[str]:

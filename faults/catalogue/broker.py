@@ -18,6 +18,7 @@ from faults.scripted_broker import Wire, publish, scripted_broker
 from faults.verifier import journalled, status, verify
 
 BATCH: Final = 50
+SYNC_S: Final = 1.0
 
 
 @fault(
@@ -117,6 +118,7 @@ async def _stale_ack(rig: Rig) -> Outcome:
         batch = [reading(truck(nth), 1, deliveries - 1) for nth in range(BATCH)]
         wire.send(b"".join(publish(each.topic, each.payload, nth + 1) for nth, each in enumerate(batch)))
         await wire.drain()
+        sent = now()
         if deliveries == 1:
             # Read, but on a disk so slow that it cannot be durable yet.
             await asyncio.sleep(0.5)
@@ -129,14 +131,15 @@ async def _stale_ack(rig: Rig) -> Outcome:
                 packet = await wire.packet()
             key = batch[packet.packet_id - 1].key
             assert key is not None  # noqa: S101 - every reading has one
-            if key not in journalled(journal)[0]:
+            # On this disk nothing can be durable sooner.
+            if now() - sent < SYNC_S or key not in journalled(journal)[0]:
                 stale.append(packet.packet_id)
             acked.add(key)
         finished.set()
 
     launcher = "faults.launchers.slow_disk" if rig.launcher == "quayflow" else rig.launcher
     async with scripted_broker(script) as broker:
-        with rig.ingest(broker.port, launcher=launcher, fault_fdatasync_s=1.0) as ingest:
+        with rig.ingest(broker.port, launcher=launcher, fault_fdatasync_s=SYNC_S) as ingest:
             await asyncio.to_thread(ingest.start)
             since = now()
             with contextlib.suppress(TimeoutError):

@@ -14,7 +14,7 @@ from devices.times import NS
 from faults.publisher import Key, Outgoing, Publisher, reading, readings, telemetry_topic, truck
 from faults.registry import fault
 from faults.rig import Outcome, Rig, now, outcome
-from faults.verifier import RESOLUTION, folded, ledger, quarantined, verify
+from faults.verifier import RESOLUTION, folded, quarantined, until_received, verify
 from store.journal import read
 
 DEVICES: Final = 20
@@ -41,25 +41,12 @@ def duplicate_storm(rig: Rig) -> Outcome:
             publisher.finish()
             since = now()
             recovery_s, late = rig.recovered(ingest, count, since)
-            deadline = now() + 20
-            while sum(_accounts(ingest.folder).values()) < 4 * count and now() < deadline:
-                time.sleep(0.1)
+            until_received(ingest.folder, 4 * count)
             ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
     words = "; ".join(filter(None, (f"{found.repeated} of {found.received} recognised", late)))
     holds = found.repeated == found.received - count
     return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
-
-
-def _accounts(folder: object) -> Counter[str]:
-    from pathlib import Path  # noqa: PLC0415 - only here
-
-    assert isinstance(folder, Path)  # noqa: S101 - the caller's
-    found: Counter[str] = Counter()
-    for (_, account), frames in ledger(folder).items():
-        if account == "received":
-            found[account] += frames
-    return found
 
 
 @fault(
@@ -160,7 +147,7 @@ def device_reboot(rig: Rig) -> Outcome:
         with Publisher(broker.port, (message for boot in boots for message in boot), None) as publisher:
             publisher.finish()
             recovery_s, late = rig.recovered(ingest, 2 * count, now())
-            time.sleep(1.5)
+            until_received(ingest.folder, 3 * count)
             ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
     words = "; ".join(filter(None, (f"{found.repeated} repetitions of {count}", late)))

@@ -3,6 +3,7 @@
 import random
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from faults.publisher import Publisher, readings
@@ -180,7 +181,5 @@ def store_lost(rig: Rig) -> Outcome:
 
 def _with(result: Outcome, *, holds: bool, words: str) -> Outcome:
     """Add a condition and what was measured for it."""
-    from dataclasses import replace  # noqa: PLC0415 - only here
-
     measured = "; ".join(filter(None, (words, result.measured)))
     return replace(result, passed=result.passed and holds, measured=measured)

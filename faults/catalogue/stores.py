@@ -1,1 +1,162 @@
-"""To come."""
+"""Faults of the window store: a real InfluxDB that goes, errs, refuses and forgets; records stay in the folder."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Final
+
+from devices.times import NS
+from engines.influx import Influx, running_influx
+from faults.http_proxy import FaultProxy, Trouble, fault_proxy
+from faults.ingest_process import IngestProcess
+from faults.publisher import SITE, Publisher, reading, readings
+from faults.registry import fault
+from faults.rig import Outcome, Rig, now, outcome
+from faults.verifier import METRIC, Stored, status, verify
+from store.line_protocol import measurement
+
+DATABASE: Final = "faults"
+RATE: Final = 500.0
+
+
+@contextmanager
+def _store() -> Iterator[tuple[Influx, FaultProxy, str]]:
+    """Run an InfluxDB behind the fault proxy; yield both and the URL for ingest."""
+    with running_influx() as influx, fault_proxy(influx.proxy) as proxy:
+        url = influx.create(DATABASE).replace(f":{influx.proxy}/", f":{proxy.port}/")
+        yield influx, proxy, url
+
+
+def _reader(influx: Influx) -> Callable[[int], Stored]:
+    """Return what reads counts and sums of a tier past everything of the product."""
+
+    def stored_in(tier_s: int) -> Stored:
+        query = f"""SELECT sum("count"), sum("sum") FROM "{measurement(tier_s)}"
+                    WHERE metric = '{METRIC}' AND site = '{SITE}' GROUP BY device"""  # noqa: S608 - our own names
+        said = json.loads(influx.ask(query, DATABASE))
+        series = said["results"][0].get("series", [])
+        return {each["tags"]["device"]: (int(each["values"][0][1]), int(each["values"][0][2])) for each in series}
+
+    return stored_in
+
+
+def _judged(
+    rig: Rig, ingest: IngestProcess, publisher: Publisher, influx: Influx, since: float, measured: str
+) -> Outcome:
+    """Wait until the outbox is empty, and compare what InfluxDB holds with the ledger."""
+    publisher.stop()
+    _, late = rig.recovered(ingest, len(publisher.acked), since)
+    deadline = now() + 30
+    while status(ingest.folder).get("sink_backlog", 1) and now() < deadline:
+        time.sleep(0.2)
+    recovery_s = round(now() - since, 2)
+    ingest.terminate()
+    found = verify(ingest.folder, publisher.acked, _reader(influx))
+    return outcome(found, recovery_s, ingest.peak_rss_mb, measured="; ".join(filter(None, (measured, late))))
+
+
+@fault(
+    "F10",
+    "sink-down",
+    "InfluxDB is killed and stays away, under 500 msg/s; ingest is killed meanwhile",
+    "messages are acknowledged all the same, the outbox delivers them when the store is back",
+)
+def sink_down(rig: Rig) -> Outcome:
+    """Take the store away."""
+    away = rig.scaled(20.0, 3.0)
+    with _store() as (influx, _, url), rig.broker() as broker, rig.ingest(broker.port, windows_url=url) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(), RATE) as publisher:
+            time.sleep(1.5)
+            influx.stop(kill=True)
+            time.sleep(away / 2)
+            ingest.kill()
+            ingest.start()
+            time.sleep(away / 2)
+            acked = len(publisher.acked)
+            influx.start()
+            return _judged(rig, ingest, publisher, influx, now(), f"{acked} acknowledged by its return")
+
+
+@fault(
+    "F11",
+    "sink-trouble",
+    "the store answers 429 with Retry-After, 500, nothing, half an answer, and resets after writing",
+    "every write is tried again until it is taken; what was written twice counts once",
+)
+def sink_trouble(rig: Rig) -> Outcome:
+    """Go through every trouble that a busy server gives."""
+    kinds = (Trouble.BUSY, Trouble.BROKEN, Trouble.HALF, Trouble.RESET, Trouble.HANG)
+    with _store() as (influx, proxy, url), rig.broker() as broker, rig.ingest(broker.port, windows_url=url) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(), RATE) as publisher:
+            for kind in kinds:
+                proxy.trouble = kind
+                time.sleep(rig.scaled(4.0, 2.0))
+                proxy.trouble = Trouble.NONE
+                proxy.ended.set()
+                time.sleep(1.5)
+                proxy.ended.clear()
+            words = ", ".join(f"{proxy.done[kind]}× {kind.value}" for kind in kinds)
+            result = _judged(rig, ingest, publisher, influx, now(), words)
+    return replace(result, passed=result.passed and all(proxy.done[kind] for kind in kinds))
+
+
+@fault(
+    "F12",
+    "sink-rejects",
+    "the store holds a field of another type, so that it refuses the rows of one device among twenty",
+    "the others' rows are stored, the refused ones are in quarantine with the store's words",
+)
+def sink_rejects(rig: Rig) -> Outcome:
+    """Prepare a type conflict in an old shard, into which one device's clock writes."""
+    old = time.time_ns() - 40 * 86_400 * NS
+    with _store() as (influx, _, url), rig.broker() as broker, rig.ingest(broker.port, windows_url=url) as ingest:
+        for tier_s in (10, 60, 900, 3600):
+            influx.write(DATABASE, f'{measurement(tier_s)},device=other count="text" {old}')
+        ingest.start()
+        bad = [reading("conflict", 1, seq, old)._replace(key=None) for seq in range(10)]
+        with Publisher(broker.port, iter(bad), None, name="conflict") as conflict:
+            conflict.finish()
+        with Publisher(broker.port, readings(count=int(rig.scaled(4_000, 1_000))), RATE) as publisher:
+            publisher.finish()
+            result = _judged(rig, ingest, publisher, influx, now(), "")
+        refused = _refused(ingest)
+    # One row of each tier and metric: two metrics, four tiers, and the device's own events beside them.
+    words = f"{len(refused)} rows refused: {refused[0] if refused else ''}"[:160]
+    return replace(result, quarantined=len(refused), passed=result.passed and bool(refused), measured=words)
+
+
+def _refused(ingest: IngestProcess) -> list[str]:
+    with closing(sqlite3.connect(f"file:{ingest.folder / 'quayflow.db'}?mode=ro", uri=True)) as connection:
+        query = "SELECT detail FROM quarantine WHERE reason = 'rejected_by_store' AND uid LIKE '%/conflict'"
+        return [row[0] for row in connection.execute(query)]
+
+
+@fault(
+    "F13",
+    "sink-lies",
+    "the store answers 204 to every write and forgets them all",
+    "the journal brings everything back once the worker's checkpoint is put aside",
+)
+def sink_lies(rig: Rig) -> Outcome:
+    """Believe a store that keeps nothing, then drive everything again from the journal."""
+    with _store() as (influx, proxy, url), rig.broker() as broker, rig.ingest(broker.port, windows_url=url) as ingest:
+        proxy.trouble = Trouble.FORGET
+        ingest.start()
+        with Publisher(broker.port, readings(), 1_000.0) as publisher:
+            time.sleep(rig.scaled(8.0, 2.0))
+            publisher.stop()
+            rig.recovered(ingest, len(publisher.acked), now())
+            ingest.terminate()
+            forgotten = not _reader(influx)(10)
+            proxy.trouble = Trouble.NONE
+            for file in (*ingest.folder.glob("outbox.db*"), *ingest.folder.glob("quayflow.db*")):
+                file.unlink()
+            since = now()
+            ingest.start()
+            words = f"{'nothing' if forgotten else 'SOMETHING'} was stored before"
+            return _judged(rig, ingest, publisher, influx, since, words)

@@ -10,33 +10,31 @@ import time
 from quayflow.main import run
 from store.journal import JournalWriter
 
-LATE_S = 0.5
+EVERY_S = 0.05
 _append = JournalWriter.append
+_turn = threading.Lock()
+_waiting: list[bytes] = []
 
 
 def early(journal: JournalWriter, blob: bytes, frames: int) -> None:
-    """Say that it is written, and write it later."""
-    start = journal.end
-    journal.end = start + len(blob)
-    journal.frames += frames
+    """Say that it is written, and leave it to a thread that writes now and then."""
+    with _turn:
+        if not _waiting:
+            threading.Thread(target=_write_later, args=(journal,), daemon=True).start()
+        _waiting.append(blob)
+        journal.end += len(blob)
+        journal.frames += frames
 
-    def late() -> None:
-        time.sleep(LATE_S)
+
+def _write_later(journal: JournalWriter) -> None:
+    time.sleep(EVERY_S)
+    with _turn:
+        blob = b"".join(_waiting)
+        _waiting.clear()
         end, count = journal.end, journal.frames
-        journal.end = start
+        journal.end = end - len(blob)
         _append(journal, blob, 0)
         journal.end, journal.frames = end, count
-
-    threading.Thread(target=_in_turn, args=(late,), daemon=True).start()
-
-
-_turn = threading.Lock()
-
-
-def _in_turn(write: object) -> None:
-    with _turn:
-        assert callable(write)  # noqa: S101 - made above
-        write()
 
 
 if __name__ == "__main__":
