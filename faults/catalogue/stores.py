@@ -10,6 +10,7 @@ from typing import Final
 
 from devices.times import NS
 from engines.influx import Influx, running_influx
+from engines.ports import wait_until
 from faults.http_proxy import FaultProxy, Trouble, fault_proxy
 from faults.ingest_process import IngestProcess
 from faults.publisher import SITE, Publisher, reading, readings
@@ -95,7 +96,8 @@ def sink_trouble(rig: Rig) -> Outcome:
         with Publisher(broker.port, readings(), RATE) as publisher:
             for kind in kinds:
                 proxy.trouble = kind
-                time.sleep(rig.scaled(4.0, 2.0))
+                wait_until(lambda kind=kind: proxy.done[kind] > 0, f"a write meets {kind.value}")  # type: ignore[misc]
+                time.sleep(rig.scaled(3.0, 0.5))
                 proxy.trouble = Trouble.NONE
                 proxy.ended.set()
                 time.sleep(1.5)
