@@ -1,4 +1,4 @@
-"""A small port in a real SQLite store, written through the real windows and sink, and a client of the API over it."""
+"""A small port in a real store, written through the real windows and sink, and a client of the API over it."""
 
 import threading
 import time
@@ -22,8 +22,7 @@ from devices.times import NS, parse_rfc3339
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, scaled
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, WindowStore
-from store.open import open_windows
-from store.sinks import EmbeddedSink
+from store.open import open_sink, open_windows
 
 SITE = "CNNGB-DEMO"
 NOW = parse_rfc3339("2026-11-23T08:00:07Z")
@@ -43,10 +42,11 @@ class Clock:
 class MadePort:
     """Collects samples and records, and commits them as an ingest worker does."""
 
-    def __init__(self, folder: Path) -> None:
-        self.url = f"sqlite:///{folder}/quayflow.db"
+    def __init__(self, folder: Path, windows_url: str | None = None, records_url: str | None = None) -> None:
+        embedded = f"sqlite:///{folder}/quayflow.db"
+        self.windows_url, self.records_url = windows_url or embedded, records_url or embedded
         self.static = folder / "static"
-        self.sink = EmbeddedSink(folder / "quayflow.db")
+        self.sink = open_sink(self.windows_url, self.records_url, folder)
         self.keys: list[SeriesKey] = []
         self.windows = Windows("w1", 1, self.keys)
         self.commits = 0
@@ -99,12 +99,12 @@ class MadePort:
 
     def reader(self) -> WindowStore:
         """Return the window store as the API opens it."""
-        return open_windows(self.url, read_only=True)
+        return open_windows(self.windows_url, read_only=True)
 
     def config(self, **settings: Any) -> ApiConfig:
         """Return a configuration of the API over this store; no broker answers unless one is named."""
         given: dict[str, Any] = {"broker_host": "127.0.0.1", "broker_port": 1, "static_dir": self.static} | settings
-        return ApiConfig(windows_url=self.url, records_url=self.url, **given)
+        return ApiConfig(windows_url=self.windows_url, records_url=self.records_url, **given)
 
 
 def worker_status(updated_ns: int = NOW - NS, **others: Any) -> dict[str, Any]:

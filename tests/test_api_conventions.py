@@ -353,7 +353,7 @@ def test_a_password_is_not_shown() -> None:
 
 def test_a_store_in_a_missing_folder_is_told_in_the_answer_not_in_silence(tmp_path: Path) -> None:
     port = MadePort(tmp_path)
-    port.url = f"sqlite:///{tmp_path}/missing/quayflow.db"
+    port.windows_url = port.records_url = f"sqlite:///{tmp_path}/missing/quayflow.db"
     with client_of(port) as client:
         assert client.problem(503, "/v1/devices")["type"] == "/problems/store-unreachable"
         assert client.problem(503, "/readyz")["checks"]["store"]["ok"] is False

@@ -9,6 +9,8 @@ import pytest
 from made_port import NOW, SITE, Client, Clock, MadePort, client_of, device, worker_status
 
 from devices.times import NS, format_rfc3339, parse_rfc3339
+from engines.influx import Influx
+from engines.postgres import Postgres
 
 BEGIN = parse_rfc3339("2026-11-23T05:00:00Z")
 WATERMARK = parse_rfc3339("2026-11-23T07:41:23.7Z")
@@ -50,15 +52,21 @@ def made_samples() -> list[Sample]:
 SAMPLES = made_samples()
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+@pytest.fixture(scope="module", params=["embedded", "servers"])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder: Path = tmp_path_factory.mktemp("figures")
-    port = MadePort(folder)
+    urls: tuple[str, ...] = ()
+    if request.param == "servers":
+        influx: Influx = request.getfixturevalue("influx")
+        postgres: Postgres = request.getfixturevalue("postgres")
+        urls = (influx.create("figures"), postgres.create("figures"))
+    port = MadePort(folder, *urls)
     for uid, metric in dict.fromkeys((sample.uid, sample.metric) for sample in SAMPLES):
         chosen = [sample for sample in SAMPLES if (sample.uid, sample.metric) == (uid, metric)]
         port.add(uid, metric, [s.ts for s in chosen], [s.value for s in chosen], [s.late for s in chosen])
         port.commit()
     port.commit(devices=[device(uid, watermark_ns=WATERMARK) for uid in DEVICES], status=worker_status())
+    assert port.sink.drain(30)
     with client_of(port, Clock(NOW)) as client:
         yield client
 
