@@ -17,7 +17,7 @@ Row epochs: the cells of one life of a worker write with epoch ``2 * life``, the
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
@@ -45,8 +45,10 @@ _NEUTRAL: Final = {
 """Aggregate → its value over no samples; the order is that of :class:`analytics.rows.WindowRows`."""
 
 
-class _Aggregates(Protocol):
-    """Anything that holds one array per aggregate, all of the same shape (n,), int64."""
+class Aggregates:
+    """One array per aggregate, all of the same shape (n,), int64."""
+
+    __slots__ = tuple(_NEUTRAL)
 
     count: Ints
     sum: Ints
@@ -60,23 +62,15 @@ class _Aggregates(Protocol):
     last: Ints
     late: Ints
 
+    def take_values(self, which: Bools | Ints) -> list[Ints]:
+        """Return a copy of each aggregate at the positions or under the mask, in their order."""
+        return [getattr(self, name)[which] for name in _NEUTRAL]
 
-class Partials:
+
+class Partials(Aggregates):
     """Partial aggregates of distinct (series, window) pairs: arrays of shape (n,), int64."""
 
-    __slots__ = (*_NEUTRAL, "series", "window")
-
-    count: Ints
-    sum: Ints
-    min: Ints
-    max: Ints
-    first_ts: Ints
-    first_seq: Ints
-    first: Ints
-    last_ts: Ints
-    last_seq: Ints
-    last: Ints
-    late: Ints
+    __slots__ = ("series", "window")
 
     def __init__(self, series: Ints, window: Ints, values: Sequence[Ints]) -> None:
         """Take ``values`` in the order of the aggregates; nothing is copied."""
@@ -87,7 +81,7 @@ class Partials:
 
     def take(self, which: Bools | Ints) -> "Partials":
         """Return the partials selected by a mask or by positions."""
-        return Partials(self.series[which], self.window[which], [getattr(self, name)[which] for name in _NEUTRAL])
+        return Partials(self.series[which], self.window[which], self.take_values(which))
 
     def rows(self, keys: Sequence[SeriesKey], worker: str, tier_s: int, epoch: int) -> WindowRows:
         """Return the partials as rows of one tier and epoch."""
@@ -128,7 +122,7 @@ def group(series: Ints, ts: Ints, seq: Ints, value: Ints, late: Ints, width: int
     return Partials(series[order][starts], number[order][starts] * width, aggregates)
 
 
-def merge(into: _Aggregates, at: Ints, partials: _Aggregates) -> None:
+def merge(into: Aggregates, at: Ints, partials: Aggregates) -> None:
     """Merge partials (n,) into the aggregates at the **distinct** positions ``at`` (n,)."""
     into.count[at] += partials.count
     into.sum[at] += partials.sum
@@ -159,22 +153,10 @@ def _before(one: tuple[Ints, Ints, Ints], other: tuple[Ints, Ints, Ints]) -> Boo
     return result
 
 
-class _Tier:
+class _Tier(Aggregates):
     """The cells of one tier; arrays of shape (series capacity * ring,), int64."""
 
-    __slots__ = (*_NEUTRAL, "dirty", "newest", "ring", "width", "width_s", "window")
-
-    count: Ints
-    sum: Ints
-    min: Ints
-    max: Ints
-    first_ts: Ints
-    first_seq: Ints
-    first: Ints
-    last_ts: Ints
-    last_seq: Ints
-    last: Ints
-    late: Ints
+    __slots__ = ("dirty", "newest", "ring", "width", "width_s", "window")
 
     def __init__(self, width_s: int, ring: int) -> None:
         self.width_s, self.width, self.ring = width_s, width_s * NS, ring
@@ -213,7 +195,7 @@ class _Tier:
 
     def partials(self, cells: Ints) -> Partials:
         """Return a copy of the cells' content."""
-        return Partials(cells // self.ring, self.window[cells], [getattr(self, name)[cells] for name in _NEUTRAL])
+        return Partials(cells // self.ring, self.window[cells], self.take_values(cells))
 
     def clear(self, cells: Ints) -> None:
         """Empty cells."""
