@@ -50,6 +50,8 @@ class Rig:
     """Whether a slice of the fault is enough, as in the tests."""
     launcher: str = "quayflow"
     """Module that stands for the product; a mutation puts a broken one here."""
+    patience_s: float = 30.0
+    """How long to wait for messages that may never come, s."""
 
     def scaled(self, full: float, quick: float) -> float:
         """Return how much of something to do."""
@@ -79,7 +81,7 @@ class Rig:
     def recovered(self, ingest: IngestProcess, messages: int, since: float) -> tuple[float, str]:
         """Wait until so many messages are committed; return the seconds since the fault, and what is missing."""
         try:
-            until_taken(ingest.folder, messages, 30.0)
+            until_taken(ingest.folder, messages, self.patience_s)
         except TimeoutError as error:
             return seconds_since(since), str(error)
         return seconds_since(since), ""

@@ -35,6 +35,8 @@ FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
 """A connection that has lasted this long ends a row of failures, s."""
+LAST_TRIES: Final = 5
+"""How often a commit is tried once the worker has been told to stop."""
 T = TypeVar("T")
 
 
@@ -88,6 +90,8 @@ class Worker:
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         # Held while frames have been processed that the journal does not hold yet: no commit may contain them.
         self._undurable = asyncio.Lock()
+        self._ahead = False
+        self._stop = asyncio.Event()
         self._pipeline = Pipeline(config.worker, 0, config.pipeline)
         self._broker = "connecting"
         self._journal_state = "ok"
@@ -104,7 +108,7 @@ class Worker:
 
         Raises DataFolderError, JournalError or StoreUnreachableError where the worker cannot go on.
         """
-        config = self._config
+        config, self._stop = self._config, stop
         with DataFolder.open(config.data) as folder:
             self._session_config = _with_identity(config.session, folder.identity, config.worker)
             self._journal_config = JournalConfig(
@@ -286,13 +290,15 @@ class Worker:
 
             # The disk works in its own thread while the batch is decoded in this one.
             writing = asyncio.get_running_loop().run_in_executor(self._disk, append)
+            self._ahead = True
             self._pipeline.process(encoded.frames)
             try:
                 await writing
             except JournalFullError as error:
                 self._say_full(error)
-                await asyncio.sleep(1)
+                await _pause(self._stop, 1)
                 await self._with_space(append)
+            self._ahead = False
             self._bytes += len(encoded.blob)
             if self._oldest_uncommitted is None:
                 self._oldest_uncommitted = received
@@ -300,15 +306,18 @@ class Worker:
     async def _with_space(self, write: Callable[[], T]) -> T:
         """Run a journal operation in the disk's thread, again and again while there is no space.
 
-        Meanwhile nothing is read or acknowledged, so the broker keeps what it has.
+        Meanwhile nothing is read or acknowledged, so the broker keeps what it has. Raises JournalFullError when told to
+        stop before there is space.
         """
         loop = asyncio.get_running_loop()
         while True:
             try:
                 result = await loop.run_in_executor(self._disk, write)
             except JournalFullError as error:
+                if self._stop.is_set():
+                    raise
                 self._say_full(error)
-                await asyncio.sleep(1)
+                await _pause(self._stop, 1)
                 continue
             self._journal_state = "ok"
             return result
@@ -341,6 +350,9 @@ class Worker:
     async def _commit(self, results: Results) -> None:
         """Snapshot what changed and make it durable in the store; announce the events that it contains."""
         async with self._undurable:
+            if self._ahead:
+                # The journal has failed under a batch, and the process is about to end for it.
+                return
             commit = self._snapshot()
             frames = self._pipeline.ledger.received
             self._oldest_uncommitted = None
@@ -368,14 +380,23 @@ class Worker:
             log.info("%d window rows had outlived their retention and were deleted", gone)
 
     async def _store(self, commit: Commit) -> list[EventRecord]:
-        """Hand a commit to the sink, again and again while the store cannot take it: it exists nowhere else."""
-        delay = 0.5
+        """Hand a commit to the sink, again and again while the store cannot take it.
+
+        Raises StoreUnreachableError when told to stop meanwhile; the journal holds what the commit would have held.
+        """
+        delay, last_tries = 0.5, LAST_TRIES
         while True:
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.commit, commit)
             except StoreUnreachableError as error:
+                if self._stop.is_set():
+                    last_tries -= 1
+                    if not last_tries:
+                        raise
+                    await asyncio.sleep(FIRST_DELAY_S)
+                    continue
                 log.error("%s; the journal goes on, committing again in %.1f s", error, delay)  # noqa: TRY400
-                await asyncio.sleep(delay)
+                await _pause(self._stop, delay)
                 delay = min(delay * 2, 10.0)
 
     def _snapshot(self) -> Commit:

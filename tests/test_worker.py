@@ -165,6 +165,24 @@ def test_a_full_disk_stops_acknowledgements_until_there_is_space(broker: Mosquit
     assert ingest.said("Traceback") == 0
 
 
+@pytest.mark.parametrize("journal_only", [True, False])
+def test_told_to_end_while_the_disk_is_full_it_ends_and_loses_nothing(
+    journal_only: bool, broker: Mosquitto, ingest: IngestProcess
+) -> None:
+    ingest.start()
+    with Publisher(broker.port, readings(), 500.0) as publisher:
+        verifier.until_taken(ingest.folder, 300)
+        journal = next((ingest.folder / "journal").glob("*.qfj"))
+        ingest.limit_file_size(journal.stat().st_size + 1_000 if journal_only else 20_000)
+        wait_until(lambda: ingest.said("nothing is acknowledged until there is space") == 1, "it says so")
+        assert ingest.terminate(timeout_s=10) in {1, 3}, ingest.words()
+        assert ingest.said("Traceback") == 0
+        ingest.start()
+        found = settled(ingest, publisher)
+    assert found.good, found
+    assert found.acked == found.stored
+
+
 def test_killed_while_the_disk_is_full_it_loses_nothing(broker: Mosquitto, ingest: IngestProcess) -> None:
     ingest.start()
     with Publisher(broker.port, readings(), 500.0) as publisher:

@@ -110,7 +110,7 @@ def failed_fsync(rig: Rig) -> Outcome:
     statuses = []
     with rig.broker() as broker:
         launcher = "faults.launchers.failing_disk"
-        with rig.ingest(broker.port, launcher=launcher, fault_fails_at=20) as ingest:
+        with rig.ingest(broker.port, launcher=launcher, fault_fails_at=20, commit_interval_s=0.05) as ingest:
             ingest.start()
             with Publisher(broker.port, readings(), 1_000.0) as publisher:
                 for _ in range(int(rig.scaled(5, 2))):

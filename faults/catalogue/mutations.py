@@ -1,12 +1,16 @@
 """The check of the check: the product broken on purpose in three ways, each of which must make its row fail."""
 
 from dataclasses import replace
+from typing import Final
 
 from faults.catalogue.broker import stale_ack
 from faults.catalogue.devices import duplicate_storm
 from faults.catalogue.process import kill9_loop
 from faults.registry import fault
 from faults.rig import Outcome, Rig
+
+PATIENCE_S: Final = 5.0
+"""What a broken product has lost does not come, however long one waits."""
 
 
 @fault(
@@ -18,7 +22,7 @@ from faults.rig import Outcome, Rig
 )
 def early_ack(rig: Rig) -> Outcome:
     """Play F1 on a product that trusts its buffers."""
-    return kill9_loop(replace(rig, launcher="faults.launchers.acknowledges_early", quick=True))
+    return kill9_loop(replace(rig, launcher="faults.launchers.acknowledges_early", quick=True, patience_s=PATIENCE_S))
 
 
 @fault(
@@ -30,7 +34,9 @@ def early_ack(rig: Rig) -> Outcome:
 )
 def no_epoch(rig: Rig) -> Outcome:
     """Play F6 on a product that does not know to which connection a packet id belongs."""
-    return stale_ack(replace(rig, launcher="faults.launchers.carries_acknowledgements", quick=True))
+    return stale_ack(
+        replace(rig, launcher="faults.launchers.carries_acknowledgements", quick=True, patience_s=PATIENCE_S)
+    )
 
 
 @fault(
@@ -42,4 +48,6 @@ def no_epoch(rig: Rig) -> Outcome:
 )
 def no_dedup(rig: Rig) -> Outcome:
     """Play F14 on a product that remembers nothing."""
-    return duplicate_storm(replace(rig, launcher="faults.launchers.takes_everything_as_new", quick=True))
+    return duplicate_storm(
+        replace(rig, launcher="faults.launchers.takes_everything_as_new", quick=True, patience_s=PATIENCE_S)
+    )

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 from quayflow.main import run
@@ -19,6 +20,8 @@ def failing(fd: "int | HasFileno") -> None:
     global _calls  # noqa: PLW0603 - counts over the life of the process
     _calls += 1
     if _calls == FAILS_AT:
+        # As a failing disk does, it takes its time first, in which a commit comes due.
+        time.sleep(0.3)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     _fdatasync(fd)
 
