@@ -38,6 +38,11 @@ class IngestProcess:
             raise RuntimeError(f"ingest does not run: {self.words()}")
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has been started and runs no more."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self, *, connected: bool = True) -> Self:
         """Start it; with ``connected``, wait until it has subscribed."""
         before = self.said("connected to")

@@ -43,7 +43,7 @@ def catalogue() -> list[Fault]:
     import faults.catalogue  # noqa: PLC0415 - its modules enter their faults here
 
     del faults
-    return sorted(FAULTS.values(), key=lambda each: (each.must_fail, each.number[0], _number(each.number), each.name))
+    return sorted(FAULTS.values(), key=lambda each: (each.must_fail, _number(each.number), each.number))
 
 
 def chosen(only: str) -> list[Fault]:

@@ -47,6 +47,21 @@ class Findings:
         """Whether nothing is lost, nothing counted twice and the ledger balances."""
         return not self.lost and not self.duplicates_stored and self.balanced and not self.notes
 
+    def __add__(self, other: "Findings") -> "Findings":
+        """Return the findings of two installations together."""
+        return Findings(
+            acked=self.acked + other.acked,
+            stored=self.stored + other.stored,
+            lost=self.lost + other.lost,
+            duplicates_stored=self.duplicates_stored + other.duplicates_stored,
+            quarantined=self.quarantined + other.quarantined,
+            received=self.received + other.received,
+            repeated=self.repeated + other.repeated,
+            lost_before_journal=self.lost_before_journal + other.lost_before_journal,
+            balanced=self.balanced and other.balanced,
+            notes=[*self.notes, *other.notes],
+        )
+
 
 Stored = dict[str, tuple[int, int]]
 """Device → messages counted and scaled sum of the odometer."""

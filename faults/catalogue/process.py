@@ -1,12 +1,15 @@
 """Faults of the ingest process itself: killed, ended, started twice."""
 
+import contextlib
 import random
+import subprocess
 import time
 
+from engines.ports import wait_until
 from faults.publisher import Publisher, readings
 from faults.registry import fault
 from faults.rig import Outcome, Rig, now, outcome
-from faults.verifier import journalled, verify
+from faults.verifier import Findings, journalled, verify
 
 
 @fault(
@@ -29,6 +32,49 @@ def kill9_loop(rig: Rig) -> Outcome:
             since = now()
             result = rig.verdict(ingest, publisher, since=since, measured=f"{kills} kills")
     return result
+
+
+@fault(
+    "F2",
+    "kill9-every-call",
+    "ingest exits at the Nth call that writes, syncs or renames, before or after it, for N = 1, 2, 3 …",
+    "whatever the moment, the next life stores every message once",
+)
+def kill9_every_call(rig: Rig) -> Outcome:
+    """Walk through a short life, dying one step later each time."""
+    points = int(rig.scaled(24, 4))
+    results: list[Findings] = []
+    died = 0
+    peak = 0.0
+    with rig.broker() as broker:
+        for nth in range(1, points + 1):
+            name, after = f"data-{nth}", nth % 2
+            dying = rig.ingest(
+                broker.port, name, launcher="faults.launchers.dies_at_call", fault_dies_at=nth, fault_dies_after=after
+            )
+            with dying, rig.ingest(broker.port, name) as healthy:
+                dying.start(connected=False)
+                wait_until(lambda each=dying: each.ended or each.said("connected to") > 0, "it dies or connects")  # type: ignore[misc]
+                if dying.ended:
+                    healthy.start()
+                with Publisher(broker.port, readings(count=200), 400.0, name=name) as publisher:
+                    publisher.finish()
+                    if not healthy.lives:
+                        with contextlib.suppress(subprocess.TimeoutExpired):
+                            dying.wait(2.0)
+                        died += dying.ended
+                        dying.kill()
+                        healthy.start()
+                    else:
+                        died += 1
+                    rig.recovered(healthy, len(publisher.acked), now())
+                    healthy.terminate()
+                    peak = max(peak, healthy.peak_rss_mb)
+                results.append(verify(healthy.folder, publisher.acked))
+    found = results[0]
+    for each in results[1:]:
+        found = found + each
+    return outcome(found, 0.0, peak, holds=died >= points // 2, measured=f"{points} moments, {died} deaths")
 
 
 @fault(
