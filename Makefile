@@ -49,7 +49,7 @@ check: ## style, types and layers only
 bench: setup ## side-by-side figures of this machine; BENCH_ARGS
 	@exec $(BIN)/python -m bench $(BENCH_ARGS)
 
-faults: setup ## kill, cut and corrupt, then count; FAULTS_ARGS
+faults: setup-test ## kill, cut and corrupt, then count; ONLY=name, FAULTS_ARGS
 	@exec $(BIN)/python -m faults $(FAULTS_ARGS)
 
 lock: ## rewrite the lock files from pyproject.toml; LOCK_ARGS=--upgrade
