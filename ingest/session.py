@@ -369,14 +369,29 @@ def _packet_bytes(buffer: bytearray, start: int, end: int) -> int:
 
 def _connect(config: SessionConfig) -> socket.socket:
     """Open the TCP, and TLS, connection; blocking."""
+    context = _tls_context(config) if config.tls else None
     connection = socket.create_connection((config.host, config.port), timeout=CONNACK_TIMEOUT_S)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if config.tls:
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            connection = context.wrap_socket(connection, server_hostname=config.host)
+        connection.settimeout(0)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _tls_context(config: SessionConfig) -> ssl.SSLContext:
+    """Read the certificates; SessionRefusedError names those that cannot be used."""
+    named = ", ".join(filter(None, (config.ca_file, config.cert_file, config.key_file)))
+    try:
         context = ssl.create_default_context(cafile=config.ca_file)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.cert_file:
             context.load_cert_chain(config.cert_file, config.key_file)
-        connection = context.wrap_socket(connection, server_hostname=config.host)
-    connection.settimeout(0)
-    return connection
+    except OSError as error:
+        msg = f"TLS needs {named or 'the certificates of the system'}, which cannot be used: {error}"
+        raise SessionRefusedError(msg) from error
+    return context

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from store.journal import DUPLICATE
 
 TOPIC = "port/CNNGB-DEMO/vehicle/T-001/telemetry"
 NEVER = 60.0
+SERVER_FILES = {"cafile": "ca.pem", "certfile": "server.pem", "keyfile": "server.key"}
+CLIENT_FILES = {"ca_file": "ca.pem", "cert_file": "client.pem", "key_file": "client.key"}
 GOOD = publish(TOPIC, b"good", 1)
 # After what is malformed nothing can be read, so whatever a script sends afterwards must not be delivered.
 AFTER = publish(TOPIC, b"after", 2)
@@ -200,6 +203,70 @@ def test_an_idle_connection_outlives_the_keep_alive(broker: Mosquitto) -> None:
         await session.close()
 
     asyncio.run(scenario())
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.pem, and certificate and key of ``server`` and ``client`` signed by it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", *fresh, "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl("req", *fresh, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_port(certificates: Path) -> Iterator[int]:
+    """The port of a broker that speaks TLS and asks for a client's certificate."""
+    port = free_port()
+    files = {name: certificates / file for name, file in SERVER_FILES.items()}
+    with running_mosquitto(listener=f"{port} 127.0.0.1", require_certificate=True, **files):
+        yield port
+
+
+def test_messages_come_over_mutual_tls(certificates: Path, tls_port: int) -> None:
+    async def scenario() -> None:
+        files = {name: str(certificates / file) for name, file in CLIENT_FILES.items()}
+        session = await Session.open(config_of(tls_port, "tls", tls=True, filters=("tls/#",), **files))
+        certificate = aiomqtt.TLSParameters(files["ca_file"], files["cert_file"], files["key_file"])
+        # More than one record of TLS, and more than one read of the socket.
+        payloads = [bytes([number]) * 40_000 for number in range(100)]
+        async with aiomqtt.Client("127.0.0.1", tls_port, tls_params=certificate) as client:
+            for payload in payloads:
+                await client.publish("tls/1", payload, qos=1)
+        messages = await read_until(session, len(payloads))
+        assert [message.payload for message in messages] == payloads
+        session.acknowledge(messages)
+        await session.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        pytest.param({"ca_file": None}, "certificate verify failed", id="authority not known"),
+        pytest.param({"cert_file": None, "key_file": None}, "broker", id="no certificate of our own"),
+        pytest.param({"ca_file": "/no/such.pem"}, "/no/such.pem", id="authority not there"),
+        pytest.param({"key_file": "/no/such.key"}, "/no/such.key", id="key not there"),
+        pytest.param({"tls": False}, "broker", id="no TLS at all"),
+    ],
+)
+def test_tls_that_cannot_work_is_a_session_error(
+    changes: dict[str, object], named: str, certificates: Path, tls_port: int
+) -> None:
+    files = {name: str(certificates / file) for name, file in CLIENT_FILES.items()}
+    config = config_of(tls_port, "tls", **{"tls": True, **files, **changes})
+    with pytest.raises(SessionError, match=named):
+        asyncio.run(Session.open(config))
 
 
 # --- against a broker that does what a good one never does -----------------------------------------------------------
