@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print, keep; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5, help="rounds, in each of which every subject runs once")
-    parser.add_argument("--messages", type=int, default=100_000, help="messages a subject receives per round")
+    parser.add_argument("--messages", type=int, default=60_000, help="messages a subject receives per round")
     options = parser.parse_args(arguments)
     console = Console(stderr=True, soft_wrap=True)
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in SUBSCRIBERS}

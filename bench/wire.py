@@ -5,8 +5,6 @@ import struct
 import time
 from typing import Final
 
-END_TOPIC: Final = "port/end"
-"""A message on this topic, QoS 0, ends a measurement."""
 SUBSCRIBE_ALL: Final = b"\x82\x0c\x00\x01\x00\x00\x06port/#\x01"
 
 
@@ -36,16 +34,15 @@ def connect(port: int, client_id: str, receive_max: int = 65_535) -> socket.sock
     return connection
 
 
-def publish_packet(topic: str, payload: bytes, packet_id: int | None) -> bytes:
-    """Return a PUBLISH of QoS 1, or of QoS 0 without a packet id."""
+def publish_packet(topic: str, payload: bytes, packet_id: int) -> bytes:
+    """Return a PUBLISH of QoS 1."""
     name = topic.encode()
-    middle = b"" if packet_id is None else struct.pack(">H", packet_id)
-    body = struct.pack(">H", len(name)) + name + middle + b"\x00" + payload
-    return (b"\x30" if packet_id is None else b"\x32") + length(len(body)) + body
+    body = struct.pack(">H", len(name)) + name + struct.pack(">H", packet_id) + b"\x00" + payload
+    return b"\x32" + length(len(body)) + body
 
 
 def publish_all(port: int, packets: list[bytes], window: int = 8_000) -> float:
-    """Publish QoS 1 packets as fast as the broker acknowledges them, then the end mark; return the seconds taken."""
+    """Publish QoS 1 packets as fast as the broker acknowledges them; return the seconds taken."""
     connection = connect(port, f"bench-publisher-{time.monotonic_ns()}")
     connection.settimeout(0)
     sent = acknowledged = partial = 0
@@ -73,8 +70,5 @@ def publish_all(port: int, packets: list[bytes], window: int = 8_000) -> float:
         if not progress:
             time.sleep(0.0005)
     seconds = time.perf_counter() - began
-    connection.settimeout(None)
-    connection.sendall(publish_packet(END_TOPIC, b"end", None))
-    time.sleep(0.2)
     connection.close()
     return seconds

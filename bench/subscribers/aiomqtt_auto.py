@@ -6,25 +6,23 @@ import sys
 import aiomqtt
 
 from bench.subscribers import Meter
-from bench.wire import END_TOPIC
 
 
-async def main(port: int) -> None:
-    """Receive everything until the end mark."""
+async def main(port: int, messages: int) -> None:
+    """Receive until all have come."""
     meter, count = Meter(), 0
     async with aiomqtt.Client(
         "127.0.0.1", port, identifier="bench-aiomqtt", protocol=aiomqtt.ProtocolVersion.V5
     ) as client:
         await client.subscribe("port/#", qos=1)
         print("READY", flush=True)
-        async for message in client.messages:
+        async for _ in client.messages:
             if not meter.started:
                 meter.start()
-            if message.qos:
-                count += 1
-            elif str(message.topic) == END_TOPIC:
+            count += 1
+            if count == messages:
                 break
     meter.report(count)
 
 
-asyncio.run(main(int(sys.argv[1])))
+asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

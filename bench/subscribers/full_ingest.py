@@ -13,7 +13,7 @@ POLL_S = 0.01
 
 
 async def main(port: int, count: int, folder: Path) -> None:
-    """Ingest until every message, and the end mark, is committed to the store."""
+    """Ingest until every message is committed to the store."""
     store = f"sqlite:///{folder / 'quayflow.db'}"
     config = IngestConfig(data=folder, windows_url=store, records_url=store, session=SessionConfig(port=port))
     worker = Worker(config, "bench")

@@ -3,19 +3,17 @@
 import sys
 
 from bench.subscribers import Meter
-from bench.wire import END_TOPIC, SUBSCRIBE_ALL, connect
-
-END = END_TOPIC.encode()
+from bench.wire import SUBSCRIBE_ALL, connect
 
 
-def main(port: int) -> None:
-    """Acknowledge everything until the end mark."""
+def main(port: int, messages: int) -> None:
+    """Acknowledge until all have come."""
     connection = connect(port, "bench-only-acks")
     connection.sendall(SUBSCRIBE_ALL)
     connection.recv(64)
     print("READY", flush=True)
-    meter, count, rest, done = Meter(), 0, b"", False
-    while not done:
+    meter, count, rest = Meter(), 0, b""
+    while count < messages:
         data = rest + connection.recv(1 << 18)
         if not meter.started:
             meter.start()
@@ -28,13 +26,10 @@ def main(port: int) -> None:
                 body += 1
             if body + size > end:
                 break
-            if data[at] >> 4 == 3:  # noqa: PLR2004 - PUBLISH
+            if data[at] >> 4 == 3:  # noqa: PLR2004 - PUBLISH, here always of QoS 1
                 name = data[body] << 8 | data[body + 1]
-                if data[at] & 6:
-                    acks += b"\x40\x02" + data[body + 2 + name : body + 4 + name]
-                    count += 1
-                elif data[body + 2 : body + 2 + name] == END:
-                    done = True
+                acks += b"\x40\x02" + data[body + 2 + name : body + 4 + name]
+                count += 1
             at = body + size
         rest = data[at:]
         if acks:
@@ -42,4 +37,4 @@ def main(port: int) -> None:
     meter.report(count)
 
 
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), int(sys.argv[2]))

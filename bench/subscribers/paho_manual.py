@@ -9,11 +9,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bench.subscribers import Meter
-from bench.wire import END_TOPIC
 
 
-def main(port: int) -> None:
-    """Acknowledge everything until the end mark."""
+def main(port: int, messages: int) -> None:
+    """Acknowledge until all have come."""
     meter, count = Meter(), 0
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2, "bench-paho", protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
@@ -23,10 +22,9 @@ def main(port: int) -> None:
         nonlocal count
         if not meter.started:
             meter.start()
-        if message.qos:
-            client.ack(message.mid, message.qos)
-            count += 1
-        elif message.topic == END_TOPIC:
+        client.ack(message.mid, message.qos)
+        count += 1
+        if count == messages:
             client.disconnect()
 
     def on_subscribe(*_: object) -> None:
@@ -42,4 +40,4 @@ def main(port: int) -> None:
     meter.report(count)
 
 
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), int(sys.argv[2]))
