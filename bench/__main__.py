@@ -124,7 +124,8 @@ def show(figures: dict[str, list[dict[str, Any]]], rows: list[dict[str, Any]]) -
     for title, row in zip(titles, rows, strict=True):
         cpu, rss = row["cpu_us_per_message"], row["rss_mb"]
         table.add_row(title, f"{row['value']:,.0f}", f"{row['ratio']:.2f}", f"{cpu:.2f}", f"{rss:.0f}")
-    console = Console()
+    # Not on a terminal, the table would be cut to 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(table)
     console.print(f"kept in {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
 
