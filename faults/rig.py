@@ -76,7 +76,7 @@ class Rig:
         recovery_s, late = self.recovered(ingest, len(publisher.acked), since)
         ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
-        return outcome(found, recovery_s, ingest.peak_rss_mb, measured=" ".join(filter(None, (measured, late))))
+        return outcome(found, recovery_s, ingest.peak_rss_mb, measured=measured, late=late)
 
     def recovered(self, ingest: IngestProcess, messages: int, since: float) -> tuple[float, str]:
         """Wait until so many messages are committed; return the seconds since the fault, and what is missing."""
@@ -95,8 +95,9 @@ def outcome(
     holds: bool = True,
     measured: str = "",
     quarantined: int | None = None,
+    late: str = "",
 ) -> Outcome:
-    """Return the row of findings; ``holds`` adds to what must be true of every fault."""
+    """Return the row of findings; ``holds`` adds to what must always be true, ``late`` is what came too late."""
     refused = found.quarantined if quarantined is None else quarantined
     return Outcome(
         acked=found.acked,
@@ -106,8 +107,8 @@ def outcome(
         quarantined=refused,
         recovery_s=recovery_s,
         rss_mb=round(rss_mb, 1),
-        passed=found.good and holds,
-        measured="; ".join(filter(None, (measured, *found.notes))),
+        passed=found.good and holds and not late,
+        measured="; ".join(filter(None, (measured, late, *found.notes))),
     )
 
 

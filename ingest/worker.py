@@ -96,7 +96,7 @@ class Worker:
         self._broker = "connecting"
         self._journal_state = "ok"
         self._committed_offset = self._committed_frames = 0
-        self._commit_seconds = 0.0
+        self._commit_seconds = self._commit_cost = 0.0
         self._balanced = True
         self._oldest_uncommitted: int | None = None
         self._bytes = 0
@@ -343,7 +343,7 @@ class Worker:
         """Commit every interval, less often where commits would take more than their share of the time."""
         while not stop.is_set():
             share = self._config.commit_share
-            await _pause(stop, max(self._config.commit_interval_s, self._commit_seconds * (1 - share) / share))
+            await _pause(stop, max(self._config.commit_interval_s, self._commit_cost * (1 - share) / share))
             if not stop.is_set():
                 await self._commit(results)
 
@@ -358,7 +358,9 @@ class Worker:
             self._oldest_uncommitted = None
         began = time.perf_counter()
         events = await self._store(commit)
-        self._commit_seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        # The lesser of two, so that one stall, such as of a suspended machine, does not put off the next for long.
+        self._commit_cost, self._commit_seconds = min(self._commit_seconds, seconds), seconds
         self._committed_offset, self._committed_frames = commit.offset, frames
         results.announce(events)
         await self._expire()

@@ -148,8 +148,8 @@ async def _stale_ack(rig: Rig) -> Outcome:
             await asyncio.to_thread(ingest.terminate)
     found = verify(ingest.folder, acked)
     losses = status(ingest.folder).get("session_losses")
-    words = "; ".join(filter(None, (f"{len(stale)} stale acknowledgements, {losses} session lost", late)))
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=not stale and losses == 1, measured=words)
+    words = f"{len(stale)} stale acknowledgements, {losses} session lost"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=not stale and losses == 1, measured=words, late=late)
 
 
 async def _take_results(wire: Wire) -> None:

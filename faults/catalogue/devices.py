@@ -44,9 +44,9 @@ def duplicate_storm(rig: Rig) -> Outcome:
             until_received(ingest.folder, 4 * count)
             ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
-    words = "; ".join(filter(None, (f"{found.repeated} of {found.received} recognised", late)))
+    words = f"{found.repeated} of {found.received} recognised"
     holds = found.repeated == found.received - count
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words, late=late)
 
 
 @fault(
@@ -112,8 +112,8 @@ def clock_chaos(rig: Rig) -> Outcome:
     found_sums = {(row[0], row[3]): (row[4], row[5]) for row in stored if (row[0], row[3]) in sums}
     wrong_windows = sum(found_sums.get(key) != value for key, value in sums.items())
     holds = not wrong_windows and reasons == refusals
-    words = "; ".join(filter(None, (f"{wrong_windows} of {len(sums)} windows wrong, refused {dict(reasons)}", late)))
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
+    words = f"{wrong_windows} of {len(sums)} windows wrong, refused {dict(reasons)}"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words, late=late)
 
 
 def _chaos(count: int, start: int) -> tuple[list[Outgoing], list[Outgoing], Counter[str]]:
@@ -150,8 +150,8 @@ def device_reboot(rig: Rig) -> Outcome:
             until_received(ingest.folder, 3 * count)
             ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
-    words = "; ".join(filter(None, (f"{found.repeated} repetitions of {count}", late)))
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=found.repeated == count, measured=words)
+    words = f"{found.repeated} repetitions of {count}"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=found.repeated == count, measured=words, late=late)
 
 
 @fault(
@@ -183,10 +183,8 @@ def noisy_device(rig: Rig) -> Outcome:
             if "/noisy/" not in frame.topic
         )
     p99 = ages[len(ages) * 99 // 100]
-    words = "; ".join(
-        filter(None, (f"the others' age: median {ages[len(ages) // 2] * 1e3:.0f} ms, 99 % {p99 * 1e3:.0f} ms", late))
-    )
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=p99 < 1.0, measured=words)
+    words = f"the others' age: median {ages[len(ages) // 2] * 1e3:.0f} ms, 99 % {p99 * 1e3:.0f} ms"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=p99 < 1.0, measured=words, late=late)
 
 
 def _shouting() -> Iterator[Outgoing]:
@@ -199,7 +197,7 @@ def _shouting() -> Iterator[Outgoing]:
 @fault(
     "F24",
     "connect-storm",
-    "2,000 devices connect within a second, publish one message each and leave",
+    "2,000 devices connect at once, publish one message each and leave",
     "every message that was acknowledged is stored",
 )
 def connect_storm(rig: Rig) -> Outcome:
@@ -223,8 +221,8 @@ def connect_storm(rig: Rig) -> Outcome:
         ingest.terminate()
         found = verify(ingest.folder, acked)
     assert threading.active_count() < storm  # noqa: S101 - every publisher has ended
-    words = "; ".join(filter(None, (f"{len(acked)} devices in {took:.1f} s", late)))
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=len(acked) == storm, measured=words)
+    words = f"{len(acked)} devices in {took:.1f} s"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=len(acked) == storm, measured=words, late=late)
 
 
 @fault(
@@ -256,5 +254,5 @@ def cardinality(rig: Rig) -> Outcome:
         reasons = quarantined(ingest.folder)
     # 30 of the invented devices find room, and 20 of those their two series.
     holds = reasons["unknown_metric"] == len(names) and reasons["cardinality"] >= len(invented) - 30
-    words = "; ".join(filter(None, (f"refused {dict(reasons)}", late)))
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words)
+    words = f"refused {dict(reasons)}"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words, late=late)

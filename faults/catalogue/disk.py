@@ -173,10 +173,8 @@ def store_lost(rig: Rig) -> Outcome:
         recovery_s, late = rig.recovered(ingest, len(publisher.acked), since)
         ingest.terminate()
         found: Findings = verify(ingest.folder, publisher.acked)
-    words = " ".join(
-        filter(None, (f"{len(publisher.acked) / max(recovery_s, 0.01):,.0f} msg/s from the journal", late))
-    )
-    return outcome(found, recovery_s, ingest.peak_rss_mb, measured=words)
+    words = f"{len(publisher.acked) / max(recovery_s, 0.01):,.0f} msg/s from the journal"
+    return outcome(found, recovery_s, ingest.peak_rss_mb, measured=words, late=late)
 
 
 def _with(result: Outcome, *, holds: bool, words: str) -> Outcome:

@@ -130,7 +130,7 @@ def two_instances(rig: Rig) -> Outcome:
 
 
 @fault(
-    "F32",
+    "F7p",
     "paused",
     "SIGSTOP of ingest for longer than the keep-alive allows, under 1,000 msg/s",
     "the broker throws it out and keeps the messages; it comes back by itself",

@@ -149,7 +149,7 @@ def _send_endlessly(port: int, size: int) -> int:
         connection.sendall(b"\x10\x10\x00\x04MQTT\x04\x02\x00\x00\x00\x04huge")
         connection.recv(4)
         with contextlib.suppress(OSError):
-            connection.sendall(b"\x30" + struct.pack("BBBB", 0x80, 0x80, 0x80, 0x80 >> 1) + b"\x00\x04port")
+            connection.sendall(b"\x30\xff\xff\xff\x7f\x00\x04port")
             while sent < size:
                 sent += connection.send(bytes(1 << 20))
     return sent

@@ -56,7 +56,7 @@ def _judged(
     recovery_s = round(now() - since, 2)
     ingest.terminate()
     found = verify(ingest.folder, publisher.acked, _reader(influx))
-    return outcome(found, recovery_s, ingest.peak_rss_mb, measured="; ".join(filter(None, (measured, late))))
+    return outcome(found, recovery_s, ingest.peak_rss_mb, measured=measured, late=late)
 
 
 @fault(
