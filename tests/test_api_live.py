@@ -423,7 +423,7 @@ def test_a_server_told_to_stop_ends_its_streams_and_stops(
     said = tmp_path / "stderr"
     with socket.create_server(("127.0.0.1", 0)) as listening, said.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, port.url, str(listening.fileno())],
+            [sys.executable, "-c", SERVER, port.windows_url, str(listening.fileno())],
             env={**os.environ, "PYTHONPATH": str(root)},
             pass_fds=[listening.fileno()],
             stderr=stderr,
