@@ -1,0 +1,58 @@
+"""What every foreign codec returns: readings under the vocabulary's names, in the vocabulary's units.
+
+One foreign frame may speak of several devices and several instants; each (device, instant) is one :class:`Reading`. A
+codec is pure: bytes and a topic in, readings or a :class:`devices.rejects.RejectError` out. Formats that need memory
+(Sparkplug aliases, sub-packages) keep it in the codec object, which ingest makes once per source.
+"""
+
+from typing import Protocol
+
+import msgspec
+
+from devices.vocabulary import DeviceClass
+
+Scalar = str | float | bool | None
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """Something that happened once, as a format reports it; ``data`` is flat, as in a native event."""
+
+    type: str
+    data: dict[str, Scalar] = {}
+
+
+class Reading(msgspec.Struct, kw_only=True):
+    """What one device says of one instant."""
+
+    device: str = ""
+    """Id of the device as the format names it; "" where the topic or the connection tells who speaks."""
+    device_class: DeviceClass | None = None
+    """What the format says that the device is, None where it does not."""
+    ts: int | None = None
+    """Event time, ns UTC; None where the format has none and the time of receipt counts."""
+    boot: int | None = None
+    """A number that changes when the format's own counter begins anew, 0 to 2**64 - 1."""
+    seq: int | None = None
+    """The format's own counter, unwrapped by the codec where it wraps, 0 to 2**63 - 1."""
+    values: dict[str, float | bool] = {}
+    """Metric of the vocabulary → value in the metric's unit. Ranges are checked later, on whole columns."""
+    happenings: tuple[Happening, ...] = ()
+    """Events among the reading, such as ``tag_read``."""
+    online: bool | None = None
+    """Whether the reading says that the device came (true) or went (false)."""
+    unknown: dict[str, Scalar] = {}
+    """Foreign name → value, of what has no metric: to be quarantined by name, and adopted on request."""
+    info: dict[str, Scalar] = {}
+    """What the format tells beyond samples (firmware, plate, alarm bits), for people and the registry."""
+    flags: tuple[str, ...] = ()
+    """What is odd about it and yet no reason to lose it, such as ``checksum`` or ``historical``."""
+
+
+class Codec(Protocol):
+    """Decodes one wire format."""
+
+    name: str
+    """Name on the command line and in settings, such as ``tic40``."""
+
+    def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
+        """Return the readings of one frame, at least one; RejectError with reason and pointer where it is unusable."""
