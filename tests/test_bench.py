@@ -1,0 +1,89 @@
+"""The measurements as a machine: rounds become rows, rows become a file. The figures themselves are `make bench`."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.__main__ import take
+from bench.registry import Group, Pair, Round, Row, Scale, chosen, every_group, group
+from bench.report import keep, result_of
+
+FIXED = {"name", "value", "unit", "reference", "reference_value", "ratio", "pairs"}
+
+
+def test_the_ratio_is_the_median_of_the_pairs_ratios() -> None:
+    pairs = [Pair(10, 10), Pair(30, 10), Pair(40, 20)]
+    result = result_of(Row("x", "1/s", "y", "an x"), pairs)
+    assert set(result) == FIXED
+    assert (result["value"], result["reference_value"], result["ratio"], result["pairs"]) == (30, 10, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("row", "met"),
+    [
+        (Row("x", "1/s", "y", ""), None),
+        (Row("x", "1/s", "y", "", goal=2), True),
+        (Row("x", "1/s", "y", "", goal=2.1), False),
+        (Row("x", "s", "y", "", goal=2, less_is_better=True), True),
+        (Row("x", "s", "y", "", goal=1.9, less_is_better=True), False),
+        (Row("x", "1/s", "y", "", goal=2, goal_value=21), False),
+        (Row("x", "1/s", "y", "", goal_value=20), True),
+    ],
+)
+def test_a_goal_is_met_or_missed(row: Row, met: bool | None) -> None:
+    assert result_of(row, [Pair(20, 10)]).get("met") is met
+
+
+def test_details_are_kept_as_their_medians() -> None:
+    pairs = [Pair(1, 1, {"rss_mb": size}) for size in (5, 90, 7)]
+    assert result_of(Row("x", "1/s", "y", ""), pairs)["rss_mb"] == 7
+
+
+def test_a_run_of_some_rows_leaves_the_others_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "latest.json"
+    keep([result_of(Row(name, "1/s", "y", ""), [Pair(1, 1)]) for name in "ab"], path)
+    keep([result_of(Row("b", "1/s", "y", ""), [Pair(2, 1)])], path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert {row["name"]: row["value"] for row in document["rows"]} == {"a": 1, "b": 2}
+    assert document["machine"]["cores"] >= 1
+
+
+def test_a_group_is_closed_after_its_rounds() -> None:
+    closed = []
+
+    def rounds(scale: Scale) -> Iterator[Round]:
+        try:
+            while True:
+                yield {"x": Pair(scale.of(7, 3), 1)}
+        finally:
+            closed.append(True)
+
+    found = take(Group((Row("x", "1/s", "y", ""),), rounds), 4, Scale(quick=True), Console(quiet=True))
+    assert [pair.value for pair in found["x"]] == [3] * 4
+    assert closed == [True]
+
+
+def test_rows_are_chosen_by_name_and_by_how_they_begin() -> None:
+    names = [row.name for each in chosen("ingest_packed*") for row in each.rows]
+    assert names == ["ingest_packed_300", "ingest_packed_1500"]
+    assert any(row.name == "ingest_qos1_small" for each in chosen("ingest_qos1_small") for row in each.rows)
+    with pytest.raises(ValueError, match=r"'nonsense'.*ingest_qos1_small"):
+        chosen("nonsense")
+
+
+def test_every_row_has_a_name_of_its_own() -> None:
+    names = [row.name for each in every_group() for row in each.rows]
+    assert len(set(names)) == len(names)
+    with pytest.raises(ValueError, match="two rows of one name"):
+        group(Row(names[0], "1/s", "y", ""))(lambda _: iter(()))
+
+
+@pytest.mark.slow
+def test_the_rows_of_ingest_can_be_taken() -> None:
+    [packed] = chosen("ingest_packed_300")
+    found = take(packed, 1, Scale(quick=True), Console(quiet=True))
+    for row in packed.rows:
+        assert found[row.name][0].value > 0
