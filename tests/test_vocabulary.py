@@ -29,7 +29,7 @@ from devices.vocabulary import (
 
 UNIT_SUFFIXES = {
     "m": "m", "m/s": "mps", "t": "t", "ft": "ft", "kW": "kw", "deg": "deg", "L": "l", "dBm": "dbm", "rad": "rad",
-    "MHz": "mhz", "°C": "celsius", "%": "percent", "s": "s",
+    "MHz": "mhz", "°C": "celsius", "%": "percent", "s": "s", "A": "a", "kWh": "kwh",
 }  # fmt: skip
 
 every_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
