@@ -15,11 +15,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 
 from api import problems
+from api.asyncapi import describe_messages
 from api.config import ApiConfig
 from api.docs_pages import pages
 from api.event_stream import ABORT_KEY
 from api.instruments import Instruments
 from api.live import LiveHub
+from api.messages_page import messages_pages
 from api.middleware import FaultBarrier, HeadAsGet, RequestFigures, RequestLimits, SecurityHeaders, abort_of
 from api.openapi import describe, known_parameters
 from api.parameters import refuse_unknown
@@ -75,6 +77,8 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     problems.install(app)
     for module in (devices, telemetry, throughput, events, stream, quarantine, ledger, vocabulary, operations):
         app.include_router(module.router)
+    broker = f"{config.broker_host}:{config.broker_port}"
+    app.include_router(messages_pages(describe_messages(version, broker, tls=config.broker_tls)))
     app.include_router(pages(config.static_dir))
     describe(app)
     # The last one added is the outermost.

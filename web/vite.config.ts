@@ -34,7 +34,7 @@ export default defineConfig({
   server: {
     // `npm run dev` against a running quayflow.
     proxy: Object.fromEntries(
-      ["/v1", "/docs", "/swagger", "/openapi.json"].map((path) => [path, process.env["QUAYFLOW_URL"] ?? "http://127.0.0.1:8080"]),
+      ["/v1", "/docs", "/swagger", "/openapi.json", "/asyncapi"].map((path) => [path, process.env["QUAYFLOW_URL"] ?? "http://127.0.0.1:8080"]),
     ),
   },
 });
