@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from quayflow import __version__
+from quayflow.decoding import decode
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave
 from quayflow.journal import verify as verify_journal
 from quayflow.settings import Settings, SettingsError, load
@@ -238,6 +239,7 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
     finish(parts.print_ledger(settings_of(None, data=data), as_json=as_json))
 
 
+app.command(short_help="Print what one message of any format says.")(decode)
 app.add_typer(journal_app, name="journal")
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from devices.rejects import Reject
 from devices.vocabulary import DeviceClass
 
 Scalar = str | float | bool | None
@@ -42,6 +43,8 @@ class Reading(msgspec.Struct, kw_only=True):
     """Whether the reading says that the device came (true) or went (false)."""
     unknown: dict[str, Scalar] = {}
     """Foreign name → value, of what has no metric: to be quarantined by name, and adopted on request."""
+    refused: tuple[Reject, ...] = ()
+    """Values that cannot be used, one reject each, such as text where a number belongs; the other values count."""
     info: dict[str, Scalar] = {}
     """What the format tells beyond samples (firmware, plate, alarm bits), for people and the registry."""
     flags: tuple[str, ...] = ()
@@ -51,8 +54,9 @@ class Reading(msgspec.Struct, kw_only=True):
 class Codec(Protocol):
     """Decodes one wire format."""
 
-    name: str
-    """Name on the command line and in settings, such as ``tic40``."""
+    @property
+    def name(self) -> str:
+        """Name on the command line and in settings, such as ``tic40``."""
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return the readings of one frame, at least one; RejectError with reason and pointer where it is unusable."""

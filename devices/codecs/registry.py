@@ -1,0 +1,20 @@
+"""Every wire format by its name: what settings, the gateway and ``quayflow decode`` choose from."""
+
+from collections.abc import Callable
+from typing import Final
+
+from devices.codecs.native_readings import Native
+from devices.codecs.readings import Codec
+
+CODECS: Final[dict[str, Callable[[], Codec]]] = {
+    "native": Native,
+}
+"""Name → factory. Codecs that remember (aliases, counters) do so per object: make one for each source."""
+
+
+def make_codec(name: str) -> Codec:
+    """Return a new codec; ValueError names those that there are."""
+    factory = CODECS.get(name)
+    if factory is None:
+        raise ValueError(f"codec {name[:64]!r}: expected one of {', '.join(CODECS)}")
+    return factory()
