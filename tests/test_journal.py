@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_journal import NOW, append, writer_of
 
 from devices.times import NS, parse_rfc3339
 from store.journal import (
     HEADER,
     RECORD,
     Damage,
-    Encoded,
     Frame,
     JournalConfig,
     JournalError,
@@ -31,7 +31,6 @@ from store.journal import (
     read,
 )
 
-NOW = parse_rfc3339("2026-11-23T08:15:30Z")
 TOPIC = "port/CNNGB-DEMO/quay-crane/QC01/telemetry"
 MESSAGES = [
     (TOPIC, b'{"v":1,"m":{"load_t":24.6}}', 1),
@@ -51,16 +50,6 @@ def crc32c(data: bytes) -> int:
         for _ in range(8):
             register = register >> 1 ^ (0x82F6_3B78 if register & 1 else 0)
     return register ^ 0xFFFF_FFFF
-
-
-def writer_of(folder: Path, **config: float) -> JournalWriter:
-    return JournalWriter(JournalConfig(folder, **config), lambda: NOW)  # type: ignore[arg-type]
-
-
-def append(writer: JournalWriter, messages: list[tuple[str, bytes, int]], recv_ts: int = NOW) -> list[Frame]:
-    batch: Encoded = encode(writer.begin(), recv_ts, 7, messages)
-    writer.append(batch.blob, len(messages))
-    return batch.frames
 
 
 def written(folder: Path, messages: list[tuple[str, bytes, int]] = MESSAGES) -> list[Frame]:

@@ -1,0 +1,51 @@
+"""Reading: the frames of a whole journal, from an offset on, of certain topics, received in a certain time."""
+
+from collections.abc import Callable, Container, Iterator
+from pathlib import Path
+
+from store.journal.records import Damage, Frame
+from store.journal.scanning import FOREVER, SegmentScan, Selection
+from store.journal.segments import list_segments
+
+
+def read(
+    folder: Path,
+    start: int = 0,
+    *,
+    topics: Container[str] | None = None,
+    from_ns: int = 0,
+    to_ns: int = FOREVER,
+    damaged: Callable[[Damage], None] | None = None,
+) -> Iterator[Frame]:
+    """Yield the frames of a journal in the order of their offsets, from ``start`` on.
+
+    Args:
+        folder: where the segments lie.
+        start: offset of the first frame, such as a checkpoint's.
+        topics: only frames of these topics, spelled out: a set of them, or anything that knows ``topic in topics``.
+        from_ns: only frames received at or after this, ns UTC.
+        to_ns: only frames received before this, ns UTC. Times of receipt need not ascend: a clock may be set.
+        damaged: is told of what had to be skipped, in what was read.
+
+    Raises:
+        JournalError: a segment is none, or of a version that this build does not read.
+    """
+    selection = Selection(topics, from_ns, to_ns)
+    segments = list_segments(folder)
+    for index, segment in enumerate(segments):
+        if index + 1 < len(segments) and segments[index + 1].base <= start:
+            continue
+        scan = SegmentScan(segment)
+        yield from scan.frames(start, selection)
+        if damaged is None:
+            continue
+        for damage in scan.damage:
+            damaged(damage)
+        if index + 1 < len(segments) and (missing := segments[index + 1].base - segment.base - scan.valid_bytes):
+            damaged(Damage(segment.path, segment.base + scan.valid_bytes, missing))
+
+
+def first_frame(folder: Path) -> int:
+    """Return the number of the first frame that a journal still holds; 0 if it is empty."""
+    segments = list_segments(folder)
+    return segments[0].first_frame if segments else 0

@@ -1,0 +1,82 @@
+"""Segments: the files of a journal, and the header that each begins with."""
+
+import os
+import struct
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import google_crc32c
+
+from store.journal.records import JournalError
+
+MAGIC: Final = b"QFJL"
+VERSION: Final = 1
+HEADER: Final = struct.Struct("<4sHHQQQII")
+SUFFIX: Final = ".qfj"
+
+
+class Segment(NamedTuple):
+    """One file of the journal."""
+
+    path: Path
+    base: int
+    first_frame: int
+    created_ns: int
+
+
+def list_segments(folder: Path) -> list[Segment]:
+    """Return the segments of a folder in order; JournalError on one that cannot be read. Changes nothing."""
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    return [parse_header(path) for path in paths if path != paths[-1] or not _is_unborn(path)]
+
+
+def remove_unborn(folder: Path) -> None:
+    """Delete what a crash left of a segment; for the writer alone: to a reader it may be just coming into being."""
+    for path in sorted(folder.glob(f"*{SUFFIX}"))[-1:]:
+        if _is_unborn(path):
+            path.unlink()
+
+
+def header(base: int, first_frame: int, created_ns: int) -> bytes:
+    """Return the header of a segment."""
+    head = HEADER.pack(MAGIC, VERSION, 0, base, first_frame, created_ns, 0, 0)[: HEADER.size - 8]
+    return head + struct.pack("<II", google_crc32c.value(head), 0)
+
+
+def parse_header(path: Path) -> Segment:
+    """Read the header of a segment; JournalError where there is none that this build can read."""
+    head = _head(path)
+    if not _is_header(head):
+        msg = f"{path}: not a journal segment, or its header is damaged"
+        raise JournalError(msg)
+    _, version, _, base, first_frame, created_ns, _, _ = HEADER.unpack(head)
+    if version > VERSION:
+        msg = f"{path}: format version {version}, this build reads up to {VERSION}; use a newer quayflow"
+        raise JournalError(msg)
+    return Segment(path, base, first_frame, created_ns)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names of files in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _is_unborn(path: Path) -> bool:
+    """Tell whether a newest segment is being created, or a crash came before its header was durable: it is empty."""
+    return path.stat().st_size <= HEADER.size and not _is_header(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER.size)
+
+
+def _is_header(head: bytes) -> bool:
+    if len(head) < HEADER.size or not head.startswith(MAGIC):
+        return False
+    checksum: int = HEADER.unpack(head)[-2]
+    return bool(google_crc32c.value(head[: HEADER.size - 8]) == checksum)

@@ -1,0 +1,171 @@
+"""Writing: the newest segment grows by whole batches, each durable before anybody is told."""
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from store.journal.records import RECORD, JournalError, JournalFullError
+from store.journal.scanning import SegmentScan
+from store.journal.segments import HEADER, SUFFIX, Segment, header, list_segments, remove_unborn, sync_folder
+
+log = logging.getLogger(__name__)
+
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True, slots=True)
+class JournalConfig:
+    """Where the journal lies and how it is cut and kept."""
+
+    folder: Path
+    segment_bytes: int = 32 << 20
+    """A segment is sealed when it has grown beyond this."""
+    keep_bytes: int = 4 << 30
+    """Sealed and checkpointed segments are kept up to this many bytes in total …"""
+    keep_s: float = 7 * 86_400
+    """… and up to this age, s."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot hold a record."""
+        if self.segment_bytes < HEADER.size + RECORD.size:
+            msg = f"segment_bytes {self.segment_bytes}: must be at least {HEADER.size + RECORD.size}"
+            raise ValueError(msg)
+
+
+class JournalWriter:
+    """Appends to the newest segment. One per folder; the data folder's lock sees to that."""
+
+    def __init__(self, config: JournalConfig, now: Callable[[], int] = time.time_ns) -> None:
+        """Open the folder: create it, or find the end of the newest segment and cut off a torn tail."""
+        self._config = config
+        self._now = now
+        self._fd = -1
+        self.torn_bytes = 0
+        """Bytes of incomplete records cut off when the folder was opened."""
+        config.folder.mkdir(parents=True, exist_ok=True)
+        remove_unborn(config.folder)
+        segments = list_segments(config.folder)
+        if segments:
+            self._reopen(segments[-1])
+        else:
+            self.end, self.frames = 0, 0
+            self._create()
+
+    def begin(self) -> int:
+        """Return the offset at which the next record will lie, after sealing a segment that has grown too large."""
+        if self.end - self._base > self._config.segment_bytes:
+            self._rotate()
+        return self.end
+
+    def append(self, blob: bytes, frames: int) -> None:
+        """Write records made by :func:`~store.journal.records.encode` at :meth:`begin` and make them durable.
+
+        Blocks until the disk has them. JournalFullError: nothing was kept, try again later. JournalError: stop and
+        start again from disk; a failed fsync must never be repeated, the pages may be gone.
+        """
+        start = self.end
+        try:
+            _write_all(self._fd, blob)
+        except OSError as error:
+            self._roll_back(start, error)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            msg = f"fdatasync of {self._path} failed: {error}"
+            raise JournalError(msg) from error
+        self.end = start + len(blob)
+        self.frames += frames
+
+    def skip_to(self, offset: int) -> None:
+        """Let no later record lie before ``offset``: begin a new segment there if the journal ends before it.
+
+        For a checkpoint beyond the end, which a damaged last record leaves behind: whatever was written below the
+        checkpoint would not be read again after a crash.
+        """
+        if self.end < offset:
+            log.error("the journal ends at %d, before the checkpoint at %d; going on there", self.end, offset)
+            self.end = offset
+            self._rotate()
+
+    def forget(self, checkpoint: int) -> int:
+        """Delete sealed segments that are checkpointed and beyond the retention; return how many bytes went."""
+        segments = list_segments(self._config.folder)
+        ends = [segment.base for segment in segments[1:]]
+        total = sum(segment.path.stat().st_size for segment in segments)
+        freed = 0
+        for segment, end in zip(segments[:-1], ends, strict=True):
+            state = segment.path.stat()
+            too_old = self._now() / 1e9 - state.st_mtime > self._config.keep_s
+            if end > checkpoint or not (too_old or total - freed > self._config.keep_bytes):
+                break
+            segment.path.unlink()
+            freed += state.st_size
+        return freed
+
+    def close(self) -> None:
+        """Close the newest segment; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _create(self) -> None:
+        path = self._config.folder / f"{self.end:016x}{SUFFIX}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
+        try:
+            _write_all(fd, header(self.end, self.frames, self._now()))
+            os.fdatasync(fd)
+            sync_folder(self._config.folder)
+        except OSError as error:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            if error.errno in NO_SPACE:
+                msg = f"no space for a new segment in {self._config.folder}"
+                raise JournalFullError(msg) from error
+            msg = f"cannot create {path}: {error}"
+            raise JournalError(msg) from error
+        self._fd, self._path, self._base = fd, path, self.end
+        self.end += HEADER.size
+
+    def _rotate(self) -> None:
+        """Seal the newest segment and begin the next; the old one stays open until the new one exists."""
+        sealed = self._fd
+        self._create()
+        os.close(sealed)
+
+    def _reopen(self, segment: Segment) -> None:
+        scan = SegmentScan(segment)
+        for _ in scan.frames(segment.base):
+            pass
+        self.torn_bytes = scan.size - scan.valid_bytes
+        if self.torn_bytes:
+            log.warning("cut %d bytes of incomplete records off %s", self.torn_bytes, segment.path.name)
+            os.truncate(segment.path, scan.valid_bytes)
+        self._fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
+        os.fdatasync(self._fd)
+        self._path, self._base = segment.path, segment.base
+        self.end = segment.base + scan.valid_bytes
+        self.frames = segment.first_frame + scan.count
+
+    def _roll_back(self, start: int, error: OSError) -> None:
+        """Take a half-written batch back and say whether it may be tried again."""
+        if error.errno not in NO_SPACE:
+            msg = f"cannot write {self._path}: {error}"
+            raise JournalError(msg) from error
+        try:
+            os.ftruncate(self._fd, start - self._base)
+        except OSError as worse:
+            msg = f"cannot take a half-written batch back from {self._path}: {worse}"
+            raise JournalError(msg) from worse
+        msg = f"no space to append to {self._path}"
+        raise JournalFullError(msg) from error
+
+
+def _write_all(fd: int, blob: bytes) -> None:
+    view = memoryview(blob)
+    while view:
+        view = view[os.write(fd, view) :]
