@@ -43,7 +43,7 @@ class Watermarks:
         self.heard: Ints = np.empty(0, np.int64)
         self.mark: Ints = np.empty(0, np.int64)
         self.released: Ints = np.empty(0, np.int64)
-        """Event time up to which a device's samples have been given to its detector."""
+        """Event time up to which a device's detectors have been told everything."""
 
     def grow(self, devices: int) -> None:
         """Make room for at least ``devices`` devices."""
@@ -99,6 +99,10 @@ class Watermarks:
         idle = (self.heard > NEVER) & (silence > self.lateness.idle_ns)
         moved = self.newest - self.lateness.allowed_ns + silence
         self.mark[idle] = np.maximum(self.mark[idle], moved[idle])
+
+    def release(self) -> None:
+        """Note that detectors have been told everything up to the watermarks."""
+        self.released = self.mark.copy()
 
     def restore(self, device: int, newest: int, heard: int, mark: int) -> None:
         """Put back what a checkpoint kept of one device."""

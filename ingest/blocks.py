@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analytics.windows import Partials
-from devices.columns import Bools, Columns, Floats, Ints
+from devices.columns import Bools, Floats, Ints
 from devices.vocabulary import MAXIMUM, MINIMUM, SCALE
 
 Float32s = NDArray[np.float32]
@@ -124,16 +124,3 @@ def partials_of(stack: Stack, value: Ints, good: Bools, seq: Ints, late: Ints, w
         spread(late * rows),
     )
     return Partials(stack.series[good], spread(stack.t0 - stack.t0 % width), aggregates)
-
-
-def columns_of(stack: Stack, value: Ints, wanted: Bools, device: Ints, metric: Ints, seq: Ints) -> Columns:
-    """Return the samples of the ``wanted`` columns (blocks, series) one by one; ``device`` and ``seq`` (blocks,)."""
-    block, column = np.nonzero(wanted)
-    rows = value.shape[1]
-    ts = stack.t0[block, None] + stack.dt[block, None] * np.arange(rows)
-    picked = value[block, :, column]
-
-    def spread(of_column: Ints) -> Ints:
-        return np.repeat(of_column, rows)
-
-    return Columns(spread(device[block]), spread(metric[block, column]), ts.ravel(), spread(seq[block]), picked.ravel())

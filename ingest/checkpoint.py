@@ -166,7 +166,7 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
 
 
 def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
-    columns = Columns.concatenate(pipeline.pending)
+    columns = pipeline.pending.all()
     devices, device = np.unique(columns.device, return_inverse=True)
     metrics, metric = np.unique(columns.metric, return_inverse=True)
 
@@ -198,5 +198,5 @@ def _thaw_pending(pipeline: Pipeline, blob: PendingBlob) -> None:
         devices = np.array([index_of(uid) for uid in blob.uids], np.int64)
         metrics = np.array([INDEX[name] for name in blob.metrics], np.int64)
         device, metric = devices[ints(blob.device)], metrics[ints(blob.metric)]
-        pipeline.pending = [Columns(device, metric, ints(blob.ts), ints(blob.seq), ints(blob.value))]
+        pipeline.pending.add(Columns(device, metric, ints(blob.ts), ints(blob.seq), ints(blob.value)))
     pipeline.reads = [read._replace(device=index_of(uid)) for uid, read in blob.reads]

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from analytics.detectors.cranes import INPUTS, CraneMoves, MoveRules
+from analytics.detectors.cranes import CraneMoves, MoveRules
 from analytics.detectors.gates import GatePassages, PassageRules, TagRead
 from analytics.events import PortEvent, event_id
 from analytics.rows import TIERS_S
@@ -21,9 +21,10 @@ from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, Metric, scaled, unscaled
-from ingest.blocks import Bad, Stack, check, columns_of, partials_of, scaled_values, stacked
+from ingest.blocks import Bad, Stack, check, partials_of, scaled_values, stacked
 from ingest.decoding import WHOLE, Batch, Decoder, Refused
 from ingest.directory import Device, Directory
+from ingest.inputs import IS_INPUT, Waiting, shown
 from ingest.ledger import Account, Ledger
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 from store.journal import Frame
@@ -35,7 +36,6 @@ VALUE_NUMBERS: Final = 1_000_000
 """Refused values of a frame are numbered from here on, beyond the places of names in it."""
 BLOCK_NUMBERS: Final = 2_000_000
 """Refused columns of a block are numbered from here on, beyond names and single samples of one frame."""
-IS_DETECTOR_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Pipeline:
         self.windows = Windows(worker, life, self.directory.keys)
         self.moves = CraneMoves(config.moves, self._is_quay)
         self.passages = GatePassages(config.passages)
-        self.pending: list[Columns] = []
+        self.pending = Waiting()
         """Detector inputs not released yet."""
         self.reads: list[TagRead] = []
         """Tag reads not released yet."""
@@ -113,6 +113,7 @@ class Pipeline:
         mark = self.watermarks.mark
         for device in list(self.passages.open):
             self._emit(self.passages.release(device, int(mark[device])))
+        self.watermarks.release()
 
     def set_latest(self, series: int, ts: int, value: int) -> None:
         """Put back the newest value of a series from a checkpoint: event time in ns, scaled value."""
@@ -196,9 +197,9 @@ class Pipeline:
 
         columns = Columns(device[frame], metric, ts[frame], np.array(batch.seq, np.int64)[frame], scaled(metric, value))
         self._add(series, columns, late[frame])
-        wanted = IS_DETECTOR_INPUT[metric]
+        wanted = IS_INPUT[metric]
         if wanted.any():
-            self.pending.append(columns.take(wanted))
+            self.pending.add(columns.take(wanted))
         for stack in stacked(batch.blocks, FINEST):
             self._window_stack(batch, stack, device, late)
         return late
@@ -215,9 +216,9 @@ class Pipeline:
         self.samples += len(partials.series) * value.shape[1]
         self.windows.add_partials(partials)
         self._note_latest(partials.series, partials.last_ts, partials.last)
-        wanted = good & IS_DETECTOR_INPUT[metric]
+        wanted = good & IS_INPUT[metric]
         if wanted.any():
-            self.pending.append(columns_of(stack, value, wanted, device[stack.frame], metric, seq))
+            self.pending.add(shown(stack, wanted, device[stack.frame], metric, seq))
 
     def _take_bad_column(self, batch: Batch, column: Bad, *, late: bool) -> None:
         """Window the good values of a column one by one, and refuse the others together."""
@@ -240,8 +241,8 @@ class Pipeline:
         index = alike(metric_index)
         samples = Columns(alike(device), index, ts, alike(batch.seq[column.frame]), scaled(index, value))
         self._add(alike(column.series), samples, np.full(len(ts), late, np.bool_))
-        if IS_DETECTOR_INPUT[metric_index]:
-            self.pending.append(samples)
+        if IS_INPUT[metric_index]:
+            self.pending.add(samples)
 
     def _add(self, series: Ints, columns: Columns, late: Bools) -> None:
         """Put samples into their windows and among the latest values."""
@@ -316,20 +317,14 @@ class Pipeline:
         )
 
     def _released_samples(self) -> Columns:
-        """Take the detector inputs that the watermarks have passed, sorted by (device, ts, seq, metric)."""
-        if not self.pending:
-            return Columns.empty()
-        waiting = Columns.concatenate(self.pending)
-        mark = self.watermarks.mark
-        ready = waiting.ts <= mark[waiting.device]
-        self.pending = [waiting.take(~ready)] if not ready.all() else []
-        columns = waiting.take(ready)
-        released = self.watermarks.released
-        in_time = columns.ts > released[columns.device]
-        self.late_for_detectors += int((~in_time).sum())
-        columns = columns.take(in_time)
-        self._release(np.flatnonzero(np.bincount(columns.device)))
-        return columns.take(np.lexsort((columns.metric, columns.seq, columns.ts, columns.device)))
+        """Take the detector inputs that the watermarks have passed, sorted by (device, ts, seq, metric, value)."""
+        columns = self.pending.take(self.watermarks.mark)
+        in_time = columns.ts > self.watermarks.released[columns.device]
+        if not in_time.all():
+            self.late_for_detectors += int((~in_time).sum())
+            columns = columns.take(in_time)
+        self._touch(np.flatnonzero(np.bincount(columns.device)))
+        return columns
 
     def _released_reads(self) -> list[TagRead]:
         """Take the tag reads that the watermarks have passed, in (device, ts, seq) order."""
@@ -341,12 +336,11 @@ class Pipeline:
         released = self.watermarks.released
         in_time = [read for read in ready if read.ts > released[read.device]]
         self.late_for_detectors += len(ready) - len(in_time)
-        self._release(np.unique(np.array([read.device for read in in_time], np.int64)))
+        self._touch(np.unique(np.array([read.device for read in in_time], np.int64)))
         return sorted(in_time)
 
-    def _release(self, devices: Ints) -> None:
-        """Note that the detectors have been given the inputs of devices up to their watermarks."""
-        self.watermarks.released[devices] = self.watermarks.mark[devices]
+    def _touch(self, devices: Ints) -> None:
+        """Note that the detectors' states of devices change."""
         for device in devices.tolist():
             self.directory.devices[device].touched = True
 
