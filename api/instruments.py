@@ -38,6 +38,11 @@ WORKER_FIGURES: Final = (
     WorkerFigure("quarantine_dropped", "quayflow_ingest_quarantine_dropped", "Refusals not kept.", counter=True),
     WorkerFigure("session_losses", "quayflow_ingest_session_losses", "Broker sessions found lost.", counter=True),
     WorkerFigure("reconnects", "quayflow_ingest_reconnects", "Reconnections to the broker.", counter=True),
+    WorkerFigure("held_messages", "quayflow_ingest_held_messages", "Messages read and not acknowledged."),
+    WorkerFigure("held_messages_most", "quayflow_ingest_held_messages_most", "The most that was."),
+    WorkerFigure("held_bytes", "quayflow_ingest_held_bytes", "Bytes read and not acknowledged."),
+    WorkerFigure("held_bytes_most", "quayflow_ingest_held_bytes_most", "The most that was."),
+    WorkerFigure("reading_stops", "quayflow_ingest_reading_stops", "Times reading stopped at a bound.", counter=True),
     WorkerFigure("frames_per_second", "quayflow_ingest_frames_per_second", "Frames received per second."),
     WorkerFigure("bytes_per_second", "quayflow_ingest_bytes_per_second", "Payload bytes received per second."),
     WorkerFigure("samples_per_second", "quayflow_ingest_samples_per_second", "Samples decoded per second."),
@@ -88,13 +93,15 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     age = GaugeMetricFamily("quayflow_ingest_status_age_seconds", "Age of a worker's last report.", labels=("worker",))
     broker = GaugeMetricFamily("quayflow_ingest_broker_connected", "1 while connected.", labels=("worker",))
     journal = GaugeMetricFamily("quayflow_ingest_journal_ok", "1 while the journal can write.", labels=("worker",))
+    fallback = GaugeMetricFamily("quayflow_ingest_share_fallback", "1 without the group.", labels=("worker",))
     for worker, status in snapshot.workers.items():
         updated = status.get("updated_ns")
         if isinstance(updated, int | float):
             age.add_metric((worker,), max(0.0, (snapshot.now_ns - updated) / NS))
         broker.add_metric((worker,), status.get("broker") == "connected")
         journal.add_metric((worker,), status.get("journal") == "ok")
-    yield from (age, broker, journal)
+        fallback.add_metric((worker,), str(status.get("subscription", "")).startswith("plain, "))
+    yield from (age, broker, journal, fallback)
     for figure in WORKER_FIGURES:
         kind = CounterMetricFamily if figure.counter else GaugeMetricFamily
         family = kind(figure.family, figure.text, labels=("worker",))

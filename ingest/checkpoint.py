@@ -80,6 +80,8 @@ class WorkerBlob(msgspec.Struct, array_like=True):
     pending: PendingBlob | None = None
     ticked: int = 0
     """The last time that was let pass, ns UTC: silent devices' watermarks have moved on to it."""
+    filters: list[str] = []
+    """The topic filters that the broker's session holds for this worker."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

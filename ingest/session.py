@@ -10,22 +10,22 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import mqtt5
 
+from devices.filters import fault_of
+from ingest.intake import Bounds, Intake, Marks, Message, SessionError
+
+__all__ = ["Message", "Session", "SessionConfig", "SessionError", "SessionRefusedError"]
+
 log = logging.getLogger(__name__)
 
-READ_STEP: Final = 65_536
 CONNACK_TIMEOUT_S: Final = 10.0
 FIRST_ERROR_CODE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
-
-
-class SessionError(Exception):
-    """The connection cannot be made or is lost; connect again."""
 
 
 class SessionRefusedError(SessionError):
@@ -55,7 +55,11 @@ class SessionConfig:
     key_file: str | None = None
     """Key of the own certificate, PEM."""
     filters: tuple[str, ...] = ("port/#",)
-    """Topic filters to subscribe to."""
+    """Topic filters to subscribe to, plain or ``$share/{group}/{filter}``."""
+    former_filters: tuple[str, ...] = ()
+    """Topic filters of earlier connections that the broker's session may still hold and is to give up."""
+    clean_start: bool = False
+    """Whether to have the broker forget an earlier session."""
     session_expiry_s: int = 7 * 86_400
     """How long the broker keeps the session while we are away, s."""
     keep_alive_s: int = 30
@@ -65,7 +69,9 @@ class SessionConfig:
     max_packet_bytes: int = 16 << 20
     """Largest packet accepted from the broker, bytes."""
     max_batch_bytes: int = 4 << 20
-    """No more than about this is taken off the socket per batch, bytes."""
+    """No more than about this is off the socket and not yet acknowledged, bytes beyond one packet."""
+    max_batch_messages: int = 20_000
+    """No more than this is off the socket and not yet acknowledged, messages."""
     tick_s: float = 0.003
     """Pause between reads while messages keep coming, s; longer makes larger batches."""
     gather_s: float = 0.01
@@ -82,46 +88,47 @@ class SessionConfig:
         if not self.filters:
             msg = "filters: at least one topic filter is needed"
             raise ValueError(msg)
-
-
-class Message(NamedTuple):
-    """A PUBLISH as received."""
-
-    topic: str
-    payload: bytes
-    flags: int
-    """As in ``store.journal``: bits 0–1 QoS, 2 duplicate, 3 retained."""
-    packet_id: int | None
+        for fault in filter(None, map(fault_of, self.filters)):
+            msg = f"filters: {fault}"
+            raise ValueError(msg)
+        for name in ("max_batch_bytes", "max_batch_messages"):
+            if getattr(self, name) < 1:
+                msg = f"{name} {getattr(self, name)}: must be at least 1"
+                raise ValueError(msg)
 
 
 class Session:
     """One connection to the broker, from CONNECT to its end. Make a new one to reconnect."""
 
-    def __init__(self, config: SessionConfig, connection: socket.socket) -> None:
+    def __init__(self, config: SessionConfig, connection: socket.socket, marks: Marks) -> None:
         """Use :meth:`open`."""
         self._config = config
         self._socket = connection
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(1 << 20)
-        self._filled = 0
+        bounds = Bounds(config.max_batch_messages, config.max_batch_bytes, config.max_packet_bytes)
+        self._intake = Intake(connection, bounds, marks)
         self._out = bytearray()
-        self._heard = self._spoke = self._loop.time()
+        self._spoke = self._loop.time()
         self._early: list[Message] = []
         self._subscribed = False
         self.session_present = False
         """Whether the broker still had the session of an earlier connection."""
-        self.bytes_received = 0
+        self.shares = True
+        """Whether the broker says that it knows shared subscriptions."""
 
     @classmethod
-    async def open(cls, config: SessionConfig) -> Self:
-        """Connect and subscribe; SessionError if the broker cannot be reached or refuses."""
+    async def open(cls, config: SessionConfig, marks: Marks | None = None) -> Self:
+        """Connect and subscribe; SessionError if the broker cannot be reached or refuses.
+
+        ``marks`` is told how much is held back from the broker.
+        """
         loop = asyncio.get_running_loop()
         try:
             connection = await loop.run_in_executor(None, _connect, config)
         except (OSError, ssl.SSLError) as error:
             msg = f"broker {config.host}:{config.port} cannot be reached: {error}"
             raise SessionError(msg) from error
-        session = cls(config, connection)
+        session = cls(config, connection, marks or Marks())
         try:
             await asyncio.wait_for(session._shake_hands(), CONNACK_TIMEOUT_S)
         except TimeoutError:
@@ -132,6 +139,11 @@ class Session:
             session.abort()
             raise
         return session
+
+    @property
+    def bytes_received(self) -> int:
+        """How many bytes have been taken off the socket."""
+        return self._intake.bytes_received
 
     async def read(self, until: asyncio.Event) -> list[Message]:
         """Return the messages that have arrived, at least one; an empty list once ``until`` is set.
@@ -144,8 +156,8 @@ class Session:
         await asyncio.sleep(self._config.tick_s)
         while True:
             self._flush()
-            received = self._receive()
-            messages = self._messages()
+            received = self._intake.receive()
+            messages = self._intake.messages(self._control)
             if messages or until.is_set():
                 return messages
             self._keep_alive()
@@ -158,7 +170,12 @@ class Session:
         """Send PUBACK for the QoS 1 messages of a batch, in the order received."""
         # 0x40 PUBACK, 2 bytes follow: a reason code of 0 and no properties may be left out (MQTT 5, 3.4.2.1).
         acks = [b"\x40\x02" + packet_id.to_bytes(2, "big") for _, _, _, packet_id in messages if packet_id is not None]
+        self._intake.release()
         self._send(b"".join(acks))
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 0."""
+        self._send(mqtt5.PublishPacket(topic, payload).write())
 
     async def close(self) -> None:
         """Send what is outstanding, say goodbye but keep the session, and close."""
@@ -180,7 +197,7 @@ class Session:
             config.client_id,
             username=config.username,
             password=config.password.encode() if config.password is not None else None,
-            clean_start=False,
+            clean_start=config.clean_start,
             keep_alive=config.keep_alive_s,
             session_expiry_interval=config.session_expiry_s,
             receive_max=config.receive_max,
@@ -195,6 +212,7 @@ class Session:
             msg = f"broker refused the connection: {answer.reason_code.name} {answer.reason_str or ''}".strip()
             raise SessionRefusedError(msg)
         self.session_present = answer.session_present
+        self.shares = answer.shared_subscription_available
         filters = [
             mqtt5.TopicFilter(
                 pattern,
@@ -205,89 +223,29 @@ class Session:
             for pattern in config.filters
         ]
         self._send(mqtt5.SubscribePacket(1, filters).write())
-        # Until SUBACK nothing published is sure to reach us; what the session held may already come before it.
-        while not self._subscribed:
+        if self.session_present and config.former_filters:
+            self._send(mqtt5.UnsubscribePacket(2, list(config.former_filters)).write())
+        # Until SUBACK nothing published is sure to reach us. What the session held may come before it, and may be more
+        # than may be held: then SUBACK is met behind it, after what has come is acknowledged.
+        while (
+            not self._subscribed
+            and len(self._early) < config.max_batch_messages
+            and self._intake.bytes_received < config.max_batch_bytes
+        ):
             self._flush()
-            self._receive()
-            self._early += self._messages()
-            await asyncio.sleep(self._config.tick_s)
+            self._intake.receive()
+            self._early += self._intake.messages(self._control)
+            await asyncio.sleep(config.tick_s)
 
     async def _packet(self) -> mqtt5.Packet:
         """Wait for one packet, while nothing else is expected."""
-        found: list[tuple[mqtt5.Packet, int]] = []
         while True:
             self._flush()
-            self._receive()
-            if self._filled:
-                with memoryview(self._buffer) as view, view[: self._filled] as whole, _decoding():
-                    found.append(mqtt5.read(whole))
-                for packet, length in found:
-                    self._drop(length)
-                    return packet
-                self._check_size(0)
+            self._intake.receive()
+            packet = self._intake.packet()
+            if packet is not None:
+                return packet
             await asyncio.sleep(self._config.tick_s)
-
-    def _receive(self) -> int:
-        """Take what the socket holds, up to the bound of a batch; return how many bytes that was."""
-        start = self._filled
-        while self._filled - start < self._config.max_batch_bytes:
-            if len(self._buffer) - self._filled < READ_STEP:
-                self._buffer.extend(bytes(len(self._buffer)))
-            try:
-                with memoryview(self._buffer) as view:
-                    count = self._socket.recv_into(view[self._filled :])
-            except (BlockingIOError, ssl.SSLWantReadError):
-                break
-            except OSError as error:
-                if self._filled > start:
-                    break
-                msg = f"connection to the broker lost: {error}"
-                raise SessionError(msg) from error
-            if not count:
-                # What came before the end, such as the reason for it, is read first.
-                if self._filled > start:
-                    break
-                msg = "the broker closed the connection"
-                raise SessionError(msg)
-            self._filled += count
-        received = self._filled - start
-        if received:
-            self._heard = self._loop.time()
-            self.bytes_received += received
-        return received
-
-    def _messages(self) -> list[Message]:
-        """Take the complete packets out of the buffer and return the messages among them."""
-        messages: list[Message] = []
-        position, filled = 0, self._filled
-        read, publish = mqtt5.read, mqtt5.PublishPacket
-        with memoryview(self._buffer) as view, _decoding():
-            while position < filled:
-                with view[position:filled] as rest:
-                    packet, length = read(rest)
-                position += length
-                if type(packet) is publish:
-                    flags = (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
-                    messages.append(Message(packet.topic, packet.payload, flags, packet.packet_id))
-                else:
-                    self._control(packet)
-        if position < filled:
-            self._check_size(position)
-        if position:
-            self._drop(position)
-        return messages
-
-    def _check_size(self, position: int) -> None:
-        """Refuse an unfinished packet that will be larger than allowed, before it fills the memory."""
-        announced = _packet_bytes(self._buffer, position, self._filled)
-        if announced > self._config.max_packet_bytes:
-            msg = f"the broker announced a packet of {announced} bytes, more than {self._config.max_packet_bytes}"
-            raise SessionError(msg)
-
-    def _drop(self, length: int) -> None:
-        rest = self._filled - length
-        self._buffer[:rest] = self._buffer[length : self._filled]
-        self._filled = rest
 
     def _control(self, packet: mqtt5.Packet) -> None:
         """Act on what is not a message."""
@@ -320,8 +278,8 @@ class Session:
 
     def _keep_alive(self) -> None:
         now, interval = self._loop.time(), self._config.keep_alive_s
-        if now - self._heard > 1.5 * interval:
-            msg = f"the broker has been silent for {now - self._heard:.0f} s"
+        if now - self._intake.heard > 1.5 * interval:
+            msg = f"the broker has been silent for {now - self._intake.heard:.0f} s"
             raise SessionError(msg)
         if now - self._spoke > interval / 2:
             self._send(mqtt5.PingReqPacket().write())
@@ -340,31 +298,6 @@ class Session:
             self._loop.remove_reader(descriptor)
         if readable.is_set():
             await asyncio.sleep(self._config.gather_s)
-
-
-@contextlib.contextmanager
-def _decoding() -> Iterator[None]:
-    """Leave the block where the last packet has not arrived whole; a malformed packet is a SessionError."""
-    try:
-        yield
-    except IndexError:
-        pass
-    except BaseException as error:
-        # A panic of the codec, as on a topic that is no UTF-8, is no Exception.
-        if not isinstance(error, ValueError) and type(error).__name__ != "PanicException":
-            raise
-        msg = f"the broker sent a malformed packet: {error}"
-        raise SessionError(msg) from error
-
-
-def _packet_bytes(buffer: bytearray, start: int, end: int) -> int:
-    """Return how many bytes the packet at ``start`` says it has (MQTT 5, 2.1.4); 0 while that is not known."""
-    length = 0
-    for nth, byte in enumerate(buffer[start + 1 : min(end, start + 5)]):
-        length |= (byte & 0x7F) << 7 * nth
-        if byte < 0x80:  # noqa: PLR2004 - no further byte follows
-            return 2 + nth + length
-    return 0
 
 
 def _connect(config: SessionConfig) -> socket.socket:

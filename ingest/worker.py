@@ -16,10 +16,12 @@ from typing import Any, Final, TypeVar
 from devices.times import format_rfc3339
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
+from ingest.intake import Marks
 from ingest.ledger import Account
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.results import Results
 from ingest.session import Message, Session, SessionConfig, SessionError, SessionRefusedError
+from ingest.sharing import Sharing, probe, subscribed
 from store.data_folder import DataFolder
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 from store.journal import Damage, Frame, JournalConfig, JournalFullError, JournalWriter, encode, first_frame, read
@@ -94,6 +96,8 @@ class Worker:
         self._stop = asyncio.Event()
         self._pipeline = Pipeline(config.worker, 0, config.pipeline)
         self._broker = "connecting"
+        self._sharing = Sharing.UNKNOWN
+        self._held = Marks()
         self._journal_state = "ok"
         self._committed_offset = self._committed_frames = 0
         self._commit_seconds = self._commit_cost = 0.0
@@ -148,6 +152,14 @@ class Worker:
             "updated_ns": now,
             "broker": self._broker,
             "broker_url": f"mqtt://{self._session_config.host}:{self._session_config.port}",
+            "subscription": self._sharing,
+            "held_messages": self._held.messages,
+            "held_messages_most": self._held.most_messages,
+            "held_messages_bound": self._session_config.max_batch_messages,
+            "held_bytes": self._held.bytes,
+            "held_bytes_most": self._held.most_bytes,
+            "held_bytes_bound": self._session_config.max_batch_bytes,
+            "reading_stops": self._held.stops,
             "journal": self._journal_state,
             "journal_offset": self._journal.end,
             "journal_frames": self._journal.frames,
@@ -239,7 +251,7 @@ class Worker:
         delay, known = FIRST_DELAY_S, self._blob.epoch > 0
         while not stop.is_set():
             try:
-                session = await Session.open(self._session_config)
+                session = await self._connect()
             except SessionError as error:
                 level = logging.ERROR if isinstance(error, SessionRefusedError) else logging.WARNING
                 log.log(level, "%s; trying again in %.1f s", error, delay)
@@ -266,6 +278,25 @@ class Worker:
             finally:
                 session.abort()
                 self._broker = "connecting"
+
+    async def _connect(self) -> Session:
+        """Open a session whose filters deliver; the first time, a canary finds out whether shared ones do."""
+        if self._sharing in {Sharing.UNKNOWN, Sharing.UNPROVEN}:
+            self._sharing = await probe(self._session_config)
+            if self._sharing is Sharing.UNPROVEN:
+                log.warning(
+                    "it cannot be told whether the broker serves shared subscriptions: the canary heard nothing"
+                )
+            if self._sharing is Sharing.FALLBACK:
+                log.warning(
+                    "the broker does not deliver to shared subscriptions: subscribing without groups. Every worker on "
+                    "these filters gets everything: run one, or give each filters of its own"
+                )
+        config = subscribed(self._session_config, self._sharing)
+        former = tuple(pattern for pattern in self._blob.filters if pattern not in config.filters)
+        session = await Session.open(replace(config, former_filters=former), self._held)
+        self._blob.filters = list(config.filters)
+        return session
 
     def _welcome(self, session: Session, *, known: bool) -> None:
         """Note a new connection, which is a new epoch of packet ids."""

@@ -41,6 +41,8 @@ async def run_ingest(settings: Settings) -> None:
         cert_file=_text(settings.broker_cert_file),
         key_file=_text(settings.broker_key_file),
         filters=settings.topic_filters,
+        max_batch_messages=settings.held_messages,
+        max_batch_bytes=settings.held_bytes,
     )
     pipeline = PipelineConfig(
         lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),

@@ -12,6 +12,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from devices.filters import fault_of
+
 FILE: Final = Path("quayflow.toml")
 PREFIX: Final = "QUAYFLOW_"
 
@@ -58,6 +60,11 @@ class Settings(BaseSettings):
     topic_filters: Annotated[tuple[str, ...], NoDecode] = ("port/#",)
     """Topic filters that ingest subscribes to; in the environment separated by commas."""
 
+    held_messages: int = Field(20_000, ge=1)
+    """Messages that ingest holds at most between reading and acknowledging them."""
+    held_bytes: int = Field(4 << 20, ge=65_536)
+    """The same in bytes, beyond one packet."""
+
     windows_url: str | None = None
     """Where window rows go: ``sqlite:///path`` or ``influxdb://token@host:port/bucket``; by default the data folder."""
     records_url: str | None = None
@@ -93,6 +100,16 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of what is logged."""
+
+    @field_validator("topic_filters")
+    @classmethod
+    def _filters_can_be_subscribed_to(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what no broker takes."""
+        if not value:
+            raise ValueError("expected at least one topic filter")
+        for fault in filter(None, map(fault_of, value)):
+            raise ValueError(fault)
+        return value
 
     @field_validator("topic_filters", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import mqtt5
 import pytest
@@ -15,6 +16,7 @@ from made_sessions import TOPIC, config_of, numbers_of, read_to_the_end, read_un
 from engines.ports import free_port
 from faults.scripted_broker import Wire, publish, scripted_broker
 from ingest import session as session_module
+from ingest.intake import READ_STEP, Marks
 from ingest.session import Message, Session, SessionConfig, SessionError, SessionRefusedError
 from store.journal import DUPLICATE
 
@@ -213,7 +215,7 @@ def test_nothing_more_than_the_bound_is_read_before_a_batch_is_handed_back() -> 
             session = await Session.open(config_of(broker.port, max_batch_bytes=bound))
             messages = await session.read(asyncio.Event())
             held = session.bytes_received
-            assert held <= bound + session_module.READ_STEP + (1 << 20)
+            assert held <= bound + READ_STEP + (1 << 20)
             await asyncio.sleep(0.5)
             assert session.bytes_received == held
             async with asyncio.timeout(20):
@@ -221,6 +223,63 @@ def test_nothing_more_than_the_bound_is_read_before_a_batch_is_handed_back() -> 
                     before = session.bytes_received
                     messages += await session.read(asyncio.Event())
                     assert session.bytes_received - before <= bound + (2 << 20)
+            assert numbers_of(messages) == list(range(total))
+            session.abort()
+
+    asyncio.run(scenario())
+
+
+def test_nothing_more_than_the_bound_in_messages_is_handed_out_before_a_batch_is_handed_back() -> None:
+    total, bound = 1_000, 64
+
+    async def script(wire: Wire) -> None:
+        await wire.accept()
+        # In one piece, so that one read of the socket holds them all.
+        wire.send(b"".join(publish(TOPIC, str(number).encode(), number + 1) for number in range(total)))
+        await wire.drain()
+
+    async def scenario() -> Marks:
+        marks = Marks()
+        async with scripted_broker(script) as broker:
+            session = await Session.open(config_of(broker.port, max_batch_messages=bound), marks)
+            messages: list[Message] = []
+            async with asyncio.timeout(20):
+                while len(messages) < total:
+                    batch = await session.read(asyncio.Event())
+                    assert len(batch) <= bound
+                    assert marks.messages == len(batch)
+                    session.acknowledge(batch)
+                    assert marks.messages == 0
+                    messages += batch
+            assert numbers_of(messages) == list(range(total))
+            session.abort()
+        return marks
+
+    marks = asyncio.run(scenario())
+    assert marks.most_messages == bound
+    assert marks.most_bytes > 0
+    assert marks.stops >= total // bound - 1
+
+
+def test_a_session_that_holds_more_than_the_bound_is_taken_in_batches_before_its_subscription_is_granted() -> None:
+    total, bound = 200, 50
+
+    async def script(wire: Wire) -> None:
+        await wire.connected(session_present=True)
+        for number in range(total):
+            wire.send(publish(TOPIC, str(number).encode(), number + 1, duplicate=True))
+        await wire.subscribed()
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            session = await Session.open(config_of(broker.port, max_batch_messages=bound))
+            messages: list[Message] = []
+            async with asyncio.timeout(20):
+                while len(messages) < total:
+                    batch = await session.read(asyncio.Event())
+                    assert len(batch) <= bound
+                    session.acknowledge(batch)
+                    messages += batch
             assert numbers_of(messages) == list(range(total))
             session.abort()
 
@@ -348,7 +407,14 @@ def test_any_damage_to_a_packet_is_a_message_or_a_session_error(changes: list[tu
 
 
 def test_a_configuration_that_no_broker_accepts_is_refused() -> None:
-    for changes in ({"port": 0}, {"port": 65_536}, {"receive_max": 0}, {"receive_max": 65_536}, {"filters": ()}):
+    cases: list[dict[str, Any]] = [
+        *({"port": port} for port in (0, 65_536)),
+        *({"receive_max": number} for number in (0, 65_536)),
+        *({"filters": filters} for filters in ((), ("port/#", "port/#/x"), ("$share/port",), ("$share/+/port/#",))),
+        {"max_batch_bytes": 0},
+        {"max_batch_messages": 0},
+    ]
+    for changes in cases:
         with pytest.raises(ValueError, match=next(iter(changes))):
             SessionConfig(**changes)
 

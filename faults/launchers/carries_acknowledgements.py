@@ -8,7 +8,8 @@ import os
 import time
 from collections.abc import Sequence
 
-from ingest.session import Message, Session, SessionError
+from ingest.intake import Marks
+from ingest.session import Message, Session, SessionConfig, SessionError
 from quayflow.main import run
 
 DELAY_S = float(os.environ["QUAYFLOW_FAULT_FDATASYNC_S"])
@@ -21,7 +22,7 @@ def carrying(session: Session, messages: Sequence[Message]) -> None:
     """Acknowledge, and remember what could not be."""
     try:
         # A connection that the broker has cut takes a first packet all the same; ask it before.
-        if session._receive() == 0:  # noqa: SLF001 - it is the product that is broken here
+        if session._intake.receive() == 0:  # noqa: SLF001 - it is the product that is broken here
             _acknowledge(session, messages)
             return
     except SessionError:
@@ -29,9 +30,9 @@ def carrying(session: Session, messages: Sequence[Message]) -> None:
     _left.extend(messages)
 
 
-async def opening(config: object) -> Session:
+async def opening(config: SessionConfig, marks: Marks | None = None) -> Session:
     """Open a session and acknowledge on it what the one before left."""
-    session: Session = await _open(config)  # type: ignore[arg-type]
+    session: Session = await _open(config, marks)
     _acknowledge(session, _left)
     _left.clear()
     return session
