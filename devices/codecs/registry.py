@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Final
 
+from devices.codecs.epc import EpcCodes
+from devices.codecs.iso6346 import ContainerNumbers
 from devices.codecs.native_readings import Native
 from devices.codecs.readings import Codec
 
 CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "native": Native,
+    "epc": EpcCodes,
+    "iso6346": ContainerNumbers,
 }
 """Name → factory. Codecs that remember (aliases, counters) do so per object: make one for each source."""
 
