@@ -44,17 +44,18 @@ async def read_between(sessions: list[Session], wanted: int) -> list[list[Messag
     return taken
 
 
-@pytest.mark.parametrize("name", ["shared", "disjoint"])
-def test_two_sessions_get_every_message_once_between_them(name: str, broker: Mosquitto) -> None:
-    filters: list[tuple[str, ...]] = {
-        "shared": [("$share/both/split/#",), ("$share/both/split/#",)],
-        "disjoint": [("split/0/#", "split/1/#"), ("split/2/#",)],
-    }[name]
+SPLITS: dict[str, list[tuple[str, ...]]] = {
+    "shared": [("$share/both/split/#",), ("$share/both/split/#",)],
+    "disjoint": [("split/0/#", "split/1/#"), ("split/2/#",)],
+}
 
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_two_sessions_get_every_message_once_between_them(name: str, broker: Mosquitto) -> None:
     async def scenario() -> None:
         sessions = [
-            await Session.open(config_of(broker.port, f"{name}-{nth}", filters=each))
-            for nth, each in enumerate(filters)
+            await Session.open(config_of(broker.port, f"{name}-{nth}", filters=filters))
+            for nth, filters in enumerate(SPLITS[name])
         ]
         for third in range(3):
             await publish_numbers(broker, range(third * 100, third * 100 + 100), f"split/{third}/x")
