@@ -207,7 +207,7 @@ def verify(  # noqa: PLR0913 - one flag each
     profile: Profile = None,
     seed: Seed = None,
     hours: Annotated[float, typer.Option(help="Virtual time, h.")] = 1.0,
-    noise: Annotated[Literal["none"], typer.Option(help="Noise of the signals; only none exists so far.")] = "none",
+    noise: Annotated[Literal["none", "default", "heavy"], typer.Option(help="Noise of the instruments.")] = "none",
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Deliver messages out of order.")] = False,
     duplicate: Annotated[float, typer.Option(min=0, max=1, help="Share of messages delivered twice.")] = 0.0,
     drop: Annotated[float, typer.Option(min=0, max=1, help="Share of messages never delivered.")] = 0.0,
@@ -218,11 +218,17 @@ def verify(  # noqa: PLR0913 - one flag each
     from quayflow.verifying import verify as run_verify  # noqa: PLC0415 - as above
     from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
 
-    del noise
     settings = settings_of(None, profile=profile, seed=seed)
     try:
         config = VerifyConfig(
-            settings.profile, settings.seed, hours, shuffle, duplicate=duplicate, drop=drop, site=settings.site
+            settings.profile,
+            settings.seed,
+            hours,
+            shuffle,
+            duplicate=duplicate,
+            drop=drop,
+            site=settings.site,
+            noise=noise,
         )
         report = run_verify(config)
     except (ProfileError, ValueError) as error:

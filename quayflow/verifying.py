@@ -23,6 +23,7 @@ from analytics.rows import WindowRows, fold
 from ingest.pipeline import Pipeline, PipelineConfig
 from simulators import profiles
 from simulators.messages import NS, Message, PortMessages
+from simulators.noise import LEVELS
 from simulators.truth import Move, Passage, YardMove
 from store.interface import EventRecord
 from store.journal import DUPLICATE, RECORD, Frame
@@ -60,6 +61,8 @@ class VerifyConfig:
     """Share of messages that never arrive, 0 to 1."""
     site: str = "CNNGB-DEMO"
     """Site level of the topics."""
+    noise: str = "none"
+    """Noise of the instruments: ``none``, ``default`` or ``heavy``."""
 
     def __post_init__(self) -> None:
         """Refuse shares and times that make no sense."""
@@ -68,6 +71,8 @@ class VerifyConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}: allowed is 0 to 1")
         if self.hours <= 0:
             raise ValueError(f"hours = {self.hours}: allowed is above 0")
+        if self.noise not in LEVELS:
+            raise ValueError(f"noise = {self.noise!r}: allowed are {', '.join(LEVELS)}")
 
 
 class Happening(NamedTuple):
@@ -82,7 +87,7 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     """Simulate, process, compare; return the report."""
     pipeline_config = PipelineConfig()
     pipeline = Pipeline("verify", 1, pipeline_config)
-    port = PortMessages(profiles.load(config.profile), config.seed, config.site, START_NS)
+    port = PortMessages(profiles.load(config.profile), config.seed, config.site, START_NS, noise=config.noise)
     longest_delay = pipeline_config.lateness.allowed_ns * 9 // 10
     faults = _Faults(config, longest_delay)
     rows: list[WindowRows] = []
@@ -188,6 +193,7 @@ def _report(
         "profile": config.profile,
         "seed": config.seed,
         "hours": config.hours,
+        "noise": config.noise,
         "messages": faults.sent,
         "delivered": delivered,
         "dropped": faults.dropped,

@@ -17,6 +17,7 @@ from devices.columns import Floats
 from devices.topics import DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
 from simulators import signals
+from simulators.noise import Noise, noise_of
 from simulators.port.gate import Gate
 from simulators.port.layout import Projection
 from simulators.port.quay import QuayCrane
@@ -24,6 +25,7 @@ from simulators.port.vehicles import Truck
 from simulators.port.world import Port
 from simulators.port.yard import YardCrane
 from simulators.profiles import Profile
+from simulators.readers import reported, take_due
 from simulators.signals import Signals
 from simulators.truth import Fact
 
@@ -72,8 +74,10 @@ class Source(NamedTuple):
 class PortMessages:
     """The traffic of a whole port in the order of time."""
 
-    def __init__(self, profile: Profile, seed: int, site: str, start_ns: int, payload: str = "msgpack") -> None:
-        """Open the port so that its opening moment is ``start_ns`` (ns UTC)."""
+    def __init__(
+        self, profile: Profile, seed: int, site: str, start_ns: int, payload: str = "msgpack", noise: str = "none"
+    ) -> None:
+        """Open the port so that its opening moment is ``start_ns`` (ns UTC); ``noise`` is one of ``noise.LEVELS``."""
         if payload not in PAYLOADS:
             raise ValueError(f"payload {payload!r}: allowed are {', '.join(PAYLOADS)}")
         self.port = Port(profile, seed)
@@ -83,6 +87,7 @@ class PortMessages:
         self.devices: list[Device] = []
         self._site = site
         self._payload = payload
+        self._seed, self._noise = seed, noise
         self._boots = np.random.default_rng([seed, start_ns & (2**32 - 1), start_ns >> 32])
         self._phases = np.random.default_rng([seed, 5])
         self._projection = Projection(profile.site)
@@ -114,7 +119,9 @@ class PortMessages:
             times = (np.arange(first, end, source.period_ns) - self.origin_ns) / NS
             values = signals.rounded(source.sample(times))
             for at, row in zip(due, zip(*values.values(), strict=True), strict=True):
-                instants.setdefault((at, source.device), {}).update(zip(values, row, strict=True))
+                # NaN, the one value that is not itself, is what the device does not know at that instant.
+                known = ((name, value) for name, value in zip(values, row, strict=True) if value == value)  # noqa: PLR0124
+                instants.setdefault((at, source.device), {}).update(known)
         ready: list[tuple[int, int, Stream, Instant]] = [
             (at, device, Stream.TELEMETRY, Telemetry(v=1, m=values)) for (at, device), values in instants.items()
         ]
@@ -129,18 +136,26 @@ class PortMessages:
         return self.port.truth.take((self._at_ns - self.origin_ns) / NS)
 
     def _reads(self, end: int) -> Iterator[tuple[int, int, Stream, Instant]]:
-        for index, gate in self._gates:
-            direction = gate.lane.direction
-            while gate.reads and self.origin_ns + round(gate.reads[0].time * NS) < end:
-                read = gate.reads.popleft()
+        until_s = (end - self.origin_ns) / NS
+        for lane, (_, gate) in enumerate(self._gates):
+            due, noise = take_due(gate, until_s), self._noise_of(gate.lane.name)
+            found = reported(due, lane, self._neighbours(lane), noise) if noise else ((lane, read) for read in due)
+            for where, read in found:
+                index, reader = self._gates[where]
                 data: dict[str, Scalar] = {
                     "tag": read.tag,
                     "antenna": read.antenna,
                     "rssi_dbm": read.rssi_dbm,
-                    "direction": direction,
+                    "direction": reader.lane.direction,
                 }
                 at = self.origin_ns + round(read.time * NS)
                 yield at, index, Stream.EVENT, Event(v=1, type="tag_read", data=data)
+
+    def _neighbours(self, lane: int) -> list[int]:
+        """Return the lanes beside a lane that lead the same way."""
+        direction = self._gates[lane][1].lane.direction
+        beside = [other for other in (lane - 1, lane + 1) if 0 <= other < len(self._gates)]
+        return [other for other in beside if self._gates[other][1].lane.direction == direction]
 
     def _status(self, index: int, *, online: bool, info: dict[str, Scalar]) -> Message:
         return self._message(self._at_ns, index, Stream.STATUS, Status(v=1, online=online, info=info))
@@ -191,10 +206,14 @@ class PortMessages:
             "portal_lane_y_m": crane.lane_y,
         }
         index = self._add(DeviceClass.QUAY_CRANE, crane.name, info)
-        fast = self._source(index, QUAY_CRANE_HZ, lambda times: signals.quay_crane(crane, times))
-        weather = self.port.weather
+        weather, noise = self.port.weather, self._noise_of(crane.name)
+        fast = self._source(index, QUAY_CRANE_HZ, lambda times: signals.quay_crane(crane, times, noise))
+        meter = signals.Meter(1 / SLOW_HZ, float(self._phases.uniform(1e5, 9e5)), 45.0)
         slow = self._source(
-            index, SLOW_HZ, lambda times: signals.quay_crane_slow(crane, weather, times), phase_ns=fast.phase_ns
+            index,
+            SLOW_HZ,
+            lambda times: signals.quay_crane_slow(crane, weather, meter, times, noise),
+            phase_ns=fast.phase_ns,
         )
         return [fast, slow]
 
@@ -209,7 +228,8 @@ class PortMessages:
             "rows": block.rows,
         }
         index = self._add(DeviceClass.YARD_CRANE, crane.name, info)
-        return self._source(index, YARD_CRANE_HZ, lambda times: signals.yard_crane(crane, times))
+        noise = self._noise_of(crane.name)
+        return self._source(index, YARD_CRANE_HZ, lambda times: signals.yard_crane(crane, times, noise))
 
     def _gate(self, gate: Gate) -> Source:
         lane = gate.lane
@@ -229,7 +249,11 @@ class PortMessages:
         if truck.plate:
             info |= {"plate": truck.plate, "tag": truck.tag}
         index = self._add(DeviceClass.VEHICLE, truck.name, info)
-        return self._source(index, TRUCK_HZ, lambda times: signals.truck(truck, self._projection, times))
+        noise = self._noise_of(truck.name)
+        return self._source(index, TRUCK_HZ, lambda times: signals.truck(truck, self._projection, times, noise))
+
+    def _noise_of(self, name: str) -> Noise | None:
+        return noise_of(self._seed, name, self._noise)
 
 
 def _weather(port: Port, number: int) -> Callable[[Floats], Signals]:

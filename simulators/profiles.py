@@ -46,6 +46,8 @@ class Quay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trolley_mps: Positive
     trolley_acceleration_mps2: Positive
     gantry_mps: Positive
+    ramp_s: Annotated[float, msgspec.Meta(ge=0, le=3)]
+    """Time in which accelerations build up, s: the jerk is acceleration / ramp."""
     positioning_s: Span
     """Shortest and longest final approach of the spreader, s."""
     moves_per_bay: CountSpan
@@ -77,6 +79,7 @@ class Yard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trolley_mps: Positive
     trolley_acceleration_mps2: Positive
     gantry_mps: Positive
+    ramp_s: Annotated[float, msgspec.Meta(ge=0, le=3)]
     positioning_s: Span
 
 

@@ -85,10 +85,13 @@ def test_messages_come_in_order_of_time_and_sequences_have_no_holes() -> None:
 
 def test_every_signal_is_in_the_vocabulary_and_in_range(hour: Watched) -> None:
     port, times = hour.port, hour.times[:: 5 * 10]
-    projection = Projection(SMALL.site)
+    projection, meter = Projection(SMALL.site), signals.Meter(1.0, 0.0, 40.0)
     groups: dict[DeviceClass, list[signals.Signals]] = {
         DeviceClass.QUAY_CRANE: [
-            {**signals.quay_crane(crane, times), **signals.quay_crane_slow(crane, port.weather, times)}
+            {
+                **signals.quay_crane(crane, times),
+                **signals.quay_crane_slow(crane, port.weather, meter, times),
+            }
             for crane in port.quay_cranes
         ],
         DeviceClass.YARD_CRANE: [signals.yard_crane(crane, times) for crane in port.yard_cranes],

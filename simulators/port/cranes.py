@@ -15,6 +15,8 @@ FINAL_APPROACH_M: Final = 2.5
 ROPE_TAKE_UP_S: Final = 1.2
 """Time in which the ropes take up the load or give it off, s."""
 GANTRY_ACCELERATION_MPS2: Final = 0.2
+SWAY_S: Final = 45.0
+"""Time after which a swing of the load has died away, s: so long are the trolley's motions kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,9 @@ class Crane:
     def __init__(self, name: str, random: Generator, limits: Quay | Yard, gantry: float, rest: Spot) -> None:
         """Stand at ``gantry`` (m along x) with the empty spreader at ``rest``."""
         self.name = name
-        self.hoist = Axis(rest.height)
-        self.trolley = Axis(rest.trolley)
-        self.gantry = Axis(gantry)
+        self.hoist = Axis(rest.height, limits.ramp_s)
+        self.trolley = Axis(rest.trolley, limits.ramp_s)
+        self.gantry = Axis(gantry, limits.ramp_s)
         self.load = Ramps()
         self.locked = Steps()
         self.landed = Steps()
@@ -86,9 +88,9 @@ class Crane:
 
     def forget(self, before: float) -> None:
         """Drop what lies before ``before`` (s)."""
+        self.trolley.forget(before - SWAY_S - 2.0)
         for curve in (
             self.hoist,
-            self.trolley,
             self.gantry,
             self.load,
             self.locked,

@@ -19,12 +19,16 @@ RSSI_NOISE_DB: Final = 2.5
 
 
 class Read(NamedTuple):
-    """One raw read of one tag: when (s of the port's time), which tag, at which antenna and how strong."""
+    """One raw read of one tag: when (s of the port's time), which tag, at which antenna and how strong.
+
+    ``passage_s`` is when the truck's passage began.
+    """
 
     time: float
     tag: str
     antenna: int
     rssi_dbm: float
+    passage_s: float
 
 
 class Gate:
@@ -85,7 +89,7 @@ class Gate:
         middle = np.where(antenna == 1, 0.3, 0.7)
         rssi = STRONGEST_RSSI_DBM - 40 * (at - middle) ** 2 - np.abs(random.normal(0, RSSI_NOISE_DB, count))
         reads = [
-            Read(start + duration * moment, truck.tag, int(port), round(float(power) * 2) / 2)
+            Read(start + duration * moment, truck.tag, int(port), round(float(power) * 2) / 2, start)
             for moment, port, power in zip(at.tolist(), antenna, rssi, strict=True)
         ]
         self.reads.extend(reads)

@@ -11,16 +11,27 @@ import numpy as np
 
 from devices.columns import Floats
 
+SINCE_EVER_S = -1e7
+"""When the first rest of an axis began, s: long before the port's own start."""
+
 
 class Axis:
-    """The position of one axis: pieces of constant acceleration, each (start time s, position, speed, acceleration)."""
+    """The position of one axis: pieces of constant acceleration, each (start time s, position, speed, acceleration).
 
-    def __init__(self, position: float = 0.0, start: float = -math.inf) -> None:
-        """Rest at ``position`` since ``start``."""
-        self._start = [start if math.isfinite(start) else -1e12]
+    With a ``ramp`` the acceleration builds up and fades within that time instead of at once: what is sampled is the
+    mean of the pieces over the last ``ramp`` seconds, which bounds the jerk to acceleration / ramp and keeps positions,
+    speeds and the way covered. It is computed from the integral of each piece, so it is exact.
+    """
+
+    def __init__(self, position: float = 0.0, ramp: float = 0.0) -> None:
+        """Rest at ``position`` since ever; ``ramp`` in s, 0 for none."""
+        self.ramp = ramp
+        self._start = [SINCE_EVER_S]
         self._position = [position]
         self._speed = [0.0]
         self._acceleration = [0.0]
+        self._area = [position * SINCE_EVER_S]
+        """Integral of the position from time 0 to the start of the piece, m·s."""
 
     @property
     def goal(self) -> float:
@@ -30,7 +41,7 @@ class Axis:
     @property
     def free_at(self) -> float:
         """When the last motion is over, s."""
-        return self._start[-1]
+        return self._start[-1] + self.ramp
 
     @property
     def first_position(self) -> float:
@@ -84,9 +95,12 @@ class Axis:
                     position += sign * covered
             speed = end
         self._add(time, position, 0.0, 0.0)
-        return time
+        return time + self.ramp
 
     def _add(self, time: float, position: float, speed: float, acceleration: float) -> None:
+        since = time - self._start[-1]
+        mean = self._position[-1] + since * (self._speed[-1] / 2 + since * self._acceleration[-1] / 6)
+        self._area.append(self._area[-1] + since * mean)
         self._start.append(time)
         self._position.append(position)
         self._speed.append(speed)
@@ -98,17 +112,56 @@ class Axis:
 
     def sample(self, times: Floats) -> tuple[Floats, Floats]:
         """Return position and speed at ``times`` (n,), both (n,), in m and m/s."""
+        if not self.ramp:
+            piece = np.searchsorted(self._start, times, side="right") - 1
+            since = times - np.array(self._start)[piece]
+            speed = np.array(self._speed)[piece]
+            rate = np.array(self._acceleration)[piece]
+            return np.array(self._position)[piece] + since * (speed + 0.5 * rate * since), speed + rate * since
+        late, late_area = self._integrated(times)
+        early, early_area = self._integrated(times - self.ramp)
+        return (late_area - early_area) / self.ramp, (late - early) / self.ramp
+
+    def acceleration(self, times: Floats) -> Floats:
+        """Return the acceleration at ``times`` (n,), shape (n,), in m/s²."""
+        starts = np.array(self._start)
+        rates = np.array(self._acceleration)
+        if not self.ramp:
+            return np.asarray(rates[np.searchsorted(starts, times, side="right") - 1])
+        speeds = np.array(self._speed)
+
+        def speed(at: Floats) -> Floats:
+            piece = np.searchsorted(starts, at, side="right") - 1
+            return np.asarray(speeds[piece] + rates[piece] * (at - starts[piece]))
+
+        return np.asarray((speed(times) - speed(times - self.ramp)) / self.ramp)
+
+    def jolts(self, since: float, until: float) -> list[tuple[float, float]]:
+        """Return the changes of acceleration in [since, until) as (time s, change m/s²), in order of time."""
+        first = bisect_right(self._start, since)
+        changes = []
+        for at in range(max(1, first), len(self._start)):
+            if self._start[at] >= until:
+                break
+            changes.append((self._start[at] + self.ramp / 2, self._acceleration[at] - self._acceleration[at - 1]))
+        return changes
+
+    def _integrated(self, times: Floats) -> tuple[Floats, Floats]:
+        """Return position (m) and its integral from time 0 (m·s) without the ramp, both (n,)."""
         piece = np.searchsorted(self._start, times, side="right") - 1
         since = times - np.array(self._start)[piece]
+        position = np.array(self._position)[piece]
         speed = np.array(self._speed)[piece]
         rate = np.array(self._acceleration)[piece]
-        return np.array(self._position)[piece] + since * (speed + 0.5 * rate * since), speed + rate * since
+        area = np.array(self._area)[piece] + since * (position + since * (0.5 * speed + since * rate / 6))
+        return position + since * (speed + 0.5 * rate * since), area
 
     def forget(self, before: float) -> None:
-        """Drop the pieces that ended before ``before`` (s)."""
-        keep = bisect_right(self._start, before) - 1
+        """Drop the pieces that ended before ``before`` (s) and are no longer needed for the ramp."""
+        keep = bisect_right(self._start, before - self.ramp) - 1
         if keep > 0:
-            del self._start[:keep], self._position[:keep], self._speed[:keep], self._acceleration[:keep]
+            for column in (self._start, self._position, self._speed, self._acceleration, self._area):
+                del column[:keep]
 
 
 class Steps:
@@ -116,7 +169,7 @@ class Steps:
 
     def __init__(self, value: float = 0.0) -> None:
         """Hold ``value`` since ever."""
-        self._start = [-1e12]
+        self._start = [SINCE_EVER_S]
         self._value = [value]
 
     @property
@@ -149,7 +202,7 @@ class Ramps:
 
     def __init__(self, value: float = 0.0) -> None:
         """Hold ``value`` since ever."""
-        self._time = [-1e12]
+        self._time = [SINCE_EVER_S]
         self._value = [value]
 
     def ramp(self, start: float, duration: float, value: float) -> None:

@@ -23,6 +23,9 @@ class Truck:
         self.tag = ""
         self.cargo: tuple[Container, ...] = ()
         self.laden = Steps()
+        self.step = Steps()
+        """Which of the six steps of a job the truck is at, as numbered in ``simulators.truth``; 0 is none."""
+        self.has_steps = False
         self.turn: Store[None] = Store(agenda)
         """Gets an item each time a crane or a gate lane has finished with the truck."""
         self._agenda = agenda
