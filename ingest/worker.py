@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from devices.times import format_rfc3339
+from ingest.acknowledging import PERIOD_S, Acknowledger
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
@@ -246,6 +247,7 @@ class Worker:
                 beside = [
                     group.create_task(self._tick(quiet), name="tick"),
                     group.create_task(self._commit_regularly(results, quiet), name="commit"),
+                    group.create_task(self._tell_devices(results, quiet), name="acknowledge"),
                     group.create_task(results.run(quiet), name="results"),
                 ]
                 await group.create_task(self._consume(stop), name="consume")
@@ -381,6 +383,16 @@ class Worker:
                 self._rates = (rates[0], rates[1], rates[2])
                 before, at = totals, clock()
             await _pause(stop, TICK_S)
+
+    async def _tell_devices(self, results: Results, stop: asyncio.Event) -> None:
+        """Tell devices that keep their messages which of them rest in the journal."""
+        acknowledger = Acknowledger()
+        while not stop.is_set():
+            async with self._undurable:
+                # Not where the journal has failed under a batch that the trackers have seen.
+                told = [] if self._ahead else acknowledger.collect(self._pipeline.directory.devices)
+            results.acknowledge(told)
+            await _pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:
         """Commit every interval, less often where commits would take more than their share of the time."""
