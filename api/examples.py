@@ -154,13 +154,14 @@ EXAMPLES: Final[dict[str, Any]] = {
     "ledger": {
         "balanced": True,
         "journal_frames": 36_021,
-        "total": {"frames": _ACCOUNTS, "samples": _SAMPLES, "quarantined_by_reason": {"wrong_type": 2}},
+        "total": {"frames": _ACCOUNTS, "samples": _SAMPLES, "quarantined_by_reason": {"wrong_type": 2}, "flags": {}},
         "items": [
             {
                 "uid": "CNNGB-DEMO/quay-crane/QC01",
                 "frames": _ACCOUNTS,
                 "samples": _SAMPLES,
                 "quarantined_by_reason": {"wrong_type": 2},
+                "flags": {},
             },
         ],
         "next": None,

@@ -303,6 +303,7 @@ class LedgerEntry(Answer):
     frames: Accounts
     samples: Accounts
     quarantined_by_reason: dict[str, int]
+    flags: dict[str, int] = Field(description="Readings of foreign formats that were odd and kept, by what was odd.")
 
 
 class LedgerTotal(Answer):
@@ -311,6 +312,7 @@ class LedgerTotal(Answer):
     frames: Accounts
     samples: Accounts
     quarantined_by_reason: dict[str, int]
+    flags: dict[str, int] = Field(description="Readings of foreign formats that were odd and kept, by what was odd.")
 
 
 class Ledger(Answer):

@@ -16,6 +16,19 @@ def plain(pattern: str) -> str:
     return pattern.split("/", 2)[2] if is_shared(pattern) else pattern
 
 
+def matches(pattern: str, topic: str) -> bool:
+    """Tell whether a filter, shared or not, takes in a topic."""
+    wanted, levels = plain(pattern).split("/"), topic.split("/")
+    if wanted[0] in {"+", "#"} and topic.startswith("$"):
+        return False
+    for nth, level in enumerate(wanted):
+        if level == "#":
+            return True
+        if nth == len(levels) or level not in {"+", levels[nth]}:
+            return False
+    return len(wanted) == len(levels)
+
+
 def fault_of(pattern: str) -> str:
     """Say in words what is wrong with a topic filter; "" if nothing is."""
     if is_shared(pattern):

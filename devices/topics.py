@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from devices.vocabulary import DeviceClass
@@ -11,6 +12,7 @@ RESULTS_ROOT: Final = "quayflow"
 LEVELS: Final = 5
 SITE: Final = re.compile(r"[A-Z]{2}[A-Z0-9]{3}-[A-Z0-9]{1,12}")
 DEVICE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+UNFIT: Final = re.compile(r"[^A-Za-z0-9._:-]+")
 
 
 class Stream(StrEnum):
@@ -64,6 +66,15 @@ class TopicError(ValueError):
 
 def parse(topic: str) -> Topic:
     """Parse a native topic; :class:`TopicError` says which level is wrong and what is allowed."""
+    key, stream = split(topic)
+    if stream not in STREAMS:
+        allowed = ", ".join(Stream)
+        raise TopicError("stream", f"stream {stream[:64]!r}: expected one of {allowed}")
+    return Topic(key, Stream(stream))
+
+
+def split(topic: str) -> tuple[DeviceKey, str]:
+    """Return the device of a native topic and its last level, whatever that is; :class:`TopicError` as in parse."""
     levels = topic.split("/")
     if len(levels) != LEVELS or levels[0] != ROOT:
         raise TopicError("topic", f"expected {ROOT}/{{site}}/{{class}}/{{device}}/{{stream}}")
@@ -75,10 +86,20 @@ def parse(topic: str) -> Topic:
         raise TopicError("class", f"class {device_class[:64]!r}: expected one of {allowed}")
     if not DEVICE.fullmatch(device):
         raise TopicError("device", f"device {device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -")
-    if stream not in STREAMS:
-        allowed = ", ".join(Stream)
-        raise TopicError("stream", f"stream {stream[:64]!r}: expected one of {allowed}")
-    return Topic(DeviceKey(site, device_class, device), Stream(stream))
+    return DeviceKey(site, device_class, device), stream
+
+
+def device_id(*parts: str) -> str:
+    """Return a device id made of the names that a foreign format gives, such as node and device.
+
+    Names that are ids already stay as they are, joined by a colon. Of others the characters that cannot stand in an id
+    become ``-``, and a hash keeps apart what would then look alike.
+    """
+    joined = ":".join(parts)
+    if DEVICE.fullmatch(joined):
+        return joined
+    mark = blake2b("\0".join(parts).encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{UNFIT.sub('-', joined).strip('-._:')[:48] or 'device'}-{mark}"
 
 
 def topic_of(key: DeviceKey, stream: Stream) -> str:

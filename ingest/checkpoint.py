@@ -1,4 +1,4 @@
-"""What a pipeline must remember across a restart, as blobs: one per device that changed, and one for the worker.
+"""What a pipeline must remember across a restart, as blobs: per changed device, per codec that learned, and the worker.
 
 Open windows are not among them: their rows are in the store as of the same commit, and the next life of the worker
 continues under a new epoch, which readers fold.
@@ -24,6 +24,7 @@ from store.interface import Scalar
 
 WORKER: Final = "worker"
 DEVICE: Final = "device:"
+CODEC: Final = "codec:"
 
 
 class DeviceBlob(msgspec.Struct, array_like=True):
@@ -97,6 +98,7 @@ def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) ->
     worker.quarantine_dropped = pipeline.quarantine_dropped
     worker.ticked = pipeline.ticked
     blobs = {DEVICE + device.uid: _encode(_freeze_device(pipeline, device)) for device in devices}
+    blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
     blobs[WORKER] = _encode(worker)
     return blobs
 
@@ -111,6 +113,8 @@ def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
     for name, blob in sorted(state.items()):
         if name.startswith(DEVICE):
             _thaw_device(pipeline, name.removeprefix(DEVICE), _decode_device(blob))
+        elif name.startswith(CODEC):
+            pipeline.foreign.feeds.restore(name.removeprefix(CODEC), blob)
     worker = worker_of(state)
     pipeline.samples = worker.samples
     pipeline.late_for_detectors = worker.late_for_detectors

@@ -4,98 +4,46 @@ This is the hot loop of ingest: one pass over the frames in Python; whatever is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from analytics.dedup import Verdict
-from analytics.detectors.gates import TagRead
-from analytics.events import PortEvent, Scalar
+from analytics.events import PortEvent
 from devices.codecs import native
 from devices.codecs.native import BLOCK_MARK
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
-from devices.vocabulary import BY_NAME
+from ingest.batch import WHOLE, Batch, Refused, set_online
 from ingest.blocks import Block
+from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, checked_time, is_read, tag_read
 from ingest.directory import NOBODY, CardinalityError, Device, Directory
+from ingest.foreign import Foreign
+from ingest.sources import Feed
 from store.journal import DUPLICATE, RETAINED, Frame
 
-YEAR_2000: Final = 946_684_800 * NS
-MAX_AHEAD: Final = 300 * NS
-"""A device may be this far ahead of the time of receipt, ns; beyond, its clock is wrong."""
-MAX_BOOT: Final = 2**64 - 1
 MAX_SPAN: Final = 3_600 * NS
 """Longest time that one block may cover, ns: it is cut at the end of every window that it reaches over."""
-MAX_TAG: Final = 128
-"""Characters of a tag: the longest EPC, of 496 bits, has 124 hex digits."""
-READ_METRICS: Final = ("reads", "rssi_dbm", "antenna")
-WHOLE: Final = -1
+MAX_ROUTES: Final = 100_000
+"""Topics whose way is remembered: a source may take in any number of them, whatever the bound on devices."""
 
 
 class Route(NamedTuple):
     """Where frames of one topic go."""
 
     device: Device
-    stream: Stream
-
-
-class Refused(NamedTuple):
-    """What goes to quarantine: a whole frame (``nth`` = ``WHOLE``) or the ``nth`` sample of one."""
-
-    frame: Frame
-    device: int
-    reject: Reject
-    nth: int
-    samples: int
-    """How many samples it takes along."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """What became of a sequence of frames; lists of a group run parallel to each other."""
-
-    # Every frame
-    received: list[int] = field(default_factory=list)
-    """Device index."""
-    received_samples: list[int] = field(default_factory=list)
-
-    # Frames seen before
-    duplicate: list[int] = field(default_factory=list)
-    """Device index."""
-    duplicate_samples: list[int] = field(default_factory=list)
-
-    # Frames accepted
-    frames: list[Frame] = field(default_factory=list)
-    device: list[int] = field(default_factory=list)
-    ts: list[int] = field(default_factory=list)
-    seq: list[int] = field(default_factory=list)
-    samples: list[int] = field(default_factory=list)
-    """How many samples each has."""
-
-    scattered: list[int] = field(default_factory=list)
-    """How many of them follow each other in the next group; the others are in blocks."""
-
-    # Samples of the frames accepted, one by one
-    series: list[int] = field(default_factory=list)
-    value: list[float] = field(default_factory=list)
-
-    blocks: list[Block] = field(default_factory=list)
-    """Samples of the frames accepted, packed."""
-
-    refused: list[Refused] = field(default_factory=list)
-    reads: list[TagRead] = field(default_factory=list)
-    events: list[PortEvent] = field(default_factory=list)
+    stream: Stream | Feed
 
 
 class Decoder:
     """Turns frames into a :class:`Batch`: each frame is accepted, a duplicate, or refused."""
 
-    def __init__(self, directory: Directory) -> None:
-        """``directory`` is shared with the pipeline and grows here."""
+    def __init__(self, directory: Directory, foreign: Foreign) -> None:
+        """``directory`` is shared with the pipeline and grows here; ``foreign`` takes what is not native."""
         self._directory = directory
+        self._foreign = foreign
         self._routes: dict[str, Route] = {}
 
     def decode(self, frames: Sequence[Frame]) -> Batch:
@@ -120,6 +68,8 @@ class Decoder:
                         samples = len(found.m)
                         if self._is_new(frame, device, found, samples, batch):
                             self._accept_telemetry(frame, device, found, batch)
+                elif isinstance(stream, Feed):
+                    index = self._foreign.take(frame, device, stream, batch)
                 else:
                     other, names = _decode_other(frame, stream)
                     samples = len(names)
@@ -133,14 +83,21 @@ class Decoder:
 
     def _route(self, topic: str, recv_ts: int) -> Route:
         """Parse a topic met for the first time and enter its device."""
+        stream: Stream | Feed
         try:
-            key, stream = parse(topic)
-            device = self._directory.device(key)
-        except TopicError as error:
-            raise RejectError(Reason.UNKNOWN_TOPIC, "", f"{error.level}: {error}") from None
+            try:
+                key, stream = parse(topic)
+                device = self._directory.device(key)
+            except TopicError as error:
+                found = self._foreign.route(topic)
+                if found is None:
+                    raise RejectError(Reason.UNKNOWN_TOPIC, "", f"{error.level}: {error}") from None
+                device, stream = found
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, "", str(error)) from None
         device.first_seen = device.first_seen or recv_ts
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
         route = self._routes[topic] = Route(device, stream)
         return route
 
@@ -169,7 +126,7 @@ class Decoder:
         return False
 
     def _accept_telemetry(self, frame: Frame, device: Device, found: native.Telemetry, batch: Batch) -> None:
-        ts = _checked_time(frame, found)
+        ts = _time_of(frame, found)
         values = found.m
         if not values:
             raise RejectError(Reason.NO_SAMPLES, "/m", "no values")
@@ -181,7 +138,7 @@ class Decoder:
         except KeyError:
             samples = self._accept_new_names(frame, device, values, batch)
         if not device.online:
-            _set_online(device, online=True, ts=ts, seq=found.seq or 0, batch=batch)
+            set_online(device, online=True, ts=ts, seq=found.seq or 0, batch=batch)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(ts)
@@ -191,7 +148,7 @@ class Decoder:
 
     def _accept_block(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> None:
         """Take over a packed block, without the columns whose names are unknown."""
-        _checked_time(frame, found)
+        _time_of(frame, found)
         span = found.dt * (found.rows - 1)
         if span > MAX_SPAN:
             detail = f"{found.rows} rows span {span // NS} s; a block holds at most {MAX_SPAN // NS} s"
@@ -214,7 +171,7 @@ class Decoder:
             block = Block(len(batch.frames), np.array(series, np.int64), found.t0, found.dt, values)
             batch.blocks.append(block)
         if not device.online:
-            _set_online(device, online=True, ts=found.t0, seq=found.seq or 0, batch=batch)
+            set_online(device, online=True, ts=found.t0, seq=found.seq or 0, batch=batch)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(end)
@@ -261,7 +218,7 @@ class Decoder:
         batch: Batch,
     ) -> None:
         """Take over an event, a status or a command (None): as samples ``names``, and as a read or a port event."""
-        ts = frame.recv_ts if found is None else _checked_time(frame, found)
+        ts = frame.recv_ts if found is None else _time_of(frame, found)
         seq = 0 if found is None else found.seq or 0
         try:
             series = [self._directory.derived_series(device, name) for name in names]
@@ -271,8 +228,8 @@ class Decoder:
         if isinstance(found, native.Status):
             values = [float(found.online)]
             _take_status(device, found, ts, batch)
-        elif found is not None and _is_read(found, frame.topic):
-            read = _tag_read(device.index, ts, found)
+        elif found is not None and is_read(found, frame.topic):
+            read = tag_read(device.index, ts, found)
             values = [1.0, read.rssi_dbm, float(read.antenna)]
             batch.reads.append(read)
         elif found is not None:
@@ -305,7 +262,7 @@ def _decode_other(frame: Frame, stream: Stream) -> tuple[native.Event | native.S
         return native.decode_status(frame.payload), ("online",)
     if stream is Stream.EVENT:
         event = native.decode_event(frame.payload)
-        return event, READ_METRICS if _is_read(event, frame.topic) else ("device_events",)
+        return event, READ_METRICS if is_read(event, frame.topic) else ("device_events",)
     # What is said to a device and its answer are between the two: journalled, and counted as one sample.
     return None, ("commands",)
 
@@ -328,17 +285,10 @@ def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Ver
     return verdict
 
 
-def _checked_time(frame: Frame, found: native.Payload) -> int:
+def _time_of(frame: Frame, found: native.Payload) -> int:
     """Return the event time of a frame whose clock can be believed."""
     ts = found.ts
-    if type(ts) is not int:
-        ts = native.event_time(found, frame.recv_ts)
-    if ts < YEAR_2000:
-        raise RejectError(Reason.CLOCK_UNSET, "/ts", "time before 2000-01-01: the device's clock is not set")
-    if ts > frame.recv_ts + MAX_AHEAD:
-        ahead = min(ts - frame.recv_ts, 2**63) // NS
-        raise RejectError(Reason.CLOCK_FUTURE, "/ts", f"{ahead} s ahead of receipt; at most {MAX_AHEAD // NS} s")
-    return ts
+    return checked_time(ts if type(ts) is int else native.event_time(found, frame.recv_ts), frame.recv_ts)
 
 
 def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -> None:
@@ -346,38 +296,4 @@ def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -
     if status.info:
         device.info = status.info
     if status.online != device.online:
-        _set_online(device, online=status.online, ts=ts, seq=status.seq or 0, batch=batch)
-
-
-def _set_online(device: Device, *, online: bool, ts: int, seq: int, batch: Batch) -> None:
-    """Note that a device came or went, and report it. Whoever sends values is there, whatever it last announced."""
-    device.online = online
-    kind = "device_online" if online else "device_offline"
-    batch.events.append(PortEvent(kind, device.index, ts, ts, seq, {}, {}, str(seq)))
-
-
-def _is_read(event: native.Event, topic: str) -> bool:
-    return event.type == "tag_read" and "/rfid-gate/" in topic
-
-
-def _tag_read(device: int, ts: int, event: native.Event) -> TagRead:
-    tag, direction = event.data.get("tag"), event.data.get("direction", "in")
-    if not isinstance(tag, str) or not 0 < len(tag) <= MAX_TAG:
-        reason = Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD
-        raise RejectError(reason, "/data/tag", f"expected text of 1 to {MAX_TAG} characters")
-    if direction not in {"in", "out"}:
-        raise RejectError(Reason.WRONG_TYPE, "/data/direction", f'expected "in" or "out", got {direction!r:.40}')
-    antenna, rssi_dbm = _measured(event.data, "antenna"), _measured(event.data, "rssi_dbm")
-    return TagRead(device, ts, event.seq or 0, tag, int(antenna), rssi_dbm, str(direction))
-
-
-def _measured(data: dict[str, Scalar], name: str) -> float:
-    """Return the value of a metric that lies in an event's data, within the metric's range."""
-    value, metric = data.get(name), BY_NAME[name]
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        reason = Reason.WRONG_TYPE if name in data else Reason.MISSING_FIELD
-        raise RejectError(reason, f"/data/{name}", f"expected a number, got {value!r:.40}")
-    if not metric.minimum <= value <= metric.maximum:
-        detail = f"{value:g} {metric.unit}: expected {metric.minimum:g} to {metric.maximum:g}"
-        raise RejectError(Reason.OUT_OF_RANGE, f"/data/{name}", detail)
-    return float(value)
+        set_online(device, online=status.online, ts=ts, seq=status.seq or 0, batch=batch)

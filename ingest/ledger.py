@@ -36,6 +36,8 @@ class DeviceAccounts(msgspec.Struct, array_like=True):
     """Samples by :class:`Account`."""
     reasons: dict[str, tuple[int, int]]
     """Reason for quarantine → frames and samples."""
+    flags: dict[str, int] = {}
+    """Flag → readings that carried it, none of which was lost for it."""
 
 
 class Ledger:
@@ -46,6 +48,7 @@ class Ledger:
         self._received: Ints = np.zeros((2, 64), np.int64)
         self._accounts: Ints = np.zeros((2, len(Account), 64), np.int64)
         self._reasons: dict[int, Counter[tuple[str, bool]]] = {}
+        self._flags: dict[int, Counter[str]] = {}
 
     def grow(self, devices: int) -> None:
         """Make room for at least ``devices`` devices."""
@@ -58,6 +61,10 @@ class Ledger:
     def receive(self, device: Ints, samples: Ints) -> None:
         """Count frames received: device indices (n,) and the number of samples in each (n,)."""
         np.add.at(self._received[0], device, 1)
+        np.add.at(self._received[1], device, samples)
+
+    def receive_samples(self, device: Ints, samples: Ints) -> None:
+        """Count samples (n,) received in frames that are counted elsewhere."""
         np.add.at(self._received[1], device, samples)
 
     def book(self, account: Account, device: Ints, samples: Ints) -> None:
@@ -76,6 +83,10 @@ class Ledger:
         reasons = self._reasons.setdefault(device, Counter())
         reasons[reason, True] += frames
         reasons[reason, False] += samples
+
+    def flag(self, device: int, flag: str) -> None:
+        """Count a reading that is odd in a way that was no reason to refuse it."""
+        self._flags.setdefault(device, Counter())[flag] += 1
 
     @property
     def received(self) -> int:
@@ -100,13 +111,16 @@ class Ledger:
                 yield LedgerRow(uid=uid, account=name, reason="", frames=frames, samples=samples)
         for reason, (frames, samples) in self._by_reason(device).items():
             yield LedgerRow(uid=uid, account="quarantined", reason=reason, frames=frames, samples=samples)
+        for flag, readings in sorted(self._flags.get(device, Counter()).items()):
+            yield LedgerRow(uid=uid, account="flagged", reason=flag, frames=readings, samples=0)
         yield LedgerRow(uid=uid, account="lost_before_journal", reason="", frames=lost, samples=0)
 
     def state(self, device: int) -> DeviceAccounts:
         """Return what a checkpoint keeps of one device."""
         received = self._received[:, device].tolist()
         frames, samples = self._accounts[:, :, device].tolist()
-        return DeviceAccounts((received[0], received[1]), frames, samples, self._by_reason(device))
+        flags = dict(self._flags.get(device, Counter()))
+        return DeviceAccounts((received[0], received[1]), frames, samples, self._by_reason(device), flags)
 
     def restore(self, device: int, accounts: DeviceAccounts) -> None:
         """Put back what :meth:`state` gave."""
@@ -116,6 +130,8 @@ class Ledger:
         reasons = self._reasons[device] = Counter()
         for reason, (frames, samples) in accounts.reasons.items():
             reasons[reason, True], reasons[reason, False] = frames, samples
+        if accounts.flags:
+            self._flags[device] = Counter(accounts.flags)
 
     def _by_reason(self, device: int) -> dict[str, tuple[int, int]]:
         reasons = self._reasons.get(device, Counter())

@@ -21,11 +21,15 @@ from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, Metric, scaled, unscaled
+from ingest.batch import WHOLE, Batch, Refused
 from ingest.blocks import Bad, Stack, check, partials_of, scaled_values, stacked
-from ingest.decoding import WHOLE, Batch, Decoder, Refused
+from ingest.booking import book
+from ingest.decoding import Decoder
 from ingest.directory import Device, Directory
+from ingest.foreign import READING_NUMBERS, Foreign
 from ingest.inputs import IS_INPUT, Waiting, shown
-from ingest.ledger import Account, Ledger
+from ingest.ledger import Ledger
+from ingest.sources import Source
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 from store.journal import Frame
 
@@ -52,6 +56,8 @@ class PipelineConfig:
     """Devices beyond this many are refused, their frames quarantined."""
     max_series: int = 200_000
     """Series beyond this many are refused, their samples quarantined."""
+    sources: tuple[Source, ...] = ()
+    """Topics that carry foreign formats."""
     max_quarantine_per_commit: int = 2_000
     """Refusals whose payload is kept per commit; more are counted, not kept."""
 
@@ -86,7 +92,8 @@ class Pipeline:
         self.latest: Ints = np.zeros(256, np.int64)
         self.live: Bools = np.zeros(256, np.bool_)
         """Per series: newest event time and its scaled value, and whether it changed since :meth:`take_live`."""
-        self._decoder = Decoder(self.directory)
+        self.foreign = Foreign(self.directory, config.sources)
+        self._decoder = Decoder(self.directory, self.foreign)
         self._events: list[EventRecord] = []
         self._quarantine: list[QuarantineRecord] = []
 
@@ -97,7 +104,7 @@ class Pipeline:
         self.ledger.grow(devices)
         self.watermarks.grow(devices)
         late = self._window(batch)
-        self._book(batch, late)
+        book(self.ledger, self.directory, batch, late)
         self.reads.extend(batch.reads)
         for event in batch.events:
             self._record(event)
@@ -273,28 +280,9 @@ class Pipeline:
             reject = _range_reject(metric, float(value[at]), f"/m/{metric.name}")
             # Unknown names of the same frame are numbered by their place in it; these by metric, beyond any place: a
             # number that is the same in every life of the worker.
-            number = VALUE_NUMBERS + INDEX[metric.name]
+            number = batch.numbers.get(nth, 0) * READING_NUMBERS + VALUE_NUMBERS + INDEX[metric.name]
             batch.refused.append(Refused(batch.frames[nth], batch.device[nth], reject, number, 1))
             batch.samples[nth] -= 1
-
-    def _book(self, batch: Batch, late: Bools) -> None:
-        """Book every frame and every sample of a validated batch to its account."""
-        ledger = self.ledger
-        device, samples = np.array(batch.device, np.int64), np.array(batch.samples, np.int64)
-        ledger.receive(np.array(batch.received, np.int64), np.array(batch.received_samples, np.int64))
-        duplicate_samples = np.array(batch.duplicate_samples, np.int64)
-        ledger.book(Account.DUPLICATE, np.array(batch.duplicate, np.int64), duplicate_samples)
-        kept = samples > 0
-        ledger.book(Account.WINDOWED, device[kept & ~late], samples[kept & ~late])
-        ledger.book(Account.MERGED_LATE, device[kept & late], samples[kept & late])
-        # A frame all of whose samples were refused is refused itself, under the first of their reasons.
-        emptied = {id(batch.frames[nth]) for nth in np.flatnonzero(~kept).tolist()}
-        for refused in batch.refused:
-            whole = refused.nth == WHOLE or id(refused.frame) in emptied
-            emptied.discard(id(refused.frame))
-            reason = refused.reject.reason
-            ledger.quarantine(refused.device, reason, frames=int(whole), samples=refused.samples)
-            self.directory.devices[refused.device].touched = True
 
     def _refuse(self, refused: Refused) -> None:
         if len(self._quarantine) >= self.config.max_quarantine_per_commit:

@@ -119,9 +119,7 @@ async def run(settings: Settings, options: DemoOptions) -> int:
 def account(stack: Stack, before: Totals, after: Totals, seconds: float) -> dict[str, Any]:
     """Compare what was published with what the ledger holds, for the time of one run."""
     received = after.frames("received")
-    accounted = sum(
-        count for (_, name), count in after.accounts.items() if name not in {"received", "lost_before_journal"}
-    )
+    accounted = sum(count for (_, name), count in after.accounts.items() if name in ENDS)
     balanced = (
         after.workers_balanced
         and received == accounted

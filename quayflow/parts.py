@@ -28,8 +28,15 @@ async def run_ingest(settings: Settings) -> None:
     from analytics.watermarks import Lateness  # noqa: PLC0415 - each part is loaded by the process that runs it
     from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
     from ingest.session import SessionConfig  # noqa: PLC0415 - as above
+    from ingest.sources import Source  # noqa: PLC0415 - as above
     from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
 
+    try:
+        sources = tuple(
+            Source(each.codec, each.site or settings.site, each.device_class, each.filters) for each in settings.sources
+        )
+    except ValueError as error:
+        raise SettingsError(f"sources: {error}") from None
     windows_url, records_url = settings.store_urls
     session = SessionConfig(
         host=settings.broker_host,
@@ -40,7 +47,7 @@ async def run_ingest(settings: Settings) -> None:
         ca_file=_text(settings.broker_ca_file),
         cert_file=_text(settings.broker_cert_file),
         key_file=_text(settings.broker_key_file),
-        filters=settings.topic_filters,
+        filters=(*settings.topic_filters, *(topic for source in sources for topic in source.topics)),
         max_batch_messages=settings.held_messages,
         max_batch_bytes=settings.held_bytes,
     )
@@ -48,6 +55,7 @@ async def run_ingest(settings: Settings) -> None:
         lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),
         max_devices=settings.max_devices,
         max_series=settings.max_series,
+        sources=sources,
     )
     config = IngestConfig(
         data=settings.data.absolute(),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -13,6 +13,7 @@ from pydantic_settings import (
 )
 
 from devices.filters import fault_of
+from devices.vocabulary import DeviceClass
 
 FILE: Final = Path("quayflow.toml")
 PREFIX: Final = "QUAYFLOW_"
@@ -20,6 +21,21 @@ PREFIX: Final = "QUAYFLOW_"
 
 class SettingsError(Exception):
     """Settings that cannot be used; the message names each and what is allowed."""
+
+
+class SourceSettings(BaseModel):
+    """One table ``[[sources]]``: topic filters, the codec of what comes there, and whose devices speak."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    codec: str
+    """Name of a codec, as in `quayflow decode --codec`."""
+    filters: tuple[str, ...] = ()
+    """Topic filters; OwnTracks and Sparkplug have usual ones."""
+    site: str | None = None
+    """Site of the devices; by default that of the installation."""
+    device_class: DeviceClass = Field(DeviceClass.VEHICLE, alias="class")
+    """Class of the devices, where the format does not say."""
 
 
 class Settings(BaseSettings):
@@ -59,6 +75,8 @@ class Settings(BaseSettings):
     """Key of the own certificate, PEM."""
     topic_filters: Annotated[tuple[str, ...], NoDecode] = ("port/#",)
     """Topic filters that ingest subscribes to; in the environment separated by commas."""
+    sources: tuple[SourceSettings, ...] = ()
+    """Topics that carry foreign formats, such as Sparkplug B; in the environment as JSON."""
 
     held_messages: int = Field(20_000, ge=1)
     """Messages that ingest holds at most between reading and acknowledging them."""

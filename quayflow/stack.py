@@ -1,6 +1,7 @@
 """The running installation of `demo` and `up`: broker, ingest, API and, in the demo, the simulated port."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -159,6 +160,7 @@ class Stack:
         """Hand the settings on as environment, which children read before any file of theirs."""
         values = self.settings.model_dump(mode="json", exclude_none=True)
         values |= {"port": self.addresses.api_port, "broker_port": self.addresses.broker_port}
+        values |= {"sources": json.dumps(values["sources"])}
         values |= {"data": str(self.settings.data.absolute()), "topic_filters": ",".join(self.settings.topic_filters)}
         return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
 

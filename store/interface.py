@@ -105,9 +105,9 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
 
     uid: str
     account: str
-    """``received, windowed, merged_late, duplicate, quarantined, shed, lost_before_journal``."""
+    """``received, windowed, merged_late, duplicate, quarantined, shed, lost_before_journal, flagged``."""
     reason: str
-    """For ``quarantined`` and ``shed``, else ""."""
+    """For ``quarantined``, ``shed`` and ``flagged``, else ""."""
     frames: int
     samples: int
 

@@ -63,17 +63,21 @@ def is_balanced(rows: Iterable[LedgerRow]) -> bool:
 
 
 def accounts_of(rows: Iterable[LedgerRow]) -> dict[str, Any]:
-    """Return frames and samples by account, and the quarantined frames by reason."""
+    """Return frames and samples by account, the quarantined frames by reason, and the flagged readings by flag."""
     frames = dict.fromkeys(ACCOUNTS, 0)
     samples = dict.fromkeys(ACCOUNTS, 0)
     reasons: dict[str, int] = {}
+    flags: dict[str, int] = {}
     for row in rows:
+        if row.account == "flagged":
+            flags[row.reason] = flags.get(row.reason, 0) + row.frames
+            continue
         frames[row.account] = frames.get(row.account, 0) + row.frames
         samples[row.account] = samples.get(row.account, 0) + row.samples
         if row.account == "quarantined":
             # A frame of which some samples are kept is not quarantined itself: those samples are counted alone.
             reasons[row.reason] = reasons.get(row.reason, 0) + (row.frames or row.samples)
-    return {"frames": frames, "samples": samples, "quarantined_by_reason": reasons}
+    return {"frames": frames, "samples": samples, "quarantined_by_reason": reasons, "flags": flags}
 
 
 def _journal_frames(workers: Mapping[str, Mapping[str, Scalar]]) -> int | None:

@@ -5,7 +5,7 @@ codec is pure: bytes and a topic in, readings or a :class:`devices.rejects.Rejec
 (Sparkplug aliases, sub-packages) keep it in the codec object, which ingest makes once per source.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -60,3 +60,17 @@ class Codec(Protocol):
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return the readings of one frame, at least one; RejectError with reason and pointer where it is unusable."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A codec whose memory must outlive the process, such as the names behind Sparkplug's aliases."""
+
+    learned: bool
+    """Whether the memory has changed since :meth:`take_state`."""
+
+    def take_state(self) -> bytes:
+        """Return the memory and note that it is kept."""
+
+    def restore(self, state: bytes) -> None:
+        """Put back what :meth:`take_state` gave."""

@@ -6,12 +6,14 @@ from typing import Final
 from devices.codecs.epc import EpcCodes
 from devices.codecs.iso6346 import ContainerNumbers
 from devices.codecs.native_readings import Native
+from devices.codecs.owntracks import OwnTracks
 from devices.codecs.readings import Codec
 
 CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "native": Native,
     "epc": EpcCodes,
     "iso6346": ContainerNumbers,
+    "owntracks": OwnTracks,
 }
 """Name → factory. Codecs that remember (aliases, counters) do so per object: make one for each source."""
 

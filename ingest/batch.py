@@ -1,0 +1,89 @@
+"""What decoding hands to the pipeline: the outcome of every frame of a batch, as lists that become arrays."""
+
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from analytics.detectors.gates import TagRead
+from analytics.events import PortEvent
+from devices.rejects import Reject
+from ingest.blocks import Block
+from ingest.directory import Device
+from store.journal import Frame
+
+WHOLE: Final = -1
+
+
+class Refused(NamedTuple):
+    """What goes to quarantine: a whole frame (``nth`` = ``WHOLE``) or the ``nth`` sample of one."""
+
+    frame: Frame
+    device: int
+    reject: Reject
+    nth: int
+    samples: int
+    """How many samples it takes along."""
+
+
+class Compound(NamedTuple):
+    """A foreign frame: it may speak of several devices and instants, and is booked once."""
+
+    frame: Frame
+    device: int
+    """Index of the device to which the frame itself is booked."""
+    first: int
+    end: int
+    """Its readings accepted are those from ``first`` up to ``end`` among the frames accepted, one entry each."""
+    received: dict[int, int]
+    """Device index → how many samples the frame has of it."""
+    duplicate: dict[int, int]
+    """Device index → how many of them were seen before."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What became of a sequence of frames; lists of a group run parallel to each other."""
+
+    # Every frame
+    received: list[int] = field(default_factory=list)
+    """Device index."""
+    received_samples: list[int] = field(default_factory=list)
+
+    # Frames seen before
+    duplicate: list[int] = field(default_factory=list)
+    """Device index."""
+    duplicate_samples: list[int] = field(default_factory=list)
+
+    # Frames accepted, of foreign ones every reading accepted
+    frames: list[Frame] = field(default_factory=list)
+    device: list[int] = field(default_factory=list)
+    ts: list[int] = field(default_factory=list)
+    seq: list[int] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    """How many samples each has."""
+
+    scattered: list[int] = field(default_factory=list)
+    """How many of them follow each other in the next group; the others are in blocks."""
+
+    # Samples of the frames accepted, one by one
+    series: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+
+    blocks: list[Block] = field(default_factory=list)
+    """Samples of the frames accepted, packed."""
+
+    compounds: list[Compound] = field(default_factory=list)
+    numbers: dict[int, int] = field(default_factory=dict)
+    """Entry among the frames accepted → number of the reading in its foreign frame, where that is above 0."""
+    flags: list[tuple[int, str]] = field(default_factory=list)
+    """Device index and what was odd about a reading of it."""
+
+    refused: list[Refused] = field(default_factory=list)
+    reads: list[TagRead] = field(default_factory=list)
+    events: list[PortEvent] = field(default_factory=list)
+
+
+def set_online(device: Device, *, online: bool, ts: int, seq: int, batch: Batch) -> None:
+    """Note that a device came or went, and report it. Whoever sends values is there, whatever it last announced."""
+    device.online = online
+    kind = "device_online" if online else "device_offline"
+    batch.events.append(PortEvent(kind, device.index, ts, ts, seq, {}, {}, str(seq)))

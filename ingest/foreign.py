@@ -1,0 +1,279 @@
+"""Foreign frames: readings of a codec to samples, events and refusals, each booked to the device that it speaks of.
+
+A native frame speaks of one device and one instant; a foreign one may speak of several. Each reading is judged by
+itself: by the format's own counter where it has one, which then counts for the readings after it as well, else by what
+it says and when. The frame itself is booked once, to the device that the topic names or that is read first.
+"""
+
+import logging
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+
+from analytics.dedup import Verdict
+from analytics.events import PortEvent
+from devices.codecs import native
+from devices.codecs.readings import Happening, Reading
+from devices.rejects import Reason, Reject, RejectError
+from devices.topics import DEVICE, DeviceKey
+from devices.vocabulary import DeviceClass
+from ingest.batch import Batch, Compound, Refused, set_online
+from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, tag_read
+from ingest.directory import CardinalityError, Device, Directory
+from ingest.sources import Feed, Feeds, Source
+from store.journal import DUPLICATE, RETAINED, Frame
+
+log = logging.getLogger(__name__)
+
+READING_NUMBERS: Final = 2_000_000
+"""Refusals of the next reading of a frame are numbered from so much further on: beyond names and metrics of one."""
+MAX_INFO: Final = 64
+"""Facts kept of a device; of more, those told first stay."""
+COMMANDS: Final = frozenset({"cmd", "cmd-ack"})
+HISTORICAL: Final = "historical"
+"""Flag of a reading that its device had kept for later."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Counted(NamedTuple):
+    """What a format's counter said of a reading, and of those after it that have none."""
+
+    verdict: Verdict
+    boot: int
+    seq: int
+
+
+class Foreign:
+    """Takes the readings of foreign frames into a batch."""
+
+    def __init__(self, directory: Directory, sources: Sequence[Source]) -> None:
+        """``directory`` is shared with the pipeline and grows here."""
+        self._directory = directory
+        self.feeds = Feeds(directory, sources)
+        self._failed: set[str] = set()
+
+    def route(self, topic: str) -> tuple[Device, Feed] | None:
+        """Return what :meth:`ingest.sources.Feeds.route` does."""
+        return self.feeds.route(topic)
+
+    def take(self, frame: Frame, device: Device, feed: Feed, batch: Batch) -> int:
+        """Decode a frame and take over its readings; return the index of the device to which it is booked.
+
+        ``device`` is that of the topic, or nobody. RejectError where the whole frame is unusable; nothing of it has
+        been taken then.
+        """
+        readings = self._decoded(frame, feed)
+        if not any(_samples(reading, feed.device_class) for reading in readings):
+            # Whatever else a frame may be about, it is a sign of life.
+            readings[0].online = True
+        first, carrier = len(batch.frames), device
+        received: dict[int, int] = {}
+        duplicate: dict[int, int] = {}
+        counted: Counted | None = None
+        for nth, reading in enumerate(readings):
+            target = carrier
+            samples = _samples(reading, reading.device_class or feed.device_class)
+            try:
+                target = self._device_of(reading, device, feed)
+                samples = _samples(reading, target.key.device_class)
+                if nth == 0 and not feed.named:
+                    carrier = target
+                    carrier.frames += 1
+                target.first_seen = target.first_seen or frame.recv_ts
+                target.last_seen = frame.recv_ts
+                target.touched = True
+                counted = _count(reading, target) or counted
+                digest = b"" if counted else _digest(reading)
+                verdict = counted.verdict if counted else _verdict_by_hash(frame, target, reading, digest)
+                if verdict is Verdict.DUPLICATE:
+                    duplicate[target.index] = duplicate.get(target.index, 0) + samples
+                else:
+                    self._accept(frame, target, reading, nth, counted, digest, batch)
+            except RejectError as error:
+                batch.refused.append(Refused(frame, target.index, error.reject, nth * READING_NUMBERS, samples))
+            received[target.index] = received.get(target.index, 0) + samples
+        batch.compounds.append(Compound(frame, carrier.index, first, len(batch.frames), received, duplicate))
+        return carrier.index
+
+    def _decoded(self, frame: Frame, feed: Feed) -> list[Reading]:
+        name = feed.codec.name
+        try:
+            readings = feed.codec.decode(frame.payload, frame.topic)
+        except RejectError:
+            raise
+        except Exception as error:
+            # The frame is in the journal: whoever let it end the process would meet it again at every start.
+            if name not in self._failed:
+                self._failed.add(name)
+                log.exception("codec %s failed on a frame at %d of %s", name, frame.offset, frame.topic)
+            raise RejectError(Reason.UNDECODABLE, "", f"the codec failed: {error!r:.200}") from None
+        if not readings:
+            raise RejectError(Reason.NO_SAMPLES, "", "nothing in it")
+        return readings
+
+    def _device_of(self, reading: Reading, device: Device, feed: Feed) -> Device:
+        """Return the device of which a reading speaks, entering it if it is new."""
+        if feed.named:
+            if reading.device not in {"", device.key.device}:
+                detail = f"payload says {reading.device[:64]!r}, the topic says {device.key.device!r}"
+                raise RejectError(Reason.IDENTITY_MISMATCH, "/device", detail)
+            return device
+        if not DEVICE.fullmatch(reading.device):
+            detail = f"{reading.device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -"
+            raise RejectError(Reason.WRONG_TYPE if reading.device else Reason.MISSING_FIELD, "/device", detail)
+        try:
+            return self._directory.device(
+                DeviceKey(feed.site, reading.device_class or feed.device_class, reading.device)
+            )
+        except CardinalityError as error:
+            raise RejectError(Reason.CARDINALITY, "", str(error)) from None
+
+    def _accept(
+        self,
+        frame: Frame,
+        device: Device,
+        reading: Reading,
+        nth: int,
+        counted: Counted | None,
+        digest: bytes,
+        batch: Batch,
+    ) -> None:
+        """Take over a reading that is new."""
+        ts = checked_time(frame.recv_ts if reading.ts is None else reading.ts, frame.recv_ts)
+        if counted is not None and counted.verdict is Verdict.TOO_OLD:
+            detail = f"{counted.seq} of boot {counted.boot} is older than what is remembered: new or repeated?"
+            raise RejectError(Reason.SEQUENCE_TOO_OLD, "/seq", detail)
+        seq = counted.seq if counted else reading.seq or 0
+        told_apart = f"{counted.boot}/{counted.seq}" if counted else digest.hex()
+        if reading.ts is None and not counted:
+            told_apart = f"{told_apart}@{frame.offset}"
+        before = len(batch.series)
+        self._accept_values(frame, device, reading, nth, batch)
+        for at, happening in enumerate(reading.happenings):
+            try:
+                self._accept_happening(device, happening, ts, seq, f"{told_apart}/{nth}/{at}", batch)
+            except RejectError as error:
+                number = nth * READING_NUMBERS + _names(reading) + at
+                size = _size(happening, device.key.device_class)
+                batch.refused.append(Refused(frame, device.index, error.reject, number, size))
+        if reading.online is not None:
+            batch.series.append(self._derived(device, "online"))
+            batch.value.append(float(reading.online))
+        samples = len(batch.series) - before
+        online = reading.online is not False
+        if online != device.online and HISTORICAL not in reading.flags:
+            set_online(device, online=online, ts=ts, seq=seq, batch=batch)
+        if reading.info and HISTORICAL not in reading.flags:
+            device.info = dict(list({**device.info, **reading.info}.items())[:MAX_INFO])
+        batch.flags += [(device.index, flag) for flag in reading.flags]
+        if nth:
+            batch.numbers[len(batch.frames)] = nth
+        batch.frames.append(frame)
+        batch.device.append(device.index)
+        batch.ts.append(ts)
+        batch.seq.append(seq)
+        batch.samples.append(samples)
+        batch.scattered.append(samples)
+
+    def _accept_values(self, frame: Frame, device: Device, reading: Reading, nth: int, batch: Batch) -> None:
+        """Take over values; those whose name is unknown are refused by name."""
+        series, values = device.series, reading.values
+        try:
+            batch.series += [series[name] for name in values]
+            batch.value += values.values()
+        except KeyError:
+            for at, (name, value) in enumerate(values.items()):
+                try:
+                    batch.series.append(self._series(device, name))
+                except RejectError as error:
+                    batch.refused.append(Refused(frame, device.index, error.reject, nth * READING_NUMBERS + at, 1))
+                else:
+                    batch.value.append(value)
+        for at, (name, unknown) in enumerate(reading.unknown.items()):
+            detail = (
+                f"{name[:64]!r} ({unknown!r:.40}) has no metric for a {device.key.device_class}; see /v1/vocabulary"
+            )
+            reject = Reject(Reason.UNKNOWN_METRIC, native.pointer(name), detail)
+            number = nth * READING_NUMBERS + len(values) + at
+            batch.refused.append(Refused(frame, device.index, reject, number, 1))
+        for at, reject in enumerate(reading.refused):
+            number = nth * READING_NUMBERS + len(values) + len(reading.unknown) + at
+            batch.refused.append(Refused(frame, device.index, reject, number, 1))
+
+    def _accept_happening(
+        self, device: Device, happening: Happening, ts: int, seq: int, told_apart: str, batch: Batch
+    ) -> None:
+        if _is_read(happening, device.key.device_class):
+            event = native.Event(v=native.VERSION, type=happening.type, data=happening.data, seq=seq)
+            read = tag_read(device.index, ts, event)
+            batch.series += [self._derived(device, name) for name in READ_METRICS]
+            batch.value += [1.0, read.rssi_dbm, float(read.antenna)]
+            batch.reads.append(read)
+            return
+        is_command = happening.type in COMMANDS
+        batch.series.append(self._derived(device, "commands" if is_command else "device_events"))
+        batch.value.append(1.0)
+        if not is_command:
+            data = dict(happening.data)
+            batch.events.append(PortEvent(happening.type, device.index, ts, ts, seq, data, {}, told_apart))
+
+    def _series(self, device: Device, name: str) -> int:
+        if name not in device.accepts:
+            detail = f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary"
+            raise RejectError(Reason.UNKNOWN_METRIC, native.pointer(name), detail)
+        try:
+            return self._directory.series(device, name)
+        except CardinalityError as error:
+            raise RejectError(Reason.CARDINALITY, native.pointer(name), str(error)) from None
+
+    def _derived(self, device: Device, name: str) -> int:
+        # A handful per device, as for what detectors find: the cap is not for them.
+        return self._directory.derived_series(device, name, capped=False)
+
+
+def _samples(reading: Reading, device_class: str) -> int:
+    """Return how many samples a reading makes."""
+    happenings = sum(_size(happening, device_class) for happening in reading.happenings)
+    return _names(reading) + happenings + (reading.online is not None)
+
+
+def _names(reading: Reading) -> int:
+    """Return how many values a reading has, good or not."""
+    return len(reading.values) + len(reading.unknown) + len(reading.refused)
+
+
+def _size(happening: Happening, device_class: str) -> int:
+    """Return how many samples an event makes."""
+    return len(READ_METRICS) if _is_read(happening, device_class) else 1
+
+
+def _is_read(happening: Happening, device_class: str) -> bool:
+    return happening.type == "tag_read" and device_class == DeviceClass.RFID_GATE
+
+
+def _count(reading: Reading, device: Device) -> Counted | None:
+    """Judge a reading by the format's counter, None where it has none; the counter is noted as seen."""
+    boot, seq = reading.boot, reading.seq
+    if boot is None or seq is None:
+        return None
+    if not 0 <= boot <= MAX_BOOT or not 0 <= seq <= native.MAX_SEQ:
+        raise RejectError(Reason.WRONG_TYPE, "/seq", f"counter {seq} of boot {boot} is beyond all bounds")
+    return Counted(device.tracker.see(boot, seq), boot, seq)
+
+
+def _verdict_by_hash(frame: Frame, device: Device, reading: Reading, digest: bytes) -> Verdict:
+    """Judge a reading without a counter by what it says and when."""
+    verdict = device.tracker.see_hash(digest)
+    if reading.ts is None and not frame.flags & (DUPLICATE | RETAINED):
+        # Without a time the same may well be said twice; only the broker's word makes it a repetition.
+        return Verdict.NEW
+    return verdict
+
+
+def _digest(reading: Reading) -> bytes:
+    """Return a hash of what a reading says and when, the same for live data and what was kept for later."""
+    said = (reading.ts, reading.values, reading.happenings, reading.unknown, reading.refused, reading.online)
+    return blake2b(_encode(said), digest_size=12).digest()

@@ -1,0 +1,109 @@
+"""Where foreign frames come from: topics whose last level names a codec, and topic filters bound to one by settings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from devices.codecs.readings import Codec, Remembering
+from devices.codecs.registry import CODECS, make_codec
+from devices.filters import fault_of, matches
+from devices.topics import SITE, TopicError, split
+from devices.vocabulary import DeviceClass
+from ingest.directory import NOBODY, Device, Directory
+
+NATIVE: Final = "native"
+USUAL: Final[dict[str, tuple[str, ...]]] = {
+    "owntracks": ("owntracks/#",),
+    # The STATE topic has three levels: what ingest says of itself does not come back to it.
+    "sparkplug": ("spBv1.0/+/+/+", "spBv1.0/+/+/+/+"),
+}
+"""Codec → the topics on which its format is spoken everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Topic filters that carry one foreign format, and whose devices speak there."""
+
+    codec: str
+    """Name of the codec, such as ``owntracks``."""
+    site: str
+    """Site to which the devices belong."""
+    device_class: DeviceClass
+    """Class of the devices, where the format itself does not say."""
+    filters: tuple[str, ...] = ()
+    """Topic filters; by default those of :data:`USUAL`."""
+
+    def __post_init__(self) -> None:
+        """Refuse a source that could never deliver."""
+        if self.codec not in CODECS or self.codec == NATIVE:
+            msg = f"codec {self.codec!r}: expected one of {', '.join(name for name in CODECS if name != NATIVE)}"
+            raise ValueError(msg)
+        if not SITE.fullmatch(self.site):
+            msg = f"site {self.site!r}: expected a UN/LOCODE and a facility, such as CNNGB-BLCT"
+            raise ValueError(msg)
+        if not self.topics:
+            msg = f"filter: codec {self.codec!r} has no usual topics, so name those of yours"
+            raise ValueError(msg)
+        for fault in filter(None, map(fault_of, self.topics)):
+            msg = f"filter {fault}"
+            raise ValueError(msg)
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topic filters to subscribe to."""
+        return self.filters or USUAL.get(self.codec, ())
+
+
+class Feed(NamedTuple):
+    """How frames of a foreign topic are read, and whose they are."""
+
+    codec: Codec
+    site: str
+    device_class: DeviceClass
+    named: bool
+    """Whether the topic names the device, as ``port/{site}/{class}/{device}/{codec}`` does; else the payload does."""
+
+
+class Feeds:
+    """Finds the codec of a topic, and keeps the codecs' memory."""
+
+    def __init__(self, directory: Directory, sources: Sequence[Source]) -> None:
+        """Make one codec for each source; those named by topics are made when they are first needed."""
+        self._directory = directory
+        self._bound = [(source, make_codec(source.codec)) for source in sources]
+        self._by_name: dict[str, Codec] = {}
+
+    def route(self, topic: str) -> tuple[Device, Feed] | None:
+        """Return the device of a foreign topic, nobody where the payload names it, and its feed; None if unknown.
+
+        Raises CardinalityError where the device is one too many.
+        """
+        for source, codec in self._bound:
+            if any(matches(pattern, topic) for pattern in source.topics):
+                return self._directory.devices[NOBODY], Feed(codec, source.site, source.device_class, named=False)
+        try:
+            key, name = split(topic)
+        except TopicError:
+            return None
+        if name not in CODECS or name == NATIVE:
+            return None
+        device = self._directory.device(key)
+        named = self._by_name.get(name) or self._by_name.setdefault(name, make_codec(name))
+        return device, Feed(named, key.site, DeviceClass(key.device_class), named=True)
+
+    def take_states(self) -> dict[str, bytes]:
+        """Return the memory of the codecs that learned something since the last call, by a lasting name."""
+        return {name: codec.take_state() for name, codec in self._remembering().items() if codec.learned}
+
+    def restore(self, name: str, state: bytes) -> None:
+        """Put back the memory that a checkpoint has kept under ``name``; one whose source is gone is left out."""
+        if name in CODECS:
+            self._by_name.setdefault(name, make_codec(name))
+        codec = self._remembering().get(name)
+        if codec is not None:
+            codec.restore(state)
+
+    def _remembering(self) -> dict[str, Remembering]:
+        found: dict[str, Codec] = {f"{source.codec}:{','.join(source.topics)}": codec for source, codec in self._bound}
+        found |= self._by_name
+        return {name: codec for name, codec in found.items() if isinstance(codec, Remembering)}

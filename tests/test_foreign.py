@@ -1,0 +1,317 @@
+"""Foreign frames: whatever a codec reads, each frame is booked once and each sample to the device it speaks of."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_frames import (
+    SITE,
+    T0,
+    Shelf,
+    accounts,
+    assert_every_frame_is_booked,
+    cut,
+    frame,
+    numbered,
+    pipeline_of,
+    topic,
+)
+
+from devices.codecs.readings import Happening, Reading
+from devices.codecs.registry import CODECS
+from devices.filters import matches
+from devices.rejects import Reason, Reject, RejectError
+from devices.times import NS
+from devices.topics import DEVICE, device_id
+from devices.vocabulary import DeviceClass
+from ingest.checkpoint import CODEC, WorkerBlob, freeze, thaw
+from ingest.pipeline import Pipeline
+from ingest.sources import Source
+from store.journal import DUPLICATE, Frame
+
+
+class Spelled:
+    """A format for tests, whose payload spells out its readings; it remembers how many frames it has read."""
+
+    name = "spelled"
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.learned = False
+
+    def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
+        if payload == b"crash":
+            raise ZeroDivisionError(topic)
+        try:
+            readings = msgspec.json.decode(payload, type=list[Reading])
+        except msgspec.DecodeError as error:
+            raise RejectError(Reason.UNDECODABLE, "", str(error)) from None
+        self.read, self.learned = self.read + 1, True
+        return readings
+
+    def take_state(self) -> bytes:
+        self.learned = False
+        return str(self.read).encode()
+
+    def restore(self, state: bytes) -> None:
+        self.read = int(state)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def spelled() -> Iterator[None]:
+    CODECS["spelled"] = Spelled
+    yield
+    del CODECS["spelled"]
+
+
+GATE, TRUCK = topic("rfid-gate", "G1", "spelled"), topic("vehicle", "T1", "spelled")
+
+
+def sources() -> tuple[Source, ...]:
+    return (Source("spelled", SITE, DeviceClass.VEHICLE, ("yard/#",)),)
+
+
+def spelt(where: str, *readings: Reading, **more: Any) -> Frame:
+    return frame(where, msgspec.json.encode(readings), **more)
+
+
+def run(frames: list[Frame], at: list[int] | None = None, **config: Any) -> Pipeline:
+    pipeline = pipeline_of(**({"sources": sources()} | config))
+    for batch in cut(frames, at or []):
+        pipeline.process(batch)
+        assert pipeline.ledger.balanced()
+    return pipeline
+
+
+def folded(pipeline: Pipeline) -> dict[Any, Any]:
+    shelf = Shelf()
+    shelf.write(pipeline.windows.take_rows(1))
+    return shelf.folded(with_late=False)
+
+
+READ = Happening("tag_read", {"tag": "E280", "antenna": 2, "rssi_dbm": -61.5})
+happenings = st.sampled_from(
+    [READ, Happening("tag_read", {"tag": 7}), Happening("fault", {"code": 3}), Happening("cmd")]
+)
+some_readings = st.builds(
+    Reading,
+    device=st.sampled_from(["T1", "T2", "T3", "not an id", ""]),
+    device_class=st.sampled_from([None, DeviceClass.RFID_GATE, DeviceClass.VEHICLE]),
+    ts=st.sampled_from([None, *(T0 + second * NS for second in (-9_000, -40, -3, 0, 1, 301)), 5]),
+    boot=st.sampled_from([None, 1, 2**64 - 1]),
+    seq=st.sampled_from([None, *range(4)]),
+    values=st.dictionaries(st.sampled_from(["speed_mps", "x_m", "antenna", "what"]), st.sampled_from([1.5, 9e9, True])),
+    happenings=st.lists(happenings, max_size=2).map(tuple),
+    online=st.sampled_from([None, True, False]),
+    unknown=st.dictionaries(st.sampled_from(["a", "b/c"]), st.sampled_from(["text", 1.0, None]), max_size=2),
+    refused=st.sampled_from([(), (Reject(Reason.WRONG_TYPE, "/x", "no number"),)]),
+    flags=st.sampled_from([(), ("historical",), ("checksum", "historical")]),
+)
+frames_of_readings = st.builds(
+    lambda where, readings, flags: spelt(where, *readings, flags=flags),
+    st.sampled_from(["yard/north", GATE, TRUCK]),
+    st.lists(some_readings, max_size=4),
+    st.sampled_from([1, 1 | DUPLICATE]),
+)
+other_frames = st.sampled_from(
+    [
+        frame("yard/1", b"crash"),
+        frame(TRUCK, b"no list"),
+        frame("shipyard", b"[]"),
+        frame(topic("vehicle", "T1", "x"), b""),
+    ]
+)
+any_frames = st.lists(frames_of_readings | other_frames, max_size=25).map(numbered)
+
+
+@settings(max_examples=250)
+@given(any_frames, st.lists(st.integers(0, 25), max_size=5))
+def test_ledger_balances_for_every_device_and_nothing_depends_on_batches(frames: list[Frame], at: list[int]) -> None:
+    one, other = run(frames), run(frames, at)
+    assert_every_frame_is_booked(one, len(frames))
+    assert accounts(one) == accounts(other)
+    assert folded(one) == folded(other)
+    refused = one.take_quarantine()
+    assert len({record.id for record in refused}) == len(refused)
+    assert sorted(refused, key=str) == sorted(other.take_quarantine(), key=str)
+    assert one.samples == sum(
+        counts[1] for (_, account, _), counts in accounts(one).items() if account in {"windowed", "merged_late"}
+    )
+
+
+@settings(max_examples=150)
+@given(any_frames, st.randoms(use_true_random=False))
+def test_foreign_frames_delivered_again_change_no_figure(frames: list[Frame], chance: Any) -> None:
+    # What has neither a counter nor a time is told from its repetition by the broker's word alone.
+    timed = [each for each in frames if b'"ts":null' not in each.payload]
+    again = [each._replace(flags=1 | DUPLICATE) for each in chance.choices(timed, k=9)] if timed else []
+    assert folded(run(numbered([*timed, *again]))) == folded(run(numbered(timed)))
+
+
+def test_a_frame_of_several_devices_is_one_frame_and_each_sample_is_its_own_devices() -> None:
+    pipeline = run(
+        numbered([
+            spelt(
+                "yard/1",
+                Reading(device="T1", ts=T0, boot=1, seq=0, values={"speed_mps": 3.0, "x_m": 1.0}),
+                Reading(device="T2", ts=T0, values={"speed_mps": 4.0, "speed": 9.0}),
+                Reading(device="G1", device_class=DeviceClass.RFID_GATE, ts=T0, happenings=(READ,)),
+            )
+        ])
+    )  # fmt: skip
+    assert accounts(pipeline) == {
+        (f"{SITE}/vehicle/T1", "received", ""): (1, 2),
+        (f"{SITE}/vehicle/T1", "windowed", ""): (1, 2),
+        (f"{SITE}/vehicle/T2", "received", ""): (0, 2),
+        (f"{SITE}/vehicle/T2", "windowed", ""): (0, 1),
+        (f"{SITE}/vehicle/T2", "quarantined", "unknown_metric"): (0, 1),
+        (f"{SITE}/rfid-gate/G1", "received", ""): (0, 3),
+        (f"{SITE}/rfid-gate/G1", "windowed", ""): (0, 3),
+    }
+    assert {device.uid for device in pipeline.touched()} >= {uid for uid, _, _ in accounts(pipeline)}
+
+
+def test_a_counter_speaks_for_the_readings_after_it() -> None:
+    whole = [Reading(device="T1", boot=1, seq=5), Reading(device="T2", ts=T0, values={"x_m": 1.0})]
+    other = [Reading(device="T1", boot=1, seq=7), Reading(device="T2", ts=T0, values={"x_m": 1.0})]
+    pipeline = run(numbered([spelt("yard/1", *each) for each in (whole, whole, other)]))
+    found = accounts(pipeline)
+    assert found[f"{SITE}/vehicle/T1", "duplicate", ""] == (1, 0)
+    assert found[f"{SITE}/vehicle/T2", "windowed", ""] == (0, 2)
+    assert found[f"{SITE}/vehicle/T1", "lost_before_journal", ""] == (1, 0)
+
+
+def test_a_payload_may_not_speak_for_another_device_than_its_topic() -> None:
+    pipeline = run(numbered([spelt(TRUCK, Reading(device="T9", ts=T0, values={"x_m": 1.0}))]))
+    [record] = pipeline.take_quarantine()
+    assert (record.reason, record.pointer, record.uid) == ("identity_mismatch", "/device", f"{SITE}/vehicle/T1")
+    assert accounts(pipeline)[f"{SITE}/vehicle/T1", "quarantined", "identity_mismatch"] == (1, 1)
+    assert len(pipeline.directory.devices) == 2
+
+
+def test_a_frame_without_samples_is_a_sign_of_life() -> None:
+    pipeline = run(numbered([spelt(TRUCK, Reading(info={"plate": "浙B12345"}, flags=("checksum",)))]))
+    device = pipeline.directory.devices[1]
+    assert device.online
+    assert device.info == {"plate": "浙B12345"}
+    assert accounts(pipeline) == {
+        (device.uid, "received", ""): (1, 1),
+        (device.uid, "windowed", ""): (1, 1),
+        (device.uid, "flagged", "checksum"): (1, 0),
+    }
+    assert [event.type for event in pipeline.take_events()] == ["device_online"]
+
+
+def test_what_was_kept_for_later_does_not_say_how_the_device_is_now() -> None:
+    pipeline = run(
+        numbered([
+            spelt(TRUCK, Reading(ts=T0, values={"x_m": 1.0}, info={"alarm": 0})),
+            spelt(TRUCK, Reading(ts=T0 - 60 * NS, online=False, info={"alarm": 1}, flags=("historical",))),
+        ])
+    )  # fmt: skip
+    device = pipeline.directory.devices[1]
+    assert device.online
+    assert device.info == {"alarm": 0}
+
+
+def test_a_codec_that_fails_ends_in_quarantine_not_in_an_end_of_ingest(caplog: pytest.LogCaptureFixture) -> None:
+    [record] = run(numbered([frame(TRUCK, b"crash")])).take_quarantine()
+    assert record.reason == "undecodable"
+    assert "ZeroDivisionError" in record.detail
+    assert "codec spelled failed" in caplog.text
+
+
+def test_devices_beyond_the_cap_are_refused_with_their_samples() -> None:
+    readings = [Reading(device=f"T{n}", ts=T0, values={"x_m": 1.0}) for n in range(3)]
+    pipeline = run(numbered([spelt("yard/1", *readings), spelt("yard/1", readings[2])]), max_devices=2)
+    found = accounts(pipeline)
+    assert found[f"{SITE}/vehicle/T0", "quarantined", "cardinality"] == (0, 1)
+    assert found["", "quarantined", "cardinality"] == (1, 1)
+
+
+def test_the_memory_of_codecs_survives_in_the_checkpoint() -> None:
+    pipeline = run(numbered([spelt("yard/1", Reading(device="T1")), spelt(TRUCK, Reading()), spelt(TRUCK, Reading())]))
+    state = freeze(pipeline, WorkerBlob(), pipeline.touched())
+    assert {name: blob for name, blob in state.items() if name.startswith(CODEC)} == {
+        "codec:spelled:yard/#": b"1",
+        "codec:spelled": b"2",
+    }
+    later = pipeline_of(life=2, sources=sources())
+    thaw(later, state)
+    later.process(numbered([spelt(TRUCK, Reading())]))
+    assert later.foreign.feeds.take_states() == {"spelled": b"3"}
+    assert later.ledger.balanced()
+    rows = {(row.uid, row.account): row.frames for row in later.ledger_rows(later.directory.devices)}
+    assert rows[f"{SITE}/vehicle/T1", "received"] == 4
+
+
+def test_native_topics_stay_native_whatever_a_source_takes_in() -> None:
+    everything = (Source("spelled", SITE, DeviceClass.VEHICLE, ("#",)),)
+    body = {"v": 1, "boot": 1, "seq": 1, "ts": T0, "m": {"x_m": 1.0}}
+    pipeline = run(numbered([frame(topic("vehicle", "T1"), body)]), sources=everything)
+    assert accounts(pipeline)[f"{SITE}/vehicle/T1", "windowed", ""] == (1, 1)
+
+
+def test_owntracks_phones_need_one_source_and_no_registration() -> None:
+    source = Source("owntracks", SITE, DeviceClass.VEHICLE)
+    body = {"_type": "location", "lat": 29.93, "lon": 121.85, "tst": T0 // NS, "vel": 36, "tid": "JJ"}
+    where = "owntracks/driver7/phone"
+    pipeline = run(
+        numbered([frame(where, body), frame(where, body), frame(where, {"_type": "lwt", "tst": 5})]), sources=(source,)
+    )
+    device = pipeline.directory.devices[1]
+    assert device.uid == f"{SITE}/vehicle/driver7:phone"
+    found = {key[1:]: counts for key, counts in accounts(pipeline).items()}
+    assert found == {
+        ("received", ""): (3, 7),
+        ("windowed", ""): (1, 3),
+        ("duplicate", ""): (1, 3),
+        ("quarantined", "clock_unset"): (1, 1),
+    }
+    assert json.loads(json.dumps(device.info)) == {"tid": "JJ"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "where", "expected"),
+    [
+        ("a/#", "a", True),
+        ("a/#", "a/b/c", True),
+        ("a/+", "a/b", True),
+        ("a/+", "a/b/c", False),
+        ("a/+", "a", False),
+        ("a/b", "a/b", True),
+        ("#", "$SYS/x", False),
+        ("+/x", "$SYS/x", False),
+        ("#", "a/b", True),
+        ("a/+/c", "a//c", True),
+        ("$share/g/a/#", "a/b", True),
+    ],
+)
+def test_a_filter_takes_in_what_mqtt_says(pattern: str, where: str, *, expected: bool) -> None:
+    assert matches(pattern, where) is expected
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=3), st.lists(st.text(max_size=40), min_size=1, max_size=3))
+def test_foreign_names_become_ids_that_stay_apart(one: list[str], other: list[str]) -> None:
+    assert DEVICE.fullmatch(device_id(*one))
+    if one != other and not any(DEVICE.fullmatch(":".join(names)) for names in (one, other)):
+        assert device_id(*one) != device_id(*other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("native", SITE, DeviceClass.VEHICLE, ("a",)), "codec 'native'"),
+        (("morse", SITE, DeviceClass.VEHICLE, ("a",)), "codec 'morse'"),
+        (("owntracks", "Ningbo", DeviceClass.VEHICLE), "site 'Ningbo'"),
+        (("spelled", SITE, DeviceClass.VEHICLE), "filter"),
+        (("spelled", SITE, DeviceClass.VEHICLE, ("a/#/b",)), "whole last level"),
+    ],
+)
+def test_a_source_that_could_not_deliver_is_refused_by_name(arguments: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        Source(*arguments)
