@@ -1,13 +1,15 @@
 """The window kernel: samples into exact partial aggregates, every tier at once.
 
-Each tier keeps a short ring of cells per series, addressed directly: cell = series * ring + window number % ring. A
-batch is first reduced to one partial per (series, window), then merged into the cells of the finest tier. A cell that
-falls out of its ring, because its series has moved on, is final: its row goes into the next commit and its content
-into the next tier's cell.
+Each tier keeps a short ring of cells per series, addressed directly: cell = window number % ring * capacity + series,
+so that the cells of the series that share a window are neighbours. Samples are merged into the cells of the finest
+tier. A cell that falls out of its ring, because its series has moved on, is final: its row goes into the next commit
+and its content into the next tier's cell.
 
-    batch ──group──► partials ──merge──► 10 s cells ──evict──► 1 min cells ──► 15 min cells ──► 1 h cells
-                        │ older than the ring
-                        └──────────────────────────► late partials, for every tier, into the next commit
+    samples, blocks ──merge──► 10 s cells ──evict──► 1 min cells ──► 15 min cells ──► 1 h cells
+        │ older than the ring
+        └──────────────────────────► late partials, for every tier, into the next commit
+
+A cell's memory is written when its first window opens, so a wide tier that nothing has reached takes none.
 
 :meth:`Windows.take_rows` returns the rows that changed since it was last called. The row of a wider tier contains the
 cells of the tiers below that have not been evicted into it yet, so that all tiers are complete as of the same commit.
@@ -20,189 +22,125 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold, starts_of
+from analytics.partials import NEUTRAL, Aggregates, Partials, merge
+from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from devices.columns import Bools, Ints
 
 NS: Final = 1_000_000_000
 RINGS: Final = (4, 2, 2, 2)
 """Cells per series, by tier: how many windows stay open for data out of order before it becomes a late partial. The
 finest ring spans less than one window of the next tier, so two cells there always hold the parents of all four."""
-
-_NEUTRAL: Final = {
-    "count": 0,
-    "sum": 0,
-    "min": np.iinfo(np.int64).max,
-    "max": np.iinfo(np.int64).min,
-    "first_ts": np.iinfo(np.int64).max,
-    "first_seq": np.iinfo(np.int64).max,
-    "first": 0,
-    "last_ts": np.iinfo(np.int64).min,
-    "last_seq": np.iinfo(np.int64).min,
-    "last": 0,
-    "late": 0,
-}
-"""Aggregate → its value over no samples; the order is that of :class:`analytics.rows.WindowRows`."""
-
-
-class Aggregates:
-    """One array per aggregate, all of the same shape (n,), int64."""
-
-    __slots__ = tuple(_NEUTRAL)
-
-    count: Ints
-    sum: Ints
-    min: Ints
-    max: Ints
-    first_ts: Ints
-    first_seq: Ints
-    first: Ints
-    last_ts: Ints
-    last_seq: Ints
-    last: Ints
-    late: Ints
-
-    def take_values(self, which: Bools | Ints) -> list[Ints]:
-        """Return a copy of each aggregate at the positions or under the mask, in their order."""
-        return [getattr(self, name)[which] for name in _NEUTRAL]
-
-
-class Partials(Aggregates):
-    """Partial aggregates of distinct (series, window) pairs: arrays of shape (n,), int64."""
-
-    __slots__ = ("series", "window")
-
-    def __init__(self, series: Ints, window: Ints, values: Sequence[Ints]) -> None:
-        """Take ``values`` in the order of the aggregates; nothing is copied."""
-        self.series = series
-        self.window = window
-        for name, value in zip(_NEUTRAL, values, strict=True):
-            setattr(self, name, value)
-
-    def take(self, which: Bools | Ints) -> "Partials":
-        """Return the partials selected by a mask or by positions."""
-        return Partials(self.series[which], self.window[which], self.take_values(which))
-
-    def rows(self, keys: Sequence[SeriesKey], worker: str, tier_s: int, epoch: int) -> WindowRows:
-        """Return the partials as rows of one tier and epoch."""
-        shape = len(self.series)
-        labels = np.full(shape, tier_s, np.int64), self.window, self.series, np.full(shape, epoch, np.int64)
-        return WindowRows(keys, worker, *labels, *(getattr(self, name) for name in _NEUTRAL))
-
-
-def group(series: Ints, ts: Ints, seq: Ints, value: Ints, late: Ints, width: int) -> Partials:
-    """Reduce samples (n,), n > 0, to one partial per (series, window of ``width`` ns), sorted by (series, window)."""
-    number = ts // width
-    low = int(number.min())
-    key = series * (int(number.max()) - low + 1) + (number - low)
-    # Batches mostly arrive in order, so one stable sort on a packed key does; the full sort is for those that do not.
-    order = np.argsort(key, kind="stable")
-    sorted_key, sorted_ts, sorted_seq = key[order], ts[order], seq[order]
-    step = np.diff(sorted_ts)
-    backward = (step < 0) | ((step == 0) & (np.diff(sorted_seq) <= 0))
-    if (backward & (sorted_key[1:] == sorted_key[:-1])).any():
-        order = np.lexsort((value, seq, ts, key))
-        sorted_ts, sorted_seq = ts[order], seq[order]
-    values = value[order]
-    starts = starts_of(sorted_key)
-    ends = np.append(starts[1:], len(order)) - 1
-    aggregates = (
-        ends - starts + 1,
-        np.add.reduceat(values, starts),
-        np.minimum.reduceat(values, starts),
-        np.maximum.reduceat(values, starts),
-        sorted_ts[starts],
-        sorted_seq[starts],
-        values[starts],
-        sorted_ts[ends],
-        sorted_seq[ends],
-        values[ends],
-        np.add.reduceat(late[order], starts),
-    )
-    return Partials(series[order][starts], number[order][starts] * width, aggregates)
-
-
-def merge(into: Aggregates, at: Ints, partials: Aggregates) -> None:
-    """Merge partials (n,) into the aggregates at the **distinct** positions ``at`` (n,)."""
-    into.count[at] += partials.count
-    into.sum[at] += partials.sum
-    into.min[at] = np.minimum(into.min[at], partials.min)
-    into.max[at] = np.maximum(into.max[at], partials.max)
-    into.late[at] += partials.late
-    earlier = _before(
-        (partials.first_ts, partials.first_seq, partials.first),
-        (into.first_ts[at], into.first_seq[at], into.first[at]),
-    )
-    won = at[earlier]
-    into.first_ts[won], into.first_seq[won] = partials.first_ts[earlier], partials.first_seq[earlier]
-    into.first[won] = partials.first[earlier]
-    later = _before(
-        (into.last_ts[at], into.last_seq[at], into.last[at]),
-        (partials.last_ts, partials.last_seq, partials.last),
-    )
-    won = at[later]
-    into.last_ts[won], into.last_seq[won] = partials.last_ts[later], partials.last_seq[later]
-    into.last[won] = partials.last[later]
-
-
-def _before(one: tuple[Ints, Ints, Ints], other: tuple[Ints, Ints, Ints]) -> Bools:
-    """Return where (time, sequence, value) of ``one`` < ``other``; the value settles what a device left equal."""
-    (ts, seq, value), (other_ts, other_seq, other_value) = one, other
-    tie = (seq < other_seq) | ((seq == other_seq) & (value < other_value))
-    result: Bools = (ts < other_ts) | ((ts == other_ts) & tie)
-    return result
+LATE_HELD: Final = 1 << 17
+"""Late partials are folded when there are more of them than this, so that a flood of old data takes bounded memory."""
+RUN: Final = 1 << 16
+"""Samples that are gathered before they are merged: enough that numpy's cost per call does not count."""
+SLICE: Final = 1 << 14
+"""Samples merged at once: few enough that what is computed on the way stays in the processor's second-level cache."""
+NEAR: Final = 1 << 15
+"""Up to this many series lie close enough in memory to be reached in any order; beyond, runs are sorted by place …"""
+MOST_HELD: Final = 1 << 20
+"""… and held until there is about one sample for each series, but no more than this many."""
 
 
 class _Tier(Aggregates):
-    """The cells of one tier; arrays of shape (series capacity * ring,), int64."""
+    """The cells of one tier; arrays of shape (ring * capacity,), int64."""
 
-    __slots__ = ("dirty", "newest", "ring", "width", "width_s", "window")
+    __slots__ = ("_seat", "capacity", "dirty", "newest", "ring", "width", "width_s", "window")
 
     def __init__(self, width_s: int, ring: int) -> None:
         self.width_s, self.width, self.ring = width_s, width_s * NS, ring
+        self.capacity = 0
+        """How many series there is room for."""
         self.newest: Ints = np.empty(0, np.int64)
         """Per series: the newest window opened, ns; -1 where none is."""
         self.window: Ints = np.empty(0, np.int64)
-        """Per cell: the window it holds, ns; -1 where it is empty."""
+        """Per cell: the window it holds, ns; -1 where it is empty, its aggregates then mean nothing."""
         self.dirty: Bools = np.empty(0, np.bool_)
-        for name in _NEUTRAL:
+        """Per cell: whether its row has changed since the last commit."""
+        self._seat: NDArray[np.int32] = np.empty(0, np.int32)
+        for name in NEUTRAL:
             setattr(self, name, np.empty(0, np.int64))
 
     def grow(self, series: int) -> None:
-        """Make room for at least ``series`` series, doubling."""
-        have = len(self.newest)
-        if series <= have:
+        """Make room for at least ``series`` series, by half as much again."""
+        had = self.capacity
+        if series <= had:
             return
-        more = max(series, 2 * have, 256) - have
-        self.newest = np.append(self.newest, np.full(more, -1, np.int64))
-        cells = more * self.ring
-        self.window = np.append(self.window, np.full(cells, -1, np.int64))
-        self.dirty = np.append(self.dirty, np.zeros(cells, np.bool_))
-        for name, neutral in _NEUTRAL.items():
-            setattr(self, name, np.append(getattr(self, name), np.full(cells, neutral, np.int64)))
+        self.capacity = max(series, had + had // 2, 256)
+        self._seat = np.empty(self.capacity, np.int32)
+        self.newest = np.append(self.newest, np.full(self.capacity - had, -1, np.int64))
+
+        def widened(cells: Ints) -> Ints:
+            # Pages that are not written take no memory.
+            wide = np.empty((self.ring, self.capacity), cells.dtype)
+            wide[:, :had] = cells.reshape(self.ring, had)
+            return wide.reshape(-1)
+
+        for name in NEUTRAL:
+            setattr(self, name, widened(getattr(self, name)))
+        self.window = widened(self.window)
+        self.window.reshape(self.ring, -1)[:, had:] = -1
+        dirty = np.zeros((self.ring, self.capacity), np.bool_)
+        dirty[:, :had] = self.dirty.reshape(self.ring, had)
+        self.dirty = dirty.reshape(-1)
 
     def start_of(self, ts: Ints) -> Ints:
         """Return the start of the windows that hold ``ts``."""
-        return ts - ts % self.width
+        return ts // self.width * self.width
 
     def cell_of(self, series: Ints, window: Ints) -> Ints:
         """Return the cell of each (series, window)."""
-        return series * self.ring + (window // self.width) % self.ring
+        return (window // self.width & self.ring - 1) * self.capacity + series
 
     def ring_of(self, series: Ints) -> Ints:
         """Return all cells of each series; shape (n, ring)."""
-        return series[:, None] * self.ring + np.arange(self.ring)
+        return series[:, None] + np.arange(self.ring) * self.capacity
+
+    def series_of(self, cells: Ints) -> Ints:
+        """Return the series of each cell."""
+        return cells % self.capacity
+
+    def distinct(self, series: Ints) -> Ints:
+        """Return where each of the series (n,) occurs once."""
+        nth = np.arange(len(series), dtype=np.int32)
+        # Of several that write to one seat the last one stays.
+        self._seat[series] = nth
+        return np.flatnonzero(self._seat[series] == nth)
 
     def partials(self, cells: Ints) -> Partials:
         """Return a copy of the cells' content."""
-        return Partials(cells // self.ring, self.window[cells], self.take_values(cells))
+        return Partials(self.series_of(cells), self.window[cells], self.take_values(cells))
 
-    def clear(self, cells: Ints) -> None:
-        """Empty cells."""
-        self.window[cells] = -1
-        self.dirty[cells] = False
-        for name, neutral in _NEUTRAL.items():
+    def open(self, cells: Ints, window: Ints) -> None:
+        """Let cells begin their windows over no samples; both (n,), repeated or not."""
+        self.window[cells] = window
+        for name, neutral in NEUTRAL.items():
             getattr(self, name)[cells] = neutral
+
+
+class _Run:
+    """Samples sorted by the block of series that they belong to, in any order within a block."""
+
+    def __init__(self, columns: list[Ints], series: int) -> None:
+        """Sort columns (n,), of which the first is the series, an index below ``series``."""
+        # numpy sorts 16 bits by radix, an order of magnitude faster than by comparison.
+        shift = max(0, series.bit_length() - 16)
+        block = (columns[0] >> shift).astype(np.uint16)
+        order = np.argsort(block, kind="stable")
+        self._blocks = (series >> shift) + 1
+        self._block = block[order]
+        self._columns = [column[order] for column in columns]
+
+    def __len__(self) -> int:
+        return len(self._block)
+
+    def part(self, begin: float, end: float) -> list[Ints]:
+        """Return the samples of a share of the series, such as from 0.0 to 0.5 of them."""
+        edges = np.array([begin * self._blocks, end * self._blocks]).astype(np.uint16)
+        first, last = np.searchsorted(self._block, edges)
+        return [column[first:last] for column in self._columns]
 
 
 class Windows:
@@ -216,48 +154,43 @@ class Windows:
         self._tiers = [_Tier(width_s, ring) for width_s, ring in zip(TIERS_S, RINGS, strict=True)]
         self._final: list[WindowRows] = []
         self._late: list[Partials] = []
+        self._late_held = 0
+        self._loose: list[tuple[Ints, ...]] = []
+        self._loose_samples = 0
+        self._runs: list[_Run] = []
 
     def add(self, series: Ints, ts: Ints, seq: Ints, value: Ints, late: Bools) -> None:
         """Add samples: arrays (n,); ``series`` index ``keys``, ``ts`` ns ≥ 0, ``value`` scaled.
 
         ``late`` marks samples that came after their device's watermark had passed their window; they are counted.
         """
-        if not len(series):
-            return
-        for tier in self._tiers:
-            tier.grow(len(self._keys))
-        self._put(group(series, ts, seq, value, late.astype(np.int64), self._tiers[0].width))
+        self._loose.append((series, ts, seq, value, late.astype(np.int64)))
+        self._loose_samples += len(series)
+        if self._loose_samples >= RUN:
+            self._gather()
 
     def add_partials(self, partials: Partials) -> None:
         """Add what has been reduced already: partials of the finest tier, of which several may share their window."""
-        if not len(partials.series):
+        if not len(partials):
             return
         for tier in self._tiers:
             tier.grow(len(self._keys))
-        rows = fold(partials.rows(self._keys, self._worker, self._tiers[0].width_s, 0))
-        self._put(Partials(rows.series, rows.window, [getattr(rows, name) for name in _NEUTRAL]))
-
-    def _put(self, partials: Partials) -> None:
-        """Merge partials of distinct (series, window), sorted, into the cells of the finest tier."""
         finest = self._tiers[0]
-        last_of_series = np.append(np.flatnonzero(np.diff(partials.series)), len(partials.series) - 1)
-        self._advance(partials.series[last_of_series], partials.window[last_of_series])
-        inside = partials.window > finest.newest[partials.series] - finest.ring * finest.width
-        if not inside.all():
-            self._late.append(partials.take(~inside))
-            partials = partials.take(inside)
-        self._open(partials.series, partials.window)
+        if (partials.window != finest.newest[partials.series]).any():
+            partials = self._fit(partials)
         cells = finest.cell_of(partials.series, partials.window)
         merge(finest, cells, partials)
         finest.dirty[cells] = True
 
     def take_rows(self, commit: int) -> WindowRows:
         """Return the rows that changed since the last call, one per key, for commit number ``commit`` ≥ 0."""
+        self._gather()
+        self._merge_runs()
         parts, self._final = self._final, []
         changed = np.empty(0, np.int64)
         for level, tier in enumerate(self._tiers):
-            parents = self._parents(level, changed)
-            changed = np.union1d(np.flatnonzero(tier.dirty), parents)
+            tier.dirty[self._parents(level, changed)] = True
+            changed = np.flatnonzero(tier.dirty)
             tier.dirty[changed] = False
             rows = self._effective(level, changed).rows(self._keys, self._worker, tier.width_s, self._cell_epoch)
             parts.append(rows)
@@ -265,20 +198,68 @@ class Windows:
         kept = [part for part in parts if len(part)]
         return WindowRows.concatenate(kept) if kept else WindowRows.empty(self._keys, self._worker)
 
+    def _gather(self) -> None:
+        """Make a run of the loose samples, and merge it or let it wait for others to be merged with."""
+        loose, self._loose, self._loose_samples = self._loose, [], 0
+        if not loose:
+            return
+        columns = [np.concatenate(column) for column in zip(*loose, strict=True)]
+        if len(self._keys) <= NEAR:
+            for begin in range(0, len(columns[0]), SLICE):
+                self._merge_samples([column[begin : begin + SLICE] for column in columns])
+            return
+        self._runs.append(_Run(columns, len(self._keys)))
+        if sum(map(len, self._runs)) >= min(len(self._keys), MOST_HELD):
+            self._merge_runs()
+
+    def _merge_runs(self) -> None:
+        """Merge runs in slices of neighbouring series."""
+        runs, self._runs = self._runs, []
+        slices = -(-sum(map(len, runs)) // SLICE)
+        for nth in range(slices):
+            parts = [run.part(nth / slices, (nth + 1) / slices) for run in runs]
+            self._merge_samples([np.concatenate(column) for column in zip(*parts, strict=True)])
+
+    def _merge_samples(self, columns: list[Ints]) -> None:
+        series, ts, seq, value, late = columns
+        self.add_partials(Partials.of_samples(series, ts, seq, value, late, self._tiers[0].width))
+
+    def _fit(self, partials: Partials) -> Partials:
+        """Give partials (n,) their cells; return those that have one, the others are late."""
+        finest = self._tiers[0]
+        ahead = np.flatnonzero(partials.window > finest.newest[partials.series])
+        if len(ahead):
+            self._advance(partials.series[ahead], partials.window[ahead])
+        inside = partials.window > finest.newest[partials.series] - finest.ring * finest.width
+        if not inside.all():
+            self._keep_late(partials.take(np.flatnonzero(~inside)))
+            partials = partials.take(np.flatnonzero(inside))
+        self._open(partials.series, partials.window)
+        return partials
+
     def _advance(self, series: Ints, window: Ints) -> None:
-        """Move each series on to a window of the finest tier, evicting from the finest tier upwards."""
+        """Move series on to windows of the finest tier, evicting from the finest tier upwards; both (n,), repeated."""
         for level, tier in enumerate(self._tiers):
             window = tier.start_of(window)
-            ahead = window > tier.newest[series]
-            series, window = series[ahead], window[ahead]
-            if not len(series):
+            ahead = np.flatnonzero(window > tier.newest[series])
+            if not len(ahead):
                 return
-            tier.newest[series] = window
-            ring = tier.ring_of(series)
-            held = tier.window[ring]
-            stale = (held >= 0) & (held <= (window - tier.ring * tier.width)[:, None])
-            if stale.any():
-                self._evict(level, ring[stale])
+            series, window = series[ahead], window[ahead]
+            before = tier.newest[series]
+            np.maximum.at(tier.newest, series, window)
+            if not level:
+                distinct = tier.distinct(series)
+                series, before = series[distinct], before[distinct]
+            window = tier.newest[series]
+            # Every step turns the ring by one cell; what a cell still holds then has become final.
+            for step in range(tier.ring):
+                turned = np.flatnonzero(window - step * tier.width > before)
+                if not len(turned):
+                    break
+                cells = tier.cell_of(series[turned], window[turned] - step * tier.width)
+                cells = cells[tier.window[cells] >= 0]
+                if len(cells):
+                    self._evict(level, cells)
 
     def _evict(self, level: int, cells: Ints) -> None:
         """Make cells final: their rows into the next commit if they changed, their content into the next tier."""
@@ -288,29 +269,32 @@ class Windows:
         if changed.any():
             rows = partials.take(changed).rows(self._keys, self._worker, tier.width_s, self._cell_epoch)
             self._final.append(rows)
-        tier.clear(cells)
-        if level + 1 == len(self._tiers):
-            return
-        # Several cells of one series may share a parent: each step of the ring is merged by itself.
-        above = self._tiers[level + 1]
-        into = above.cell_of(partials.series, above.start_of(partials.window))
-        above.dirty[into[changed]] = True
-        for nth in range(tier.ring):
-            which = np.flatnonzero(cells % tier.ring == nth)
-            merge(above, into[which], partials.take(which))
+        tier.window[cells] = -1
+        tier.dirty[cells] = False
+        if level + 1 < len(self._tiers):
+            above = self._tiers[level + 1]
+            into = above.cell_of(partials.series, above.start_of(partials.window))
+            above.dirty[into[changed]] = True
+            merge(above, into, partials)
 
     def _open(self, series: Ints, window: Ints) -> None:
-        """Give each window its cell in every tier."""
+        """Give each window its cell in every tier; both (n,), repeated."""
         for tier in self._tiers:
             window = tier.start_of(window)
-            tier.window[tier.cell_of(series, window)] = window
+            cells = tier.cell_of(series, window)
+            fresh = np.flatnonzero(tier.window[cells] != window)
+            if not len(fresh):
+                return
+            # The windows above one that is open are open.
+            series, window = series[fresh], window[fresh]
+            tier.open(cells[fresh], window)
 
     def _parents(self, level: int, cells: Ints) -> Ints:
         """Return the cells of ``level`` above the cells of the level below; empty for level 0."""
         if not level:
             return cells
         tier, below = self._tiers[level], self._tiers[level - 1]
-        return tier.cell_of(cells // below.ring, tier.start_of(below.window[cells]))
+        return tier.cell_of(below.series_of(cells), tier.start_of(below.window[cells]))
 
     def _effective(self, level: int, cells: Ints) -> Partials:
         """Return what cells hold together with the open cells below them that they do not contain yet."""
@@ -322,18 +306,25 @@ class Windows:
         ring = below.ring_of(total.series)
         held = below.window[ring]
         child = (held >= 0) & (tier.start_of(held) == total.window[:, None])
-        for nth in range(below.ring):
-            at = np.flatnonzero(child[:, nth])
-            if len(at):
-                merge(total, at, self._effective(level - 1, ring[at, nth]))
+        merge(total, np.nonzero(child)[0], self._effective(level - 1, ring[child]))
         return total
+
+    def _keep_late(self, partials: Partials) -> None:
+        """Keep what is older than its ring for the next commit."""
+        self._late.append(partials)
+        self._late_held += len(partials)
+        if self._late_held > LATE_HELD:
+            folded = Partials.concatenate(self._late).folded(self._tiers[0].width)
+            # What does not fold stays: it is as many rows, however they are kept.
+            self._late, self._late_held = [folded], 0
 
     def _late_rows(self, epoch: int) -> list[WindowRows]:
         """Return the late partials of this commit, folded, for every tier."""
-        late, self._late = self._late, []
+        late, self._late, self._late_held = self._late, [], 0
         if not late:
             return []
-        finest = self._tiers[0].width_s
-        loose = WindowRows.concatenate([part.rows(self._keys, self._worker, finest, 0) for part in late])
-        folded = [fold(loose, tier.width) for tier in self._tiers]
-        return [rows.at_epoch(epoch) for rows in folded]
+        folded, rows = Partials.concatenate(late), list[WindowRows]()
+        for tier in self._tiers:
+            folded = folded.folded(tier.width)
+            rows.append(folded.rows(self._keys, self._worker, tier.width_s, epoch))
+        return rows

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.windows import Partials
+from analytics.partials import Partials
 from devices.columns import Bools, Floats, Ints
 from devices.vocabulary import MAXIMUM, MINIMUM, SCALE
 

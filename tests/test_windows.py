@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_frames import T0, Row, Shelf
+from made_frames import T0, Row, Shelf, seeds
 
+import analytics.windows
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
-from analytics.windows import Windows
+from analytics.windows import NEAR, Windows
 from devices.times import NS
 from devices.vocabulary import MAX_SCALED
 
@@ -129,6 +131,40 @@ def test_order_does_not_matter(samples: list[Sample], one: random.Random, other:
         workers.run(steps)
         folded.append(workers.shelf.folded())
     assert folded[0] == folded[1] == reference(samples)
+
+
+@settings(max_examples=100)
+@given(st.lists(samples_of, min_size=1, max_size=200), st.integers(1, 40), st.integers(1, 9), seeds)
+def test_how_samples_are_gathered_sorted_and_sliced_does_not_matter(
+    samples: list[Sample], run: int, part: int, chance: random.Random
+) -> None:
+    # With a handful of series in place of the thousands from which on runs are sorted by place.
+    with pytest.MonkeyPatch.context() as changed:
+        for name, value in {"RUN": run, "SLICE": part, "NEAR": chance.choice([0, 100]), "LATE_HELD": run}.items():
+            changed.setattr(analytics.windows, name, value)
+        steps: list[Step] = [*samples, *chance.choices(["batch", "commit", "restart"], k=12)]
+        chance.shuffle(steps)
+        workers = Workers(1)
+        workers.run(steps)
+    assert workers.shelf.folded() == reference(samples)
+
+
+def test_many_series_fold_to_their_definition() -> None:
+    count, rounds = NEAR + 1_000, 3
+    keys = [SeriesKey("CNNGB-DEMO", "vehicle", f"T{nth:05}", "x_m") for nth in range(count)]
+    windows, chance = Windows("w", 1, keys), np.random.default_rng(5)
+    value = chance.integers(-MAX_SCALED, MAX_SCALED, (rounds, count))
+    for nth in range(rounds):
+        for series in np.array_split(chance.permutation(count), 3):
+            shape = len(series)
+            ts, seq = np.full(shape, T0 + nth * 4 * NS), np.full(shape, nth)
+            windows.add(series, ts, seq, value[nth][series], np.zeros(shape, np.bool_))
+    rows = windows.take_rows(1)
+    finest = fold(rows.take(rows.tier_s == 10))
+    assert finest.series.tolist() == list(range(count))
+    assert finest.sum.tolist() == value.sum(axis=0).tolist()
+    assert (finest.min.tolist(), finest.max.tolist()) == (value.min(axis=0).tolist(), value.max(axis=0).tolist())
+    assert (finest.first.tolist(), finest.last.tolist()) == (value[0].tolist(), value[-1].tolist())
 
 
 def stream(seed: int, count: int, disorder_s: float) -> list[Sample]:
