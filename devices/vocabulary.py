@@ -119,6 +119,7 @@ def _metrics() -> tuple[Metric, ...]:
         Metric("rssi_dbm", "dBm", 0.01, -150, 20, gauge, GATE),
         Metric("phase_rad", "rad", 1e-5, -10, 10, gauge, GATE),
         Metric("frequency_mhz", "MHz", 0.001, 800, 1_000, gauge, GATE),
+        Metric("transmit_power_dbm", "dBm", 0.01, -50, 50, gauge, GATE),
         Metric("antenna", "1", 1, 0, 64, state, GATE),
         Metric("queue_length", "1", 1, 0, 1_000, gauge, GATE),
         Metric("barrier_open", "1", 1, 0, 1, state, GATE),

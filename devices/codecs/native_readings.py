@@ -12,6 +12,7 @@ from devices.times import parse_rfc3339
 from devices.topics import DeviceKey, Stream, TopicError, parse
 from devices.vocabulary import BY_NAME, DeviceClass, accepted_from
 
+MAX_BOOT: Final = 2**64 - 1
 KINDS: Final[dict[bytes, Callable[[bytes], native.Payload]]] = {
     b"m": native.decode_telemetry,
     b"f32": native.decode_block,
@@ -64,6 +65,8 @@ def _decode_by_fields(payload: bytes) -> native.Payload:
 
 
 def _readings(found: native.Payload, key: DeviceKey | None) -> list[Reading]:
+    if found.boot is not None and found.boot > MAX_BOOT:
+        raise RejectError(Reason.WRONG_TYPE, "/boot", f"expected at most {MAX_BOOT}")
     if isinstance(found, native.Block):
         return _rows(found, key)
     ts = parse_time(found.ts)

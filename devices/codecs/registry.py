@@ -4,13 +4,19 @@ from collections.abc import Callable
 from typing import Final
 
 from devices.codecs.epc import EpcCodes
+from devices.codecs.impinj import Impinj
 from devices.codecs.iso6346 import ContainerNumbers
+from devices.codecs.llrp import Llrp
 from devices.codecs.native_readings import Native
 from devices.codecs.owntracks import OwnTracks
 from devices.codecs.readings import Codec
+from devices.codecs.zebra import Zebra
 
 CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "native": Native,
+    "impinj": Impinj,
+    "zebra": Zebra,
+    "llrp": Llrp,
     "epc": EpcCodes,
     "iso6346": ContainerNumbers,
     "owntracks": OwnTracks,

@@ -1,0 +1,119 @@
+"""One made message or more of every wire format, as the devices of a port send them: for speed and for mutations."""
+
+import json
+import struct
+from typing import Any, Final
+
+from devices.codecs.native import Block, Event, Status, Telemetry, encode
+
+START_NS: Final = 1_795_421_730_250_000_000
+"""2026-11-23T08:15:30.25Z."""
+CRANE: Final[dict[str, float | bool]] = {
+    "hoist_height_m": 12.85,
+    "trolley_position_m": 31.2,
+    "load_t": 24.6,
+    "spreader_locked": True,
+}
+
+
+def _text(tree: Any) -> bytes:  # noqa: ANN401 - whatever JSON holds
+    return json.dumps(tree).encode()
+
+
+def impinj_read(nth: int = 0) -> bytes:
+    """Return an R700's report of one read."""
+    return _text(
+        {
+            "timestamp": f"2026-11-23T08:15:{nth % 60:02}.944189383Z",
+            "hostname": "impinj-14-2e-01",
+            "eventType": "tagInventory",
+            "tagInventoryEvent": {
+                "epc": "4oARkaUDAGXybMv_",
+                "antennaPort": 1 + nth % 4,
+                "peakRssiCdbm": -7300 + nth % 900,
+                "frequency": 920625,
+                "transmitPowerCdbm": 3000,
+            },
+        }
+    )
+
+
+def zebra_read(nth: int = 0) -> bytes:
+    """Return an FX reader's report of one read."""
+    return _text(
+        {
+            "data": {
+                "antenna": 1 + nth % 8,
+                "channel": 922.25,
+                "eventNum": 16_511 + nth,
+                "format": "epc",
+                "idHex": "e28011700000020d2a412182",
+                "peakRssi": -60,
+                "phase": -170.48,
+                "reads": 1,
+            },
+            "timestamp": f"2026-11-23T08:15:{nth % 60:02}.028+0000",
+            "type": "CUSTOM",
+        }
+    )
+
+
+def llrp_report(reads: int = 2) -> bytes:
+    """Return a tag report with antenna, signal strength, times and Impinj's own phase, within its message."""
+    one = b"\x8d" + bytes.fromhex("3074257BF7194E4000001A85") + struct.pack(">BHBb", 0x81, 2, 0x86, -61)
+    one += struct.pack(">BQBQ", 0x82, START_NS // 1_000 - 900, 0x84, START_NS // 1_000)
+    one += struct.pack(">BHBH", 0x87, 7, 0x88, 3)
+    one += struct.pack(">HHIIh", 1_023, 14, 25_882, 57, -6_125) + struct.pack(">HHIIH", 1_023, 14, 25_882, 56, 2_048)
+    body = (struct.pack(">HH", 240, 4 + len(one)) + one) * reads
+    return struct.pack(">HII", 0x0400 | 61, 10 + len(body), 7) + body
+
+
+def llrp_event(kind: int, value: bytes) -> bytes:
+    """Return a reader's event notification that holds one event."""
+    inner = struct.pack(">HHQ", 128, 12, START_NS // 1_000) + struct.pack(">HH", kind, 4 + len(value)) + value
+    body = struct.pack(">HH", 246, 4 + len(inner)) + inner
+    return struct.pack(">HII", 0x0400 | 63, 10 + len(body), 8) + body
+
+
+LLRP_KEEPALIVE: Final = struct.pack(">HII", 0x0400 | 62, 10, 9)
+
+FRAMES: Final[dict[str, tuple[bytes, ...]]] = {
+    "native": (
+        encode(Telemetry(v=1, m=CRANE, boot=7, seq=118, ts=START_NS)),
+        encode(Telemetry(v=1, m=CRANE, boot=7, seq=118, ts=START_NS), binary=False),
+        encode(Block(v=1, t0=START_NS, dt=10**8, names=("load_t", "power_kw"), f32=bytes(48), boot=7, seq=119)),
+        encode(Event(v=1, type="spreader_fault", data={"code": 17.0, "side": "land"}, boot=7, seq=120, ts=START_NS)),
+        encode(Status(v=1, online=True, info={"maker": "ZPMC"}, boot=7, seq=0), binary=False),
+    ),
+    "impinj": (
+        impinj_read(),
+        b"[" + impinj_read(1) + b"," + impinj_read(2) + b"]",
+        impinj_read(3) + b"\n" + impinj_read(4) + b"\n",
+        _text({"eventType": "inventoryStatus", "inventoryStatusEvent": {"inventoryStatus": "running"}}),
+        _text({"mac": "00:16:25:13:F9:0B", "tag_reads": [{"epc": "E280116060000209", "firstSeenTimestamp": 1}] * 2}),
+    ),
+    "zebra": (
+        zebra_read(),
+        b"[" + zebra_read(1) + b"," + zebra_read(5) + b"]",
+        _text({"type": "heartbeat", "eventNum": 372, "component": "RG", "data": {"radio_control": {}}}),
+        _text(
+            {"type": "dataEVT", "timestamp": 1_600_000_000_000, "data": {"tagData": [{"eventNum": 1, "idHex": "E2"}]}}
+        ),
+    ),
+    "llrp": (
+        llrp_report(),
+        llrp_report(1) + LLRP_KEEPALIVE + llrp_report(3),
+        llrp_event(255, b"\x00\x00\x03"),
+        llrp_event(256, b"\x00\x00"),
+        llrp_event(252, b"\x00\x05upset"),
+        llrp_report(1)[10:],
+    ),
+    "epc": (
+        bytes.fromhex("3074257BF7194E4000001A85"),
+        bytes.fromhex("FB342CDE795211411234538566CB0AFC40"),
+        bytes.fromhex("3D76451FD75411DEF6B4CC00000003039000"),
+        b"3074257BF7194E4000001A85\nE2801191A5030065F26CCBFF\n",
+    ),
+    "iso6346": (b"CSQU3054383 22G1\nTESI1120274\nHLXU 123456 1,45R1\n",),
+}
+"""Name of a codec → messages that it decodes."""
