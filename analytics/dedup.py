@@ -97,6 +97,10 @@ class SequenceTracker:
         """How many frames between the lowest and the highest seen of each boot never arrived."""
         return self._lost_before + sum(_missing(state) for state in self._boots.values())
 
+    def recent(self, limit: int) -> list[tuple[int, BootState]]:
+        """Return up to ``limit`` boots heard last, the newest at the end; their states are not to be changed."""
+        return list(self._boots.items())[-limit:]
+
     def state(self) -> DeviceState:
         """Return what a checkpoint has to keep."""
         return DeviceState(dict(self._boots), list(self._hashes), self._lost_before)

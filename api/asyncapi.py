@@ -5,7 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
+from devices.acks import Acknowledgement, ack_topic
 from devices.codecs import native
+from devices.commands import Command, CommandAnswer
 from devices.topics import (
     DEVICE,
     ROOT,
@@ -28,7 +30,15 @@ DESCRIPTION: Final = (
     "exactly once however often it is sent."
 )
 _PLACES: Final = DeviceKey("{site}", "{class}", "{device}")
-_STRUCTS: Final = (native.Telemetry, native.Block, native.Event, native.Status)
+_STRUCTS: Final = (
+    native.Telemetry,
+    native.Block,
+    native.Event,
+    native.Status,
+    Command,
+    CommandAnswer,
+    Acknowledgement,
+)
 _TIME: Final = 1_795_421_730_250_000_000
 
 _LIVE: Final[Json] = {
@@ -116,6 +126,9 @@ _EXAMPLES: Final[dict[str, Json]] = {
         "data": {"tag": "E28011700000020F1A2B3C4D", "antenna": 2, "rssi_dbm": -61.5, "direction": "in"},
     },
     "status": {"v": 1, "boot": 51, "seq": 0, "online": True, "info": {"maker": "ZPMC", "firmware": "4.2.1"}},
+    "command": {"v": 1, "id": "c-4711", "name": "set_rate", "args": {"hz": 5}},
+    "command-answer": {"v": 1, "id": "c-4711", "ok": True, "data": {"was_hz": 2}},
+    "acknowledgement": {"v": 1, "boots": [{"boot": 51, "low": 0, "high": 118, "missing": [[17, 19]]}]},
     "live": {"time": "2026-11-23T08:00:00.5Z", "values": {"QC01": {"trolley_position_m": 31.2}}},
     "port-event": {
         "id": "5f0c6c2f7d8a4be19a3b5c7d",
@@ -206,6 +219,9 @@ def _messages() -> Json:
         "block": _message("Fast signals, many instants packed", _ref("schemas", "Block")),
         "event": _message("Something that happened once", _ref("schemas", "Event")),
         "status": _message("Whether the device is there, and what it is", _ref("schemas", "Status")),
+        "command": _message("What a device is asked to do", _ref("schemas", "Command")),
+        "command-answer": _message("What became of a command", _ref("schemas", "CommandAnswer")),
+        "acknowledgement": _message("What of a device rests on the disk of ingest", _ref("schemas", "Acknowledgement")),
         "live": _message("Newest values of a class", _ref("schemas", "Live")),
         "port-event": _message("A port event, after it is stored", _ref("schemas", "PortEvent")),
         "worker": _message("How an ingest worker does", _ref("schemas", "Worker")),
@@ -222,16 +238,27 @@ def _device_channels() -> Json:
         "telemetry": _of_device(Stream.TELEMETRY, "Values, QoS 1.", telemetry),
         "event": _of_device(Stream.EVENT, "Events of the device itself, QoS 1.", ["event"]),
         "status": _of_device(Stream.STATUS, "Retained, published at connect; the last will says offline.", ["status"]),
+        "cmd-ack": _of_device(Stream.COMMAND_ACK, "The device's answers to its commands, QoS 1.", ["command-answer"]),
+        "cmd": _of_device(Stream.COMMAND, "Commands to the device, QoS 1.", ["command"]),
+        "acks": _channel(
+            ack_topic(_PLACES),
+            "Retained, about once a second, to a device whose status has `acks: true` in its `info`.",
+            ["acknowledgement"],
+            _device_parameters(),
+        ),
     }
 
 
 def _of_device(stream: Stream, description: str, messages: Iterable[str]) -> Json:
-    parameters = {
+    return _channel(topic_of(_PLACES, stream), description, messages, _device_parameters())
+
+
+def _device_parameters() -> Json:
+    return {
         "site": {"description": f"UN/LOCODE and facility: {SITE.pattern}", "examples": ["CNNGB-DEMO"]},
         "class": {"description": "Device class", "enum": list(DeviceClass)},
         "device": {"description": f"The device's own id: {DEVICE.pattern}", "examples": ["QC01"]},
     }
-    return _channel(topic_of(_PLACES, stream), description, messages, parameters)
 
 
 def _result_channels() -> Json:
@@ -261,7 +288,7 @@ def _channel(address: str, description: str, messages: Iterable[str], parameters
 
 def _operation(name: str, channel: Json) -> Json:
     """Return what quayflow does on a channel: it receives what devices say and sends the rest."""
-    receives = channel["address"].startswith(f"{ROOT}/")
+    receives = channel["address"].startswith(f"{ROOT}/") and name != "cmd"
     return {
         "action": "receive" if receives else "send",
         "channel": {"$ref": f"#/channels/{name}"},

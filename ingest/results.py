@@ -13,6 +13,7 @@ import msgspec
 
 from devices.times import format_rfc3339
 from devices.topics import event_topic, live_topic, status_topic
+from ingest.acknowledging import Told
 from ingest.session import SessionConfig
 from store.interface import EventRecord
 
@@ -44,6 +45,7 @@ class Results:
         self._status = status
         self._now = now
         self._events: deque[EventRecord] = deque()
+        self._told: dict[str, bytes] = {}
         self.events_dropped = 0
         """Events not announced because the broker was away too long; they are in the records all the same."""
 
@@ -53,6 +55,10 @@ class Results:
         while len(self._events) > MAX_EVENTS_WAITING:
             self._events.popleft()
             self.events_dropped += 1
+
+    def acknowledge(self, told: list[Told]) -> None:
+        """Queue what devices are told of their messages; while the broker is away, the newest word for each is kept."""
+        self._told.update(told)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until ``stop``; connect again whenever the connection is lost."""
@@ -87,6 +93,12 @@ class Results:
                 event = self._events[0]
                 await client.publish(event_topic(event.site, event.type), _encode(event.document()), qos=1)
                 self._events.popleft()
+            while self._told:
+                topic, payload = next(iter(self._told.items()))
+                await client.publish(topic, payload, retain=True)
+                # Unless there is newer word by now, which then goes next.
+                if self._told.get(topic) is payload:
+                    del self._told[topic]
             time = format_rfc3339(self._now())
             for (site, device_class), values in self._live().items():
                 await client.publish(live_topic(site, device_class), _encode({"time": time, "values": values}))

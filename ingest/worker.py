@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +13,19 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from devices.times import format_rfc3339
+from ingest.acknowledging import PERIOD_S, Acknowledger
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
+from ingest.edges import Connection, Edges
 from ingest.intake import Marks
 from ingest.ledger import Account
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.results import Results
-from ingest.session import Message, Session, SessionConfig, SessionError, SessionRefusedError
-from ingest.sharing import Sharing, probe, subscribed
+from ingest.session import Message, SessionConfig, SessionError, SessionRefusedError
+from ingest.sharing import Sharing, subscribed
 from store.data_folder import DataFolder
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 from store.journal import Damage, Frame, JournalConfig, JournalFullError, JournalWriter, encode, first_frame, read
-from store.open import open_sink
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,8 @@ class IngestConfig:
     """Sealed journal segments are kept up to this many bytes in total."""
     journal_keep_s: float = 7 * 86_400
     """Sealed journal segments are kept up to this age, s."""
+    journal_segment_bytes: int = 32 << 20
+    """A segment is sealed when it has grown beyond this."""
 
     def __post_init__(self) -> None:
         """Refuse intervals that cannot be kept."""
@@ -82,9 +84,16 @@ class IngestConfig:
 class Worker:
     """One ingest process. :meth:`run` is its whole life."""
 
-    def __init__(self, config: IngestConfig, version: str, now: Callable[[], int] = time.time_ns) -> None:
-        """``now`` gives ns UTC."""
+    def __init__(
+        self,
+        config: IngestConfig,
+        version: str,
+        now: Callable[[], int] = time.time_ns,
+        edges: Edges | None = None,
+    ) -> None:
+        """``now`` gives ns UTC; ``edges`` is the world, the real one by default."""
         self._config = config
+        self._edges = edges or Edges()
         self._version = version
         self._now = now
         self._started = now()
@@ -116,10 +125,13 @@ class Worker:
         with DataFolder.open(config.data) as folder:
             self._session_config = _with_identity(config.session, folder.identity, config.worker)
             self._journal_config = JournalConfig(
-                config.data / "journal", keep_bytes=config.journal_keep_bytes, keep_s=config.journal_keep_s
+                config.data / "journal",
+                config.journal_segment_bytes,
+                keep_bytes=config.journal_keep_bytes,
+                keep_s=config.journal_keep_s,
             )
             self._journal = JournalWriter(self._journal_config, self._now)
-            self._sink = open_sink(config.windows_url, config.records_url, config.data)
+            self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
             try:
                 self._recover(self._sink)
                 await self._ingest(stop)
@@ -219,7 +231,7 @@ class Worker:
 
     async def _ingest(self, stop: asyncio.Event) -> None:
         """Run the parts until ``stop`` or until one fails."""
-        results = Results(
+        results = self._edges.results(
             self._session_config,
             self._config.worker,
             live=self._pipeline.take_live,
@@ -235,6 +247,7 @@ class Worker:
                 beside = [
                     group.create_task(self._tick(quiet), name="tick"),
                     group.create_task(self._commit_regularly(results, quiet), name="commit"),
+                    group.create_task(self._tell_devices(results, quiet), name="acknowledge"),
                     group.create_task(results.run(quiet), name="results"),
                 ]
                 await group.create_task(self._consume(stop), name="consume")
@@ -248,18 +261,18 @@ class Worker:
 
     async def _consume(self, stop: asyncio.Event) -> None:
         """Keep a session with the broker and take what it delivers."""
-        delay, known = FIRST_DELAY_S, self._blob.epoch > 0
+        delay, known, clock = FIRST_DELAY_S, self._blob.epoch > 0, asyncio.get_running_loop().time
         while not stop.is_set():
             try:
                 session = await self._connect()
             except SessionError as error:
                 level = logging.ERROR if isinstance(error, SessionRefusedError) else logging.WARNING
                 log.log(level, "%s; trying again in %.1f s", error, delay)
-                await _pause(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await _pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, 10.0)
                 continue
             self._welcome(session, known=known)
-            known, began = True, time.monotonic()
+            known, began = True, clock()
             try:
                 while not stop.is_set():
                     messages = await session.read(stop)
@@ -269,20 +282,20 @@ class Worker:
                 await session.close()
             except SessionError as error:
                 # A broker that throws us out at once, such as for a packet that it sends again, is not worn down.
-                if time.monotonic() - began > STEADY_S:
+                if clock() - began > STEADY_S:
                     delay = FIRST_DELAY_S
                 log.warning("%s; connecting again in %.1f s", error, delay)
                 self._broker = "connecting"
-                await _pause(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await _pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, 10.0)
             finally:
                 session.abort()
                 self._broker = "connecting"
 
-    async def _connect(self) -> Session:
+    async def _connect(self) -> Connection:
         """Open a session whose filters deliver; the first time, a canary finds out whether shared ones do."""
         if self._sharing in {Sharing.UNKNOWN, Sharing.UNPROVEN}:
-            self._sharing = await probe(self._session_config)
+            self._sharing = await self._edges.probe(self._session_config)
             if self._sharing is Sharing.UNPROVEN:
                 log.warning(
                     "it cannot be told whether the broker serves shared subscriptions: the canary heard nothing"
@@ -294,11 +307,11 @@ class Worker:
                 )
         config = subscribed(self._session_config, self._sharing)
         former = tuple(pattern for pattern in self._blob.filters if pattern not in config.filters)
-        session = await Session.open(replace(config, former_filters=former), self._held)
+        session = await self._edges.connect(replace(config, former_filters=former), self._held)
         self._blob.filters = list(config.filters)
         return session
 
-    def _welcome(self, session: Session, *, known: bool) -> None:
+    def _welcome(self, session: Connection, *, known: bool) -> None:
         """Note a new connection, which is a new epoch of packet ids."""
         self._blob.epoch += 1
         self._blob.reconnects += int(known)
@@ -360,15 +373,26 @@ class Worker:
 
     async def _tick(self, stop: asyncio.Event) -> None:
         """Let time pass in the pipeline, and measure rates."""
-        before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), time.monotonic()
+        clock = asyncio.get_running_loop().time
+        before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), clock()
         while not stop.is_set():
             self._pipeline.tick(self._now())
-            if (elapsed := time.monotonic() - at) >= RATE_PERIOD_S:
+            if (elapsed := clock() - at) >= RATE_PERIOD_S:
                 totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)
                 rates = [(total - last) / elapsed for total, last in zip(totals, before, strict=True)]
                 self._rates = (rates[0], rates[1], rates[2])
-                before, at = totals, time.monotonic()
+                before, at = totals, clock()
             await _pause(stop, TICK_S)
+
+    async def _tell_devices(self, results: Results, stop: asyncio.Event) -> None:
+        """Tell devices that keep their messages which of them rest in the journal."""
+        acknowledger = Acknowledger()
+        while not stop.is_set():
+            async with self._undurable:
+                # Not where the journal has failed under a batch that the trackers have seen.
+                told = [] if self._ahead else acknowledger.collect(self._pipeline.directory.devices)
+            results.acknowledge(told)
+            await _pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:
         """Commit every interval, less often where commits would take more than their share of the time."""
@@ -387,9 +411,10 @@ class Worker:
             commit = self._snapshot()
             frames = self._pipeline.ledger.received
             self._oldest_uncommitted = None
-        began = time.perf_counter()
+        clock = asyncio.get_running_loop().time
+        began = clock()
         events = await self._store(commit)
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
         # The lesser of two, so that one stall, such as of a suspended machine, does not put off the next for long.
         self._commit_cost, self._commit_seconds = min(self._commit_seconds, seconds), seconds
         self._committed_offset, self._committed_frames = commit.offset, frames

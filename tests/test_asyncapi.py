@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from jsonschema.validators import Draft202012Validator
 from made_port import Client, MadePort, client_of
 
 from api.asyncapi import describe_messages
+from devices import acks, commands
 from devices.codecs import native
 from devices.topics import Stream, parse
 from devices.vocabulary import BY_NAME, DeviceClass
@@ -20,11 +21,14 @@ from simulators.messages import PortMessages
 
 SECOND = 1_000_000_000
 BEGIN = 1_767_225_600 * SECOND
-DECODERS = {
+DECODERS: dict[str, Callable[[bytes], object]] = {
     "telemetry": native.decode_telemetry,
     "block": native.decode_block,
     "event": native.decode_event,
     "status": native.decode_status,
+    "command": commands.decode_command,
+    "command-answer": commands.decode_answer,
+    "acknowledgement": acks.decode,
 }
 
 

@@ -1,0 +1,54 @@
+"""What a worker touches of the world: broker, store, the announcing of results, chance.
+
+The worker's own logic, when to read, write, acknowledge and commit, knows the world only through these; the seeded
+simulation (``faults.simulation``) puts a made world here and drives the same logic in virtual time. The disk is not
+among them: the journal's calls of ``os`` are replaced there.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ingest.intake import Marks, Message
+from ingest.results import Results
+from ingest.session import Session, SessionConfig
+from ingest.sharing import Sharing, probe
+from store.interface import Sink
+from store.open import open_sink
+
+
+class Connection(Protocol):
+    """One connection to a broker, as :class:`ingest.session.Session` is."""
+
+    session_present: bool
+
+    async def read(self, until: asyncio.Event) -> list[Message]:
+        """Return the messages that have arrived, at least one; an empty list once ``until`` is set."""
+
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Acknowledge the QoS 1 messages of a batch, in the order received."""
+
+    async def close(self) -> None:
+        """End in order."""
+
+    def abort(self) -> None:
+        """Cut it; idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The world of one worker."""
+
+    probe: Callable[[SessionConfig], Awaitable[Sharing]] = probe
+    """Finds out how filters are to be subscribed to."""
+    connect: Callable[[SessionConfig, Marks], Awaitable[Connection]] = Session.open
+    """Opens a connection; SessionError if there is none to be had."""
+    open_sink: Callable[[str, str, Path], Sink] = open_sink
+    """Opens the sink: where window rows go, where records go, the data folder."""
+    results: type[Results] = Results
+    """Announces live values and events."""
+    jitter: random.Random = field(default_factory=random.Random)
+    """Spreads attempts to connect."""
