@@ -13,6 +13,7 @@ from analytics.dedup import Verdict
 from analytics.events import PortEvent
 from devices.codecs import native
 from devices.codecs.native import BLOCK_MARK
+from devices.columns import Ints
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
@@ -149,13 +150,36 @@ class Decoder:
     def _accept_block(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> None:
         """Take over a packed block, without the columns whose names are unknown."""
         _time_of(frame, found)
-        span = found.dt * (found.rows - 1)
+        names, rows = found.names, found.rows
+        span = found.dt * (rows - 1)
         if span > MAX_SPAN:
-            detail = f"{found.rows} rows span {span // NS} s; a block holds at most {MAX_SPAN // NS} s"
+            detail = f"{rows} rows span {span // NS} s; a block holds at most {MAX_SPAN // NS} s"
             raise RejectError(Reason.OUT_OF_RANGE, "/dt", detail)
         end = found.t0 + span
         if end > frame.recv_ts + MAX_AHEAD:
             raise RejectError(Reason.CLOCK_FUTURE, "/dt", f"the last row is {(end - frame.recv_ts) / NS:.0f} s ahead")
+        values = np.frombuffer(found.f32, "<f4").reshape(rows, len(names))
+        if names == device.block_names:
+            series = device.block_series
+        else:
+            series, columns = self._block_series(frame, device, found, batch)
+            if len(columns) < len(names):
+                values = values[:, columns]
+            else:
+                device.block_names, device.block_series = names, series
+        if len(series):
+            batch.blocks.append(Block(len(batch.frames), series, found.t0, found.dt, values))
+        if not device.online:
+            set_online(device, online=True, ts=found.t0, seq=found.seq or 0, batch=batch)
+        batch.frames.append(frame)
+        batch.device.append(device.index)
+        batch.ts.append(end)
+        batch.seq.append(found.seq or 0)
+        batch.samples.append(values.size)
+        batch.scattered.append(0)
+
+    def _block_series(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> tuple[Ints, list[int]]:
+        """Return the series of a block's columns and which columns these are, refusing the others."""
         columns, series = [], []
         for nth, name in enumerate(found.names):
             try:
@@ -164,20 +188,7 @@ class Decoder:
                 columns.append(nth)
             except RejectError as error:
                 batch.refused.append(Refused(frame, device.index, error.reject, nth, found.rows))
-        values = np.frombuffer(found.f32, "<f4").reshape(found.rows, len(found.names))
-        if len(columns) < len(found.names):
-            values = values[:, columns]
-        if columns:
-            block = Block(len(batch.frames), np.array(series, np.int64), found.t0, found.dt, values)
-            batch.blocks.append(block)
-        if not device.online:
-            set_online(device, online=True, ts=found.t0, seq=found.seq or 0, batch=batch)
-        batch.frames.append(frame)
-        batch.device.append(device.index)
-        batch.ts.append(end)
-        batch.seq.append(found.seq or 0)
-        batch.samples.append(found.rows * len(columns))
-        batch.scattered.append(0)
+        return np.array(series, np.int64), columns
 
     def _series_of(self, device: Device, name: str, nth: int) -> int:
         """Return the series of a column met for the first time, or raise why there is none."""

@@ -29,6 +29,10 @@ class Device:
     """Metric name → series index, for the metrics that it has published so far."""
     derived: dict[str, int] = field(default_factory=dict)
     """Metric name → series index, for what ingest made of its frames: not to be published by a device."""
+    block_names: tuple[str, ...] = ()
+    """Columns of the last packed block of which every name was known …"""
+    block_series: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """… and their series: a device repeats itself."""
     tracker: SequenceTracker = field(default_factory=SequenceTracker)
     first_seen: int = 0
     last_seen: int = 0

@@ -22,7 +22,7 @@ from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, Metric, scaled, unscaled
 from ingest.batch import WHOLE, Batch, Refused
-from ingest.blocks import Bad, Stack, check, partials_of, scaled_values, stacked
+from ingest.blocks import Bad, Stack, check, partials_of, stacked
 from ingest.booking import book
 from ingest.decoding import Decoder
 from ingest.directory import Device, Directory
@@ -218,9 +218,8 @@ class Pipeline:
         good, bad = check(stack, metric)
         for column in bad:
             self._take_bad_column(batch, column, late=bool(late[column.frame]))
-        value = scaled_values(stack, metric, good)
-        partials = partials_of(stack, value, good, seq, late[stack.frame].astype(np.int64), FINEST)
-        self.samples += len(partials.series) * value.shape[1]
+        partials = partials_of(stack, metric, good, seq, late[stack.frame].astype(np.int64), FINEST)
+        self.samples += len(partials) * stack.values.shape[1]
         self.windows.add_partials(partials)
         self._note_latest(partials.series, partials.last_ts, partials.last)
         wanted = good & IS_INPUT[metric]

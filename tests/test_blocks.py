@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ingest.blocks
 from analytics.rows import TIERS_S, WindowRows, fold
 from devices.codecs.native import Block, Telemetry, decode_block, encode
 from devices.rejects import Reason, RejectError
 from devices.times import NS
+from ingest.blocks import MAX_ROWS
 from ingest.pipeline import Pipeline, PipelineConfig
 from store.journal import Frame
 
@@ -89,6 +91,45 @@ def test_block_windows_like_its_values_one_by_one(rows: list[list[float]], shift
     assert with_block.ledger.balanced()
     assert with_block.samples == one_each.samples
     assert with_block.take_live() == one_each.take_live()
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.permutations(NAMES), st.integers(1, 4), st.integers(1, 30)), min_size=1, max_size=12),
+    st.integers(1, 400),
+)
+def test_blocks_of_any_shapes_and_names_in_one_batch_window_like_single_ones(
+    shapes: list[tuple[list[str], int, int]], stacked: int
+) -> None:
+    frames = []
+    for seq, (names, columns, rows) in enumerate(shapes):
+        packed = [[(seq * 7 + row * 3 + column) % 2 for column in range(columns)] for row in range(rows)]
+        payload = block(packed, seq=seq, t0=START + seq * NS, names=tuple(names[:columns]))
+        frames.append(frame(payload, seq))
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(ingest.blocks, "STACKED", stacked)
+        together, _ = rows_after(frames)
+    pipeline = Pipeline("w1", 1, PipelineConfig())
+    for each in frames:
+        pipeline.process([each])
+    taken = pipeline.windows.take_rows(1)
+    one_each = WindowRows.concatenate([fold(taken.take(taken.tier_s == tier_s)) for tier_s in TIERS_S])
+    assert {each for each in values_of(together) if each[0] in NAMES} == values_of(one_each)
+
+
+def test_sums_of_long_blocks_of_the_largest_values_are_exact() -> None:
+    # 2**36 in steps that single precision can hold, one row more than are reduced at once, and an odd one among them.
+    rows = MAX_ROWS + 1
+    values = np.full((rows, 1), 4_999_999_488.0, "<f4")
+    values[5], values[-1] = 0.1, 7.7
+    made = Block(v=1, t0=START, dt=1_000, names=("odometer_m",), f32=values.tobytes(), boot=1, seq=0)
+    found, pipeline = rows_after([frame(encode(made))._replace(topic="port/CNNGB-DEMO/vehicle/T1/telemetry")])
+    of_metric = [found.keys[index].metric == "odometer_m" for index in found.series.tolist()]
+    finest = found.take(np.array(of_metric) & (found.tier_s == TIERS_S[0]))
+    assert finest.count.tolist() == [rows]
+    assert finest.sum.tolist() == [(rows - 2) * 49_999_994_880 + 1 + 77]
+    assert (finest.min.tolist(), finest.max.tolist()) == ([1], [49_999_994_880])
+    assert pipeline.ledger.balanced()
 
 
 def test_moves_are_found_in_blocks_too() -> None:

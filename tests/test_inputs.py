@@ -65,8 +65,8 @@ def test_what_waits_is_given_once_as_soon_as_the_mark_of_its_device_has_passed(
 def test_of_a_block_detectors_see_a_steady_pace_every_change_of_state_and_the_peaks_of_the_load(
     instants: list[tuple[bool, int, int]], dt: int
 ) -> None:
-    values = np.array([instants], np.float64)
-    stack = Stack(np.array([0]), np.zeros((1, 3), np.int64), np.array([1_000]), np.array([dt]), values)
+    values = np.array([instants], np.float32)
+    stack = Stack.of(np.array([0]), np.zeros((1, 3), np.int64), np.array([1_000]), np.array([dt]), values)
     found = shown(stack, np.ones((1, 3), np.bool_), np.array([7]), np.array([METRICS]), np.array([5]))
     every = max(PACE // dt, 1)
     locks = [lock for lock, _, _ in instants]
@@ -85,8 +85,8 @@ def test_of_a_block_detectors_see_a_steady_pace_every_change_of_state_and_the_pe
 
 @pytest.mark.parametrize("wanted", [[True, False, False], [False, False, True], [False, True, True]])
 def test_of_several_blocks_only_the_wanted_columns_are_shown(wanted: list[bool]) -> None:
-    values = np.arange(18, dtype=np.float64).reshape(2, 3, 3)
-    stack = Stack(np.arange(2), np.zeros((2, 3), np.int64), np.array([0, 10]), np.array([PACE, PACE]), values)
+    values = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
+    stack = Stack.of(np.arange(2), np.zeros((2, 3), np.int64), np.array([0, 10]), np.array([PACE, PACE]), values)
     which = np.array([[True] * 3, wanted])
     metric = np.array([METRICS, METRICS])
     found = rows_of(shown(stack, which, np.array([3, 4]), metric, np.array([8, 9])))

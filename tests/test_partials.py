@@ -35,7 +35,7 @@ def partials_of(samples: list[Sample]) -> Partials:
 
 
 def by_definition(samples: list[Sample]) -> dict[tuple[int, int], tuple[int, ...]]:
-    found = {}
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
     for place in {(series, ts // WIDTH * WIDTH) for series, ts, *_ in samples}:
         group = [each for each in samples if (each[0], each[1] // WIDTH * WIDTH) == place]
         ordered, numbers = sorted(each[1:4] for each in group), [each[3] for each in group]
