@@ -272,11 +272,11 @@ def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
     written(tmp_path)
     path = the_segment(tmp_path)
     data = path.read_bytes()
-    head = data[:4] + struct.pack("<H", 2) + data[6:32]
+    head = data[:4] + struct.pack("<H", 3) + data[6:32]
     path.write_bytes(head + struct.pack("<I", crc32c(head)) + data[36:])
-    with pytest.raises(JournalError, match=r"format version 2.*reads up to 1.*newer quayflow"):
+    with pytest.raises(JournalError, match=r"format version 3.*reads up to 2.*newer quayflow"):
         list(read(tmp_path))
-    with pytest.raises(JournalError, match="format version 2"):
+    with pytest.raises(JournalError, match="format version 3"):
         writer_of(tmp_path)
 
 

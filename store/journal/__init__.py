@@ -11,10 +11,16 @@ plus position in its file. A record's checksum is that of everything of it after
 bits of its offset: a record is valid in its own place only, so the bytes of a journal that travel as somebody's payload
 are never taken for records. ``docs/journal.md`` specifies the format with test vectors.
 
-    writing ──► records, segments            append and make durable, seal, forget
-    reading ──► scanning ──► resync          frames by offset, topic and time; what is damaged
+A sealed segment is compressed in the background, into the form that ``store.journal.chunks`` describes, and replaced
+by it at one stroke. Offsets and records stay what they are.
+
+    writing ─────────► records, segments, ballast        append and make durable, seal, forget
+    compressing ─────► chunks                            sealed segments become smaller and get an index
+    reading ─► scanning ─► compressed, resync, repair    frames by offset, topic and time; what is damaged
 """
 
+from store.journal.ballast import Ballast
+from store.journal.compressing import Compressor
 from store.journal.reading import first_frame, read
 from store.journal.records import (
     COVERED,
@@ -32,8 +38,9 @@ from store.journal.records import (
     JournalFullError,
     encode,
 )
-from store.journal.scanning import EVERYTHING, SegmentScan, Selection
+from store.journal.scanning import SegmentScan
 from store.journal.segments import HEADER, MAGIC, SUFFIX, VERSION, Segment, list_segments
+from store.journal.selection import EVERYTHING, Selection
 from store.journal.writing import JournalConfig, JournalWriter
 
 __all__ = [
@@ -50,6 +57,8 @@ __all__ = [
     "RETAINED",
     "SUFFIX",
     "VERSION",
+    "Ballast",
+    "Compressor",
     "Damage",
     "Encoded",
     "Frame",

@@ -1,11 +1,15 @@
 """Reading: the frames of a whole journal, from an offset on, of certain topics, received in a certain time."""
 
+import logging
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from store.journal.records import Damage, Frame
-from store.journal.scanning import FOREVER, SegmentScan, Selection
+from store.journal.scanning import SegmentScan
 from store.journal.segments import list_segments
+from store.journal.selection import FOREVER, Selection
+
+log = logging.getLogger(__name__)
 
 
 def read(
@@ -35,7 +39,11 @@ def read(
     for index, segment in enumerate(segments):
         if index + 1 < len(segments) and segments[index + 1].base <= start:
             continue
-        scan = SegmentScan(segment)
+        try:
+            scan = SegmentScan(segment)
+        except FileNotFoundError:
+            log.info("%s was deleted by retention before it could be read", segment.path.name)
+            continue
         yield from scan.frames(start, selection)
         if damaged is None:
             continue

@@ -10,9 +10,20 @@ import google_crc32c
 from store.journal.records import JournalError
 
 MAGIC: Final = b"QFJL"
-VERSION: Final = 1
+PLAIN: Final = 1
+"""Version of a segment of plain records: every one that is being written."""
+COMPRESSED: Final = 2
+"""Version of a sealed segment that has been compressed."""
+VERSION: Final = COMPRESSED
+"""Latest version that can be read."""
+ZSTD: Final = 1
+"""The codec of compressed segments."""
 HEADER: Final = struct.Struct("<4sHHQQQII")
 SUFFIX: Final = ".qfj"
+
+
+class HeaderError(JournalError):
+    """A segment without an intact header."""
 
 
 class Segment(NamedTuple):
@@ -22,6 +33,7 @@ class Segment(NamedTuple):
     base: int
     first_frame: int
     created_ns: int
+    version: int = PLAIN
 
 
 def list_segments(folder: Path) -> list[Segment]:
@@ -37,23 +49,24 @@ def remove_unborn(folder: Path) -> None:
             path.unlink()
 
 
-def header(base: int, first_frame: int, created_ns: int) -> bytes:
+def header(base: int, first_frame: int, created_ns: int, version: int = PLAIN) -> bytes:
     """Return the header of a segment."""
-    head = HEADER.pack(MAGIC, VERSION, 0, base, first_frame, created_ns, 0, 0)[: HEADER.size - 8]
+    codec = ZSTD if version == COMPRESSED else 0
+    head = HEADER.pack(MAGIC, version, codec, base, first_frame, created_ns, 0, 0)[: HEADER.size - 8]
     return head + struct.pack("<II", google_crc32c.value(head), 0)
 
 
 def parse_header(path: Path) -> Segment:
-    """Read the header of a segment; JournalError where there is none that this build can read."""
+    """Read the header of a segment; HeaderError where it is damaged, JournalError where this build cannot read it."""
     head = _head(path)
     if not _is_header(head):
         msg = f"{path}: not a journal segment, or its header is damaged"
-        raise JournalError(msg)
-    _, version, _, base, first_frame, created_ns, _, _ = HEADER.unpack(head)
-    if version > VERSION:
+        raise HeaderError(msg)
+    _, version, codec, base, first_frame, created_ns, _, _ = HEADER.unpack(head)
+    if version > VERSION or (version == COMPRESSED and codec != ZSTD):
         msg = f"{path}: format version {version}, this build reads up to {VERSION}; use a newer quayflow"
         raise JournalError(msg)
-    return Segment(path, base, first_frame, created_ns)
+    return Segment(path, base, first_frame, created_ns, version)
 
 
 def sync_folder(folder: Path) -> None:

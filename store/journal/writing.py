@@ -3,12 +3,14 @@
 import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from store.journal.ballast import Ballast
 from store.journal.records import RECORD, JournalError, JournalFullError
 from store.journal.scanning import SegmentScan
 from store.journal.segments import HEADER, SUFFIX, Segment, header, list_segments, remove_unborn, sync_folder
@@ -29,6 +31,8 @@ class JournalConfig:
     """Sealed and checkpointed segments are kept up to this many bytes in total …"""
     keep_s: float = 7 * 86_400
     """… and up to this age, s."""
+    ballast_bytes: int = 0
+    """Space held ready for the end of the work at hand when the disk is full; 0 does without."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot hold a record."""
@@ -45,6 +49,11 @@ class JournalWriter:
         self._config = config
         self._now = now
         self._fd = -1
+        self.replacing = threading.Lock()
+        """Held while segments are deleted, and by whoever puts others in their places."""
+        self.disk_bytes = 0
+        """Bytes of all segments on the disk, as of the last :meth:`forget`."""
+        self.ballast = Ballast(config.folder, config.ballast_bytes)
         self.torn_bytes = 0
         """Bytes of incomplete records cut off when the folder was opened."""
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -55,24 +64,38 @@ class JournalWriter:
         else:
             self.end, self.frames = 0, 0
             self._create()
+        self.ballast.restore()
 
     def begin(self) -> int:
-        """Return the offset at which the next record will lie, after sealing a segment that has grown too large."""
+        """Return the offset at which the next record will lie, after sealing a segment that has grown too large.
+
+        JournalFullError: nothing more may be begun, for want of space for it or for the ballast.
+        """
+        if self.ballast.state == "released" and not self.ballast.restore():
+            msg = f"no space for more in {self._config.folder}: its ballast is released"
+            raise JournalFullError(msg)
         if self.end - self._base > self._config.segment_bytes:
-            self._rotate()
+            try:
+                self._rotate()
+            except JournalFullError:
+                self.ballast.release()
+                raise
         return self.end
 
     def append(self, blob: bytes, frames: int) -> None:
         """Write records made by :func:`~store.journal.records.encode` at :meth:`begin` and make them durable.
 
-        Blocks until the disk has them. JournalFullError: nothing was kept, try again later. JournalError: stop and
-        start again from disk; a failed fsync must never be repeated, the pages may be gone.
+        Blocks until the disk has them. Where there is no space, the ballast makes room for this batch.
+        JournalFullError: nothing was kept, try again later. JournalError: stop and start again from disk; a failed
+        fsync must never be repeated, the pages may be gone.
         """
         start = self.end
         try:
-            _write_all(self._fd, blob)
-        except OSError as error:
-            self._roll_back(start, error)
+            self._write(blob)
+        except JournalFullError:
+            if not self.ballast.release():
+                raise
+            self._write(blob)
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -94,21 +117,24 @@ class JournalWriter:
 
     def forget(self, checkpoint: int) -> int:
         """Delete sealed segments that are checkpointed and beyond the retention; return how many bytes went."""
-        segments = list_segments(self._config.folder)
-        ends = [segment.base for segment in segments[1:]]
-        total = sum(segment.path.stat().st_size for segment in segments)
+        paths = sorted(self._config.folder.glob(f"*{SUFFIX}"))
+        states = [path.stat() for path in paths]
+        total = sum(state.st_size for state in states)
         freed = 0
-        for segment, end in zip(segments[:-1], ends, strict=True):
-            state = segment.path.stat()
+        for path, state, after in zip(paths[:-1], states[:-1], paths[1:], strict=True):
             too_old = self._now() / 1e9 - state.st_mtime > self._config.keep_s
-            if end > checkpoint or not (too_old or total - freed > self._config.keep_bytes):
+            if int(after.stem, 16) > checkpoint or not (too_old or total - freed > self._config.keep_bytes):
                 break
-            segment.path.unlink()
-            freed += state.st_size
+            with self.replacing:
+                freed += path.stat().st_size
+                path.unlink()
+        self.disk_bytes = total - freed
+        self.ballast.restore()
         return freed
 
     def close(self) -> None:
-        """Close the newest segment; idempotent."""
+        """Close the newest segment and give the ballast back; idempotent."""
+        self.ballast.close()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -150,6 +176,13 @@ class JournalWriter:
         self._path, self._base = segment.path, segment.base
         self.end = segment.base + scan.valid_bytes
         self.frames = segment.first_frame + scan.count
+
+    def _write(self, blob: bytes) -> None:
+        """Write a batch at the end, all of it or, raising JournalFullError, nothing."""
+        try:
+            _write_all(self._fd, blob)
+        except OSError as error:
+            self._roll_back(self.end, error)
 
     def _roll_back(self, start: int, error: OSError) -> None:
         """Take a half-written batch back and say whether it may be tried again."""
