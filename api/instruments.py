@@ -33,6 +33,13 @@ WORKER_FIGURES: Final = (
     WorkerFigure("committed_offset", "quayflow_ingest_committed_bytes", "Journal bytes committed.", counter=True),
     WorkerFigure("committed_frames", "quayflow_ingest_committed_frames", "Frames committed.", counter=True),
     WorkerFigure("journal_corrupt", "quayflow_ingest_journal_damage", "Damaged stretches skipped.", counter=True),
+    WorkerFigure("journal_disk_bytes", "quayflow_ingest_journal_disk_bytes", "Bytes of the journal on the disk."),
+    WorkerFigure(
+        "journal_compressed_bytes",
+        "quayflow_ingest_journal_compressed_bytes",
+        "Bytes of journal segments compressed, before compression.",
+        counter=True,
+    ),
     WorkerFigure("samples", "quayflow_ingest_samples", "Samples windowed.", counter=True),
     WorkerFigure("late_for_detectors", "quayflow_ingest_late_for_detectors", "Inputs too late.", counter=True),
     WorkerFigure("quarantine_dropped", "quayflow_ingest_quarantine_dropped", "Refusals not kept.", counter=True),
@@ -93,6 +100,7 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     age = GaugeMetricFamily("quayflow_ingest_status_age_seconds", "Age of a worker's last report.", labels=("worker",))
     broker = GaugeMetricFamily("quayflow_ingest_broker_connected", "1 while connected.", labels=("worker",))
     journal = GaugeMetricFamily("quayflow_ingest_journal_ok", "1 while the journal can write.", labels=("worker",))
+    ballast = GaugeMetricFamily("quayflow_ingest_journal_ballast_released", "1 on a full disk.", labels=("worker",))
     fallback = GaugeMetricFamily("quayflow_ingest_share_fallback", "1 without the group.", labels=("worker",))
     for worker, status in snapshot.workers.items():
         updated = status.get("updated_ns")
@@ -100,8 +108,9 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
             age.add_metric((worker,), max(0.0, (snapshot.now_ns - updated) / NS))
         broker.add_metric((worker,), status.get("broker") == "connected")
         journal.add_metric((worker,), status.get("journal") == "ok")
+        ballast.add_metric((worker,), status.get("journal_ballast") == "released")
         fallback.add_metric((worker,), str(status.get("subscription", "")).startswith("plain, "))
-    yield from (age, broker, journal, fallback)
+    yield from (age, broker, journal, ballast, fallback)
     for figure in WORKER_FIGURES:
         kind = CounterMetricFamily if figure.counter else GaugeMetricFamily
         family = kind(figure.family, figure.text, labels=("worker",))

@@ -25,7 +25,17 @@ from ingest.session import Message, SessionConfig, SessionError, SessionRefusedE
 from ingest.sharing import Sharing, subscribed
 from store.data_folder import DataFolder
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
-from store.journal import Damage, Frame, JournalConfig, JournalFullError, JournalWriter, encode, first_frame, read
+from store.journal import (
+    Compressor,
+    Damage,
+    Frame,
+    JournalConfig,
+    JournalFullError,
+    JournalWriter,
+    encode,
+    first_frame,
+    read,
+)
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +80,10 @@ class IngestConfig:
     """Sealed journal segments are kept up to this age, s."""
     journal_segment_bytes: int = 32 << 20
     """A segment is sealed when it has grown beyond this."""
+    journal_compress: bool = False
+    """Whether sealed journal segments are compressed, in a thread of their own."""
+    journal_ballast_bytes: int = 0
+    """Space held ready for the end of the work at hand when the disk is full; 0 does without."""
 
     def __post_init__(self) -> None:
         """Refuse intervals that cannot be kept."""
@@ -129,15 +143,20 @@ class Worker:
                 config.journal_segment_bytes,
                 keep_bytes=config.journal_keep_bytes,
                 keep_s=config.journal_keep_s,
+                ballast_bytes=config.journal_ballast_bytes,
             )
             self._journal = JournalWriter(self._journal_config, self._now)
+            self._compressor = Compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
             try:
                 self._recover(self._sink)
+                if config.journal_compress:
+                    self._compressor.start()
                 await self._ingest(stop)
             finally:
                 self._disk.shutdown()
                 self._committer.shutdown()
+                self._compressor.close()
                 self._sink.close()
                 self._journal.close()
 
@@ -176,6 +195,9 @@ class Worker:
             "journal_offset": self._journal.end,
             "journal_frames": self._journal.frames,
             "journal_corrupt": self._corrupt,
+            "journal_disk_bytes": self._journal.disk_bytes,
+            "journal_compressed_bytes": self._compressor.bytes_before,
+            "journal_ballast": self._journal.ballast.state,
             "committed_offset": self._committed_offset,
             "committed_frames": self._committed_frames,
             "frames_per_second": round(frames_rate, 3),
@@ -276,8 +298,7 @@ class Worker:
             try:
                 while not stop.is_set():
                     messages = await session.read(stop)
-                    if messages:
-                        await self._take(messages)
+                    if messages and await self._take(messages):
                         session.acknowledge(messages)
                 await session.close()
             except SessionError as error:
@@ -322,11 +343,17 @@ class Worker:
             self._blob.session_losses += 1
             log.error("the broker has lost our session: what it held for us is gone; sequence gaps tell how much")
 
-    async def _take(self, messages: list[Message]) -> None:
-        """Journal and process a batch; return when it is durable."""
+    async def _take(self, messages: list[Message]) -> bool:
+        """Journal and process a batch; return when it is durable, or False if told to end before there is space for it.
+
+        Before anything of it is processed, commits go on, so that an end in order remains possible on a full disk.
+        """
+        try:
+            start = await self._with_space(self._journal.begin)
+        except JournalFullError:
+            return False
         async with self._undurable:
             received = self._now()
-            start = await self._with_space(self._journal.begin)
             encoded = encode(start, received, self._blob.epoch, ((m.topic, m.payload, m.flags) for m in messages))
 
             def append() -> None:
@@ -346,6 +373,7 @@ class Worker:
             self._bytes += len(encoded.blob)
             if self._oldest_uncommitted is None:
                 self._oldest_uncommitted = received
+        return True
 
     async def _with_space(self, write: Callable[[], T]) -> T:
         """Run a journal operation in the disk's thread, again and again while there is no space.

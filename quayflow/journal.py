@@ -4,18 +4,38 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Iterator
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 
 import msgpack
 import typer
 
 from devices.times import format_rfc3339, parse_rfc3339
+from quayflow.progress import bytes_progress
 from quayflow.settings import Settings
-from store.journal import DUPLICATE, RETAINED, Damage, Frame, JournalError, SegmentScan, list_segments, read
+from store.journal import (
+    DUPLICATE,
+    HEADER,
+    RETAINED,
+    SUFFIX,
+    Frame,
+    JournalError,
+    Segment,
+    SegmentScan,
+    list_segments,
+    read,
+)
+from store.journal.segments import COMPRESSED, HeaderError, parse_header, without_header
 
 FAILED: Final = 1
 UNREACHABLE: Final = 3
+WORDS: Final = {
+    "lost": "bad record",
+    "repaired": "wrong bit, put right,",
+    "index": "damaged index",
+    "header": "damaged header",
+}
 
 journal_app = typer.Typer(help="Look into the journal of raw frames.", no_args_is_help=True)
 
@@ -32,19 +52,24 @@ def folder_of(settings: Settings) -> Path:
 def info(folder: Path, *, as_json: bool) -> int:
     """Print size, times and devices of a journal; return the exit status."""
     segments = list_segments(folder)
+    sizes = [segment.path.stat().st_size for segment in segments]
     frames, first, last = 0, None, None
     topics: set[str] = set()
     epochs: set[int] = set()
-    for frame in read(folder):
-        frames += 1
-        topics.add(frame.topic)
-        epochs.add(frame.epoch)
-        first = frame.recv_ts if first is None else min(first, frame.recv_ts)
-        last = frame.recv_ts if last is None else max(last, frame.recv_ts)
+    with bytes_progress("journal", sum(sizes)) as advance:
+        for segment, size in zip(segments, sizes, strict=True):
+            for frame in SegmentScan(segment).frames(segment.base):
+                frames += 1
+                topics.add(frame.topic)
+                epochs.add(frame.epoch)
+                first = frame.recv_ts if first is None else min(first, frame.recv_ts)
+                last = frame.recv_ts if last is None else max(last, frame.recv_ts)
+            advance(size)
     result = {
         "folder": str(folder),
         "segments": len(segments),
-        "bytes": sum(segment.path.stat().st_size for segment in segments),
+        "compressed": sum(segment.version == COMPRESSED for segment in segments),
+        "bytes": sum(sizes),
         "frames": frames,
         "first_offset": segments[0].base if segments else 0,
         "first_frame": segments[0].first_frame if segments else 0,
@@ -57,28 +82,66 @@ def info(folder: Path, *, as_json: bool) -> int:
     return 0
 
 
+class Finding(NamedTuple):
+    """Something wrong in a segment."""
+
+    segment: str
+    offset: int
+    bytes: int
+    what: str
+    """``lost`` records, a chunk ``repaired``, an ``index`` or a ``header`` that is damaged but not needed."""
+
+
 def verify(folder: Path, *, as_json: bool) -> int:
     """Check every record; print each damaged stretch by segment and offset; return 1 if there is any."""
-    frames, torn = 0, 0
-    damage: list[Damage] = []
-    segments = list_segments(folder)
-    for segment in segments:
-        scan = SegmentScan(segment)
-        frames += sum(1 for _ in scan.frames(segment.base))
-        damage += scan.damage
-        tail = segment.path.stat().st_size - scan.valid_bytes
-        # The newest segment may be being written; in a sealed one, missing bytes are damage.
-        torn += tail if segment is segments[-1] else 0
-        if tail and segment is not segments[-1]:
-            damage.append(Damage(segment.path, segment.base + scan.valid_bytes, tail))
-    rows = [{"segment": each.path.name, "offset": each.offset, "bytes": each.length} for each in damage]
+    paths = sorted(folder.glob(f"*{SUFFIX}"))
+    frames = missing = torn = 0
+    findings: list[Finding] = []
+    segments, headless = _segments(folder, paths)
+    with bytes_progress("verified", sum(path.stat().st_size for path in paths)) as advance:
+        for segment, after in zip_longest(segments, segments[1:]):
+            scan = SegmentScan(segment)
+            count = sum(1 for _ in scan.frames(segment.base))
+            frames += count
+            name, end = segment.path.name, segment.base + scan.valid_bytes
+            findings += [Finding(name, segment.base, HEADER.size, "header")] if segment in headless else []
+            findings += [Finding(name, each.offset, each.length, "lost") for each in scan.damage]
+            findings += [Finding(name, each.offset, each.length, "repaired") for each in scan.repaired]
+            findings += [Finding(name, end, 0, "index")] if scan.without_index else []
+            # The newest segment may be being written; in a sealed one, missing bytes are damage.
+            if after is None:
+                torn = scan.size - scan.valid_bytes
+            elif after.base > end:
+                findings.append(Finding(name, end, after.base - end, "lost"))
+            if after is not None and min(segment.first_frame, after.first_frame) >= 0:
+                missing += after.first_frame - segment.first_frame - count
+            advance(segment.path.stat().st_size)
     if as_json:
-        typer.echo(json.dumps({"frames": frames, "bad": len(rows), "damage": rows, "incomplete_tail_bytes": torn}))
+        rows = [finding._asdict() for finding in findings]
+        result = {"frames": frames, "bad": len(rows), "frames_lost": missing, "damage": rows}
+        typer.echo(json.dumps(result | {"incomplete_tail_bytes": torn}))
     else:
-        for row in rows:
-            typer.echo(f"bad record in {row['segment']} at offset {row['offset']} ({row['bytes']} bytes)")
-        typer.echo(f"{frames:,} records intact, {len(rows)} bad, {torn} bytes of an incomplete tail")
-    return FAILED if rows else 0
+        for finding in findings:
+            typer.echo(f"{WORDS[finding.what]} in {finding.segment} at offset {finding.offset} ({finding.bytes} bytes)")
+        typer.echo(f"{frames:,} records intact, {len(findings)} bad, {torn} bytes of an incomplete tail")
+        if missing:
+            typer.echo(f"{missing:,} frames of sealed segments are lost")
+    return FAILED if findings else 0
+
+
+def _segments(folder: Path, paths: list[Path]) -> tuple[list[Segment], list[Segment]]:
+    """Return the segments of a folder, and those among them whose header is damaged."""
+    try:
+        return list_segments(folder), []
+    except HeaderError:
+        found, headless = [], []
+        for path in paths:
+            try:
+                found.append(parse_header(path))
+            except HeaderError:
+                headless.append(without_header(path))
+                found.append(headless[-1])
+        return found, headless
 
 
 def lines(folder: Path, start: int, end: int, topic: str | None, limit: int | None) -> Iterator[dict[str, Any]]:
@@ -86,14 +149,21 @@ def lines(folder: Path, start: int, end: int, topic: str | None, limit: int | No
 
     The form is what ``quayflow replay`` reads: ``ts`` in ns, ``topic``, and ``payload`` as binary.
     """
-    count = 0
-    for frame in read(folder):
-        if not start <= frame.recv_ts < end or (topic is not None and topic not in frame.topic):
-            continue
-        if limit is not None and count >= limit:
-            return
-        count += 1
+    topics = None if topic is None else Containing(topic)
+    for frame in islice(read(folder, topics=topics, from_ns=start, to_ns=end), limit):
         yield line_of(frame)
+
+
+class Containing:
+    """The topics that contain a text."""
+
+    def __init__(self, part: str) -> None:
+        """``part`` may be anything from a letter to a whole topic."""
+        self._part = part
+
+    def __contains__(self, topic: object) -> bool:
+        """Tell whether a topic is one of them."""
+        return isinstance(topic, str) and self._part in topic
 
 
 def line_of(frame: Frame) -> dict[str, Any]:

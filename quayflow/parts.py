@@ -68,6 +68,8 @@ async def run_ingest(settings: Settings) -> None:
         keep_s=settings.keep_s,
         journal_keep_bytes=settings.journal_keep_bytes,
         journal_keep_s=settings.journal_keep_s,
+        journal_compress=settings.journal_compress,
+        journal_ballast_bytes=settings.journal_ballast_bytes,
     )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -102,6 +102,10 @@ class Settings(BaseSettings):
     """Sealed journal segments that are in the store are kept up to this many bytes in total."""
     journal_keep_s: float = Field(7 * 86_400.0, ge=0)
     """Sealed journal segments that are in the store are kept up to this age, s."""
+    journal_compress: bool = True
+    """Whether sealed journal segments are compressed."""
+    journal_ballast_bytes: int = Field(64 << 20, ge=0)
+    """Space that ingest holds ready for the end of the work at hand when the disk is full; 0 does without."""
     lateness_s: float = Field(2.0, ge=0, le=3_600)
     """How far behind its newest sample a device may deliver in the ordinary course, s."""
     idle_s: float = Field(10.0, gt=0, le=86_400)

@@ -4,12 +4,11 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 log = logging.getLogger(__name__)
 
 NAME: Final = "ballast"
-State = Literal["none", "ready", "released"]
 
 
 class Ballast:
@@ -24,7 +23,8 @@ class Ballast:
         """``size`` in bytes; 0 does without. Nothing is taken up before :meth:`restore`."""
         self._path = folder / NAME
         self._size = size
-        self.state: State = "none"
+        self.state: str = "none"
+        """``none``, ``ready`` or ``released``."""
         self._said = False
 
     def restore(self) -> bool:

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from store.journal.records import LOW
 from store.journal.selection import Selection
 
-CHUNK_MAGIC: Final = b"QFJC"
 INDEX_MAGIC: Final = b"QFJI"
 END_MAGIC: Final = b"QFJE"
 HEAD: Final = struct.Struct("<4sIIIQII")

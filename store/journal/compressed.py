@@ -11,7 +11,6 @@ import google_crc32c
 import zstandard
 
 from store.journal.chunks import (
-    CHUNK_MAGIC,
     END_MAGIC,
     HEAD,
     INDEX_MAGIC,
@@ -23,7 +22,7 @@ from store.journal.chunks import (
 )
 from store.journal.records import MAX_BODY, RECORD
 from store.journal.repair import with_bit_put_right
-from store.journal.segments import HEADER, Segment
+from store.journal.segments import CHUNK_MAGIC, HEADER, Segment
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ import google_crc32c
 import zstandard
 
 from store.journal.chunks import (
-    CHUNK_MAGIC,
     END_MAGIC,
     INDEX_MAGIC,
     TRAILER,
@@ -32,7 +31,7 @@ from store.journal.chunks import (
 from store.journal.compressed import CompressedSegment
 from store.journal.records import JournalError
 from store.journal.scanning import SegmentScan
-from store.journal.segments import COMPRESSED, HEADER, SUFFIX, Segment, header, parse_header, sync_folder
+from store.journal.segments import CHUNK_MAGIC, COMPRESSED, HEADER, SUFFIX, Segment, header, parse_header, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +165,9 @@ def write_compressed(
     records = 0
     for piece in _pieces(scan, segment.base, chunk_bytes, numbers):
         chunk = piece.chunk._replace(position=file.tell())
-        _write(
-            file,
-            segment,
-            CHUNK_MAGIC,
-            chunk,
-            compressor.compress(scan.data[chunk.offset - segment.base :][: chunk.length]),
-        )
+        begin = chunk.offset - segment.base
+        data = compressor.compress(scan.data[begin : begin + chunk.length])
+        _write(file, segment, CHUNK_MAGIC, chunk, data)
         contents.append(piece._replace(chunk=chunk))
         records += chunk.records
         breathe()

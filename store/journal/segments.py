@@ -19,6 +19,8 @@ VERSION: Final = COMPRESSED
 ZSTD: Final = 1
 """The codec of compressed segments."""
 HEADER: Final = struct.Struct("<4sHHQQQII")
+CHUNK_MAGIC: Final = b"QFJC"
+"""What a compressed segment goes on with after its header."""
 SUFFIX: Final = ".qfj"
 
 
@@ -67,6 +69,17 @@ def parse_header(path: Path) -> Segment:
         msg = f"{path}: format version {version}, this build reads up to {VERSION}; use a newer quayflow"
         raise JournalError(msg)
     return Segment(path, base, first_frame, created_ns, version)
+
+
+def without_header(path: Path) -> Segment:
+    """Return what is known of a segment whose header is damaged, from its name and its first bytes after it.
+
+    For verification alone: the number of its first frame is not known and stands as -1.
+    """
+    with path.open("rb") as file:
+        file.seek(HEADER.size)
+        version = COMPRESSED if file.read(len(CHUNK_MAGIC)) == CHUNK_MAGIC else PLAIN
+    return Segment(path, int(path.stem, 16), -1, 0, version)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,42 @@
+"""How far a long command is: a bar on a terminal, one plain line a second elsewhere; always on standard error."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+PLAIN_PERIOD_S: Final = 1.0
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def bytes_progress(what: str, total: int) -> Iterator[Advance]:
+    """Yield a callback that is told how many bytes of ``total`` are done since it was last called."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain(what, total)
+        return
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _plain(what: str, total: int) -> Advance:
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if time.monotonic() - said >= PLAIN_PERIOD_S:
+            said = time.monotonic()
+            sys.stderr.write(
+                f"{what}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {100 * done / max(total, 1):.0f} %\n"
+            )
+
+    return advance
