@@ -128,11 +128,11 @@ def heard(rows: WindowRows, device_of_series: Ints, devices: int, grid: Ints) ->
     """Return in which windows devices were heard; shape (devices, windows).
 
     ``device_of_series`` (series,) gives the device of a series, ``grid`` (windows,) the starts of adjacent windows of
-    the rows' tier. Rows outside the grid are left out.
+    the rows' tier. Rows outside the grid, and rows without samples, are left out.
     """
     result = np.zeros((devices, len(grid)), np.bool_)
     column = np.searchsorted(grid, rows.window)
-    inside = (column < len(grid)) & np.isin(rows.window, grid)
+    inside = (column < len(grid)) & np.isin(rows.window, grid) & (rows.count > 0)
     result[device_of_series[rows.series[inside]], column[inside]] = True
     return result
 

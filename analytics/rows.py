@@ -106,9 +106,12 @@ def starts_of(*keys: Ints) -> Ints:
 def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
     """Merge all rows of each (series, window) into one; with ``step_ns``, of each (series, step bucket).
 
-    Rows of different tiers must not overlap in time. The result has epoch 0, is sorted by (series, window) and keeps
+    Rows of different tiers must not overlap in time. Rows with a count of 0 say that a window holds nothing any more,
+    and are left out. The result has epoch 0, is sorted by (series, window) and keeps
     ``keys``; ``window`` is the bucket's start and ``tier_s`` its width.
     """
+    if not rows.count.all():
+        rows = rows.take(rows.count > 0)
     if not len(rows):
         return rows
     bucket = window_of(rows, step_ns)

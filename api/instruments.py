@@ -41,6 +41,8 @@ WORKER_FIGURES: Final = (
         counter=True,
     ),
     WorkerFigure("samples", "quayflow_ingest_samples", "Samples windowed.", counter=True),
+    WorkerFigure("runs_again", "quayflow_ingest_runs_again", "Devices whose detectors ran again.", counter=True),
+    WorkerFigure("waiting_to_run_again", "quayflow_ingest_waiting_to_run_again", "Devices that wait for it."),
     WorkerFigure("late_for_detectors", "quayflow_ingest_late_for_detectors", "Inputs too late.", counter=True),
     WorkerFigure("quarantine_dropped", "quayflow_ingest_quarantine_dropped", "Refusals not kept.", counter=True),
     WorkerFigure("session_losses", "quayflow_ingest_session_losses", "Broker sessions found lost.", counter=True),

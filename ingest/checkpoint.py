@@ -1,11 +1,12 @@
 """What a pipeline must remember across a restart, as blobs: per changed device, per codec that learned, and the worker.
 
 Open windows are not among them: their rows are in the store as of the same commit, and the next life of the worker
-continues under a new epoch, which readers fold.
+continues under a new epoch, which readers fold. Hours of findings that are over rest beside the checkpoint, so that
+starting does not read them; those still open are among the blobs.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,17 +15,23 @@ from analytics.dedup import DeviceState as SeenState
 from analytics.dedup import SequenceTracker
 from analytics.detectors.cranes import CraneState
 from analytics.detectors.gates import Passage, TagRead
+from analytics.findings import DetectorState, Hour, period_of
 from devices.columns import Columns, Ints
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, METRICS
+from ingest.detection import Need
 from ingest.directory import NOBODY, Device
 from ingest.ledger import DeviceAccounts
 from ingest.pipeline import Pipeline
-from store.interface import Scalar
+from ingest.rerunning import encode_hour
+from store.interface import HistoryRecord, Scalar
 
 WORKER: Final = "worker"
 DEVICE: Final = "device:"
 CODEC: Final = "codec:"
+HOURS: Final = "hours:"
+WITH_HOURS: Final = 1
+"""Form of a checkpoint whose detectors can run again; before, only their state was kept."""
 
 
 class DeviceBlob(msgspec.Struct, array_like=True):
@@ -45,6 +52,8 @@ class DeviceBlob(msgspec.Struct, array_like=True):
     released: int = -1
     crane: CraneState | None = None
     passages: dict[str, Passage] = {}
+    need: Need | None = None
+    """Late inputs for which its detectors have not run again."""
 
 
 class PendingBlob(msgspec.Struct, array_like=True):
@@ -81,6 +90,9 @@ class WorkerBlob(msgspec.Struct, array_like=True):
     pending: PendingBlob | None = None
     ticked: int = 0
     """The last time that was let pass, ns UTC: silent devices' watermarks have moved on to it."""
+    form: int = 0
+    """0 or :data:`WITH_HOURS`."""
+    runs_again: int = 0
     filters: list[str] = []
     """The topic filters that the broker's session holds for this worker."""
 
@@ -88,19 +100,31 @@ class WorkerBlob(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_device = msgspec.msgpack.Decoder(DeviceBlob).decode
 _decode_worker = msgspec.msgpack.Decoder(WorkerBlob).decode
+_decode_hours = msgspec.msgpack.Decoder(dict[int, Hour]).decode
 
 
-def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) -> dict[str, bytes]:
-    """Return the state blobs of the worker and of ``devices``."""
+class Frozen(NamedTuple):
+    """What a commit keeps of a pipeline besides rows and records."""
+
+    state: dict[str, bytes]
+    history: list[HistoryRecord]
+
+
+def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) -> Frozen:
+    """Return the state blobs of the worker and of ``devices``, and the hours of findings that are over."""
     worker.pending = _freeze_pending(pipeline)
     worker.samples = pipeline.samples
-    worker.late_for_detectors = pipeline.late_for_detectors
+    worker.late_for_detectors = pipeline.detection.late_for_detectors
+    worker.runs_again = pipeline.detection.runs_again
     worker.quarantine_dropped = pipeline.quarantine_dropped
     worker.ticked = pipeline.ticked
+    worker.form = WITH_HOURS
     blobs = {DEVICE + device.uid: _encode(_freeze_device(pipeline, device)) for device in devices}
     blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
+    changed, over = pipeline.detection.take_hours()
+    blobs |= {HOURS + device.uid: _encode(pipeline.detection.hours[device.index]) for device in changed}
     blobs[WORKER] = _encode(worker)
-    return blobs
+    return Frozen(blobs, [HistoryRecord(uid=uid, start_ns=start, blob=encode_hour(hour)) for uid, start, hour in over])
 
 
 def worker_of(state: Mapping[str, bytes]) -> WorkerBlob:
@@ -116,8 +140,14 @@ def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
         elif name.startswith(CODEC):
             pipeline.foreign.feeds.restore(name.removeprefix(CODEC), blob)
     worker = worker_of(state)
+    for device in pipeline.directory.devices:
+        if (hours := state.get(HOURS + device.uid)) is not None:
+            pipeline.detection.set_hours(device.index, _decode_hours(hours))
+        elif worker.form < WITH_HOURS and device.index != NOBODY:
+            _begin_history(pipeline, device.index)
     pipeline.samples = worker.samples
-    pipeline.late_for_detectors = worker.late_for_detectors
+    pipeline.detection.late_for_detectors = worker.late_for_detectors
+    pipeline.detection.runs_again = worker.runs_again
     pipeline.quarantine_dropped = worker.quarantine_dropped
     if worker.pending is not None:
         _thaw_pending(pipeline, worker.pending)
@@ -128,9 +158,18 @@ def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
         device.touched = False
 
 
+def _begin_history(pipeline: Pipeline, device: int) -> None:
+    """Let findings begin where a checkpoint of the old form left off: from there on detectors can run again."""
+    released, state = int(pipeline.watermarks.released[device]), pipeline.detection.state_of(device)
+    first = min([released, *(passage.last for passage in state.passages.values())])
+    if first >= 0:
+        pipeline.detection.set_hours(device, {period_of(first): Hour(released + 1, state, {})})
+
+
 def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
     index, marks = device.index, pipeline.watermarks
     series = device.series | device.derived
+    state = pipeline.detection.state_of(index)
     return DeviceBlob(
         seen=device.tracker.state(),
         newest=int(marks.newest[index]),
@@ -145,8 +184,9 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
         latest={name: (int(pipeline.latest_ts[at]), int(pipeline.latest[at])) for name, at in series.items()},
         derived=list(device.derived),
         released=int(marks.released[index]),
-        crane=pipeline.moves.states.get(index),
-        passages=pipeline.passages.open.get(index, {}),
+        crane=state.crane,
+        passages=state.passages,
+        need=pipeline.detection.need_of(index),
     )
 
 
@@ -165,14 +205,13 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
         at = enter(device, name, capped=False)
         pipeline.set_latest(at, ts, value)
     pipeline.watermarks.released[index] = blob.released
-    if blob.crane is not None:
-        pipeline.moves.states[index] = blob.crane
-    if blob.passages:
-        pipeline.passages.open[index] = blob.passages
+    pipeline.detection.set_state(index, DetectorState(blob.crane, blob.passages))
+    if blob.need is not None:
+        pipeline.detection.needs[index] = blob.need
 
 
 def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
-    columns = pipeline.pending.all()
+    columns = pipeline.detection.waiting.all()
     devices, device = np.unique(columns.device, return_inverse=True)
     metrics, metric = np.unique(columns.metric, return_inverse=True)
 
@@ -187,7 +226,7 @@ def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
         ts=columns.ts.tobytes(),
         seq=columns.seq.tobytes(),
         value=columns.value.tobytes(),
-        reads=[(uid_of(read.device), read) for read in pipeline.reads],
+        reads=[(uid_of(read.device), read) for read in pipeline.detection.reads],
     )
 
 
@@ -204,5 +243,5 @@ def _thaw_pending(pipeline: Pipeline, blob: PendingBlob) -> None:
         devices = np.array([index_of(uid) for uid in blob.uids], np.int64)
         metrics = np.array([INDEX[name] for name in blob.metrics], np.int64)
         device, metric = devices[ints(blob.device)], metrics[ints(blob.metric)]
-        pipeline.pending.add(Columns(device, metric, ints(blob.ts), ints(blob.seq), ints(blob.value)))
-    pipeline.reads = [read._replace(device=index_of(uid)) for uid, read in blob.reads]
+        pipeline.detection.waiting.add(Columns(device, metric, ints(blob.ts), ints(blob.seq), ints(blob.value)))
+    pipeline.detection.reads = [read._replace(device=index_of(uid)) for uid, read in blob.reads]

@@ -65,6 +65,11 @@ class Waiting:
         """Return everything that waits."""
         return Columns.concatenate([columns for _, columns in self._parts])
 
+    def take_all(self) -> Columns:
+        """Take out everything, in any order."""
+        columns, self._parts = self.all(), []
+        return columns
+
     def take(self, mark: Ints) -> Columns:
         """Take out the inputs up to the marks (devices,), ns UTC, sorted by (device, ts, seq, metric, value)."""
         furthest = int(mark.max(initial=-1))

@@ -5,29 +5,29 @@ same code runs behind the broker, in recovery and in virtual time.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
 import numpy as np
 
-from analytics.detectors.cranes import CraneMoves, MoveRules
-from analytics.detectors.gates import GatePassages, PassageRules, TagRead
-from analytics.events import PortEvent, event_id
-from analytics.rows import TIERS_S
+from analytics.detectors.cranes import MoveRules
+from analytics.detectors.gates import PassageRules
+from analytics.rows import TIERS_S, WindowRows
 from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
-from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, DeviceClass, Metric, scaled, unscaled
+from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
 from ingest.batch import WHOLE, Batch, Refused
 from ingest.blocks import Bad, Stack, check, partials_of, stacked
 from ingest.booking import book
 from ingest.decoding import Decoder
+from ingest.detection import Detection, record_of
 from ingest.directory import Device, Directory
 from ingest.foreign import READING_NUMBERS, Foreign
-from ingest.inputs import IS_INPUT, Waiting, shown
+from ingest.inputs import IS_INPUT, shown
 from ingest.ledger import Ledger
 from ingest.sources import Source
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
@@ -73,14 +73,8 @@ class Pipeline:
         self.watermarks = Watermarks(config.lateness)
         self.watermarks.grow(1)
         self.windows = Windows(worker, life, self.directory.keys)
-        self.moves = CraneMoves(config.moves, self._is_quay)
-        self.passages = GatePassages(config.passages)
-        self.pending = Waiting()
-        """Detector inputs not released yet."""
-        self.reads: list[TagRead] = []
-        """Tag reads not released yet."""
-        self.late_for_detectors = 0
-        """Detector inputs that came after their time had been released: windowed, but not seen by detectors."""
+        self._worker = worker
+        self.detection = Detection(config.moves, config.passages, self.directory, self.watermarks, self._note_latest)
         self.ticked = 0
         """Latest time that :meth:`tick` was told, ns UTC."""
         self.samples = 0
@@ -105,9 +99,8 @@ class Pipeline:
         self.watermarks.grow(devices)
         late = self._window(batch)
         book(self.ledger, self.directory, batch, late)
-        self.reads.extend(batch.reads)
-        for event in batch.events:
-            self._record(event)
+        self.detection.reads.extend(batch.reads)
+        self._events += [record_of(self.directory.devices[event.device], event) for event in batch.events]
         for refused in batch.refused:
             self._refuse(refused)
 
@@ -115,12 +108,7 @@ class Pipeline:
         """Let time pass: move watermarks on and run the detectors on what they release."""
         self.ticked = max(self.ticked, now)
         self.watermarks.tick(now)
-        self._emit(self.moves.push(self._released_samples()))
-        self._emit(self.passages.push(self._released_reads()))
-        mark = self.watermarks.mark
-        for device in list(self.passages.open):
-            self._emit(self.passages.release(device, int(mark[device])))
-        self.watermarks.release()
+        self.detection.tick()
 
     def set_latest(self, series: int, ts: int, value: int) -> None:
         """Put back the newest value of a series from a checkpoint: event time in ns, scaled value."""
@@ -130,7 +118,12 @@ class Pipeline:
     def take_events(self) -> list[EventRecord]:
         """Return the events found since the last call."""
         events, self._events = self._events, []
-        return events
+        return events + self.detection.take_events()
+
+    def take_rows(self, commit: int) -> WindowRows:
+        """Return the window rows that changed since the last call, for commit number ``commit`` ≥ 0."""
+        parts = [self.windows.take_rows(commit), self.detection.take_rows(self._worker)]
+        return WindowRows.concatenate(parts)
 
     def take_quarantine(self) -> list[QuarantineRecord]:
         """Return the refusals since the last call."""
@@ -181,9 +174,6 @@ class Pipeline:
         """Return the ledger rows of devices."""
         return [row for device in devices for row in self.ledger.rows(device.index, device.uid, device.tracker.lost)]
 
-    def _is_quay(self, device: int) -> bool:
-        return self.directory.devices[device].key.device_class == DeviceClass.QUAY_CRANE
-
     def _window(self, batch: Batch) -> Bools:
         """Validate and window the samples of a batch; return which of its frames came late."""
         directory = self.directory
@@ -206,7 +196,7 @@ class Pipeline:
         self._add(series, columns, late[frame])
         wanted = IS_INPUT[metric]
         if wanted.any():
-            self.pending.add(columns.take(wanted))
+            self.detection.waiting.add(columns.take(wanted))
         for stack in stacked(batch.blocks, FINEST):
             self._window_stack(batch, stack, device, late)
         return late
@@ -224,7 +214,7 @@ class Pipeline:
         self._note_latest(partials.series, partials.last_ts, partials.last)
         wanted = good & IS_INPUT[metric]
         if wanted.any():
-            self.pending.add(shown(stack, wanted, device[stack.frame], metric, seq))
+            self.detection.waiting.add(shown(stack, wanted, device[stack.frame], metric, seq))
 
     def _take_bad_column(self, batch: Batch, column: Bad, *, late: bool) -> None:
         """Window the good values of a column one by one, and refuse the others together."""
@@ -248,7 +238,7 @@ class Pipeline:
         samples = Columns(alike(device), index, ts, alike(batch.seq[column.frame]), scaled(index, value))
         self._add(alike(column.series), samples, np.full(len(ts), late, np.bool_))
         if IS_INPUT[metric_index]:
-            self.pending.add(samples)
+            self.detection.waiting.add(samples)
 
     def _add(self, series: Ints, columns: Columns, late: Bools) -> None:
         """Put samples into their windows and among the latest values."""
@@ -302,66 +292,6 @@ class Pipeline:
                 payload_sha256=sha256(frame.payload).hexdigest(),
             )
         )
-
-    def _released_samples(self) -> Columns:
-        """Take the detector inputs that the watermarks have passed, sorted by (device, ts, seq, metric, value)."""
-        columns = self.pending.take(self.watermarks.mark)
-        in_time = columns.ts > self.watermarks.released[columns.device]
-        if not in_time.all():
-            self.late_for_detectors += int((~in_time).sum())
-            columns = columns.take(in_time)
-        self._touch(np.flatnonzero(np.bincount(columns.device)))
-        return columns
-
-    def _released_reads(self) -> list[TagRead]:
-        """Take the tag reads that the watermarks have passed, in (device, ts, seq) order."""
-        mark = self.watermarks.mark
-        ready = [read for read in self.reads if read.ts <= mark[read.device]]
-        if not ready:
-            return []
-        self.reads = [read for read in self.reads if read.ts > mark[read.device]]
-        released = self.watermarks.released
-        in_time = [read for read in ready if read.ts > released[read.device]]
-        self.late_for_detectors += len(ready) - len(in_time)
-        self._touch(np.unique(np.array([read.device for read in in_time], np.int64)))
-        return sorted(in_time)
-
-    def _touch(self, devices: Ints) -> None:
-        """Note that the detectors' states of devices change."""
-        for device in devices.tolist():
-            self.directory.devices[device].touched = True
-
-    def _emit(self, events: Iterator[PortEvent]) -> None:
-        """Record detected events and put their samples into the windows."""
-        for event in events:
-            self._record(event)
-            device = self.directory.devices[event.device]
-            device.touched = True
-            series = np.array([self._found_series(device, name) for name in event.samples], np.int64)
-            metric = np.array([INDEX[name] for name in event.samples], np.int64)
-            value = np.array(list(event.samples.values()), np.float64)
-            shape = len(metric)
-            ts, seq = np.full(shape, event.ts, np.int64), np.full(shape, event.seq, np.int64)
-            columns = Columns(np.full(shape, event.device, np.int64), metric, ts, seq, scaled(metric, value))
-            self._add(series, columns, np.zeros(shape, np.bool_))
-
-    def _found_series(self, device: Device, metric: str) -> int:
-        # A handful per device, and there is no frame to refuse: the cap is not for them.
-        return self.directory.derived_series(device, metric, capped=False)
-
-    def _record(self, event: PortEvent) -> None:
-        key = self.directory.devices[event.device].key
-        record = EventRecord(
-            id=event_id(key.uid, event),
-            type=event.type,
-            site=key.site,
-            device_class=key.device_class,
-            device=key.device,
-            ts_ns=event.ts,
-            start_ns=event.start,
-            data=event.data,
-        )
-        self._events.append(record)
 
 
 def _range_reject(metric: Metric, value: float, pointer: str) -> Reject:

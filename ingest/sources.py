@@ -95,6 +95,15 @@ class Feeds:
         """Return the memory of the codecs that learned something since the last call, by a lasting name."""
         return {name: codec.take_state() for name, codec in self._remembering().items() if codec.learned}
 
+    def states(self) -> dict[str, bytes]:
+        """Return the memory of every codec that has one, by a lasting name, leaving what is still to be kept."""
+        result = {}
+        for name, codec in self._remembering().items():
+            learned = codec.learned
+            result[name] = codec.take_state()
+            codec.learned = learned
+        return result
+
     def restore(self, name: str, state: bytes) -> None:
         """Put back the memory that a checkpoint has kept under ``name``; one whose source is gone is left out."""
         if name in CODECS:

@@ -12,8 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from analytics.findings import PERIOD
 from devices.times import format_rfc3339
 from ingest.acknowledging import PERIOD_S, Acknowledger
+from ingest.catching_up import CatchUp, held_from
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
@@ -213,7 +215,9 @@ class Worker:
             "devices": len(pipeline.directory.devices) - 1,
             "series": len(pipeline.directory.keys),
             "balanced": self._balanced,
-            "late_for_detectors": pipeline.late_for_detectors,
+            "late_for_detectors": pipeline.detection.late_for_detectors,
+            "runs_again": pipeline.detection.runs_again,
+            "waiting_to_run_again": pipeline.detection.waiting_to_run_again,
             "quarantine_dropped": pipeline.quarantine_dropped,
             "session_losses": blob.session_losses,
             "reconnects": blob.reconnects,
@@ -245,6 +249,7 @@ class Worker:
         recovered = 0
         for batch in _batches(frames, RECOVERY_BATCH):
             self._pipeline.process(batch)
+            self._pipeline.tick(batch[-1].recv_ts)
             self._blob.epoch = max(self._blob.epoch, batch[-1].epoch)
             recovered += len(batch)
             self._oldest_uncommitted = self._oldest_uncommitted or batch[0].recv_ts
@@ -264,6 +269,9 @@ class Worker:
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)
         quiet = asyncio.Event()
+        catch_up = CatchUp(
+            self._pipeline, self._config.worker, self._journal_config.folder, self._sink, lambda: not self._ahead
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 beside = [
@@ -271,12 +279,15 @@ class Worker:
                     group.create_task(self._commit_regularly(results, quiet), name="commit"),
                     group.create_task(self._tell_devices(results, quiet), name="acknowledge"),
                     group.create_task(results.run(quiet), name="results"),
+                    group.create_task(catch_up.run(quiet, self._undurable, lambda: self._journal.end), name="catch-up"),
                 ]
                 await group.create_task(self._consume(stop), name="consume")
                 quiet.set()
                 await asyncio.wait(beside)
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
+        finally:
+            catch_up.close()
         await self._commit(results)
         if not await asyncio.to_thread(self._sink.drain, 5.0):
             log.warning("%d commits wait in the outbox for the remote store", self._sink.backlog())
@@ -453,17 +464,25 @@ class Worker:
     async def _expire(self) -> None:
         """Once in a while, have the store forget what has outlived its retention."""
         now = self._now()
-        if not self._config.keep_s or now < self._expire_at:
+        if now < self._expire_at:
             return
         self._expire_at = now + EXPIRE_PERIOD_NS
         before = {tier_s: now - round(keep_s * 1e9) for tier_s, keep_s in self._config.keep_s.items()}
         try:
-            gone = await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.expire, before)
+            gone = await asyncio.get_running_loop().run_in_executor(self._committer, self._forget, before)
         except StoreUnreachableError as error:
             log.warning("%s; rows beyond their retention go later", error)
             return
         if gone:
             log.info("%d window rows had outlived their retention and were deleted", gone)
+
+    def _forget(self, before_ns: Mapping[int, int]) -> int:
+        """Have the sink forget rows, and hours of findings over which the journal cannot run again; return the rows."""
+        # Passages of an hour may have begun in the one before.
+        useless = held_from(self._journal_config.folder) - 2 * PERIOD
+        if useless > 0:
+            self._sink.forget_history(self._config.worker, useless)
+        return self._sink.expire(before_ns) if before_ns else 0
 
     async def _store(self, commit: Commit) -> list[EventRecord]:
         """Hand a commit to the sink, again and again while the store cannot take it.
@@ -492,16 +511,19 @@ class Worker:
         accounted = blob.unseen + pipeline.ledger.received
         self._balanced = pipeline.ledger.balanced() and accounted == self._journal.frames and not self._corrupt
         touched = pipeline.touched()
+        frozen = freeze(pipeline, blob, touched)
         return Commit(
             worker=self._config.worker,
             offset=self._journal.end,
-            rows=pipeline.windows.take_rows(blob.commits),
+            rows=pipeline.take_rows(blob.commits),
             devices=[pipeline.record_of(device) for device in touched if device.index != NOBODY],
             events=pipeline.take_events(),
             quarantine=pipeline.take_quarantine(),
             ledger=pipeline.ledger_rows(touched),
-            state=freeze(pipeline, blob, touched),
+            state=frozen.state,
             status=self.status(),
+            retracted=pipeline.detection.take_retracted(),
+            history=frozen.history,
         )
 
 

@@ -105,9 +105,9 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
         delivered += len(frames)
         pipeline.tick(now)
         if chunk % COMMIT_EVERY == 0:
-            rows.append(pipeline.windows.take_rows(chunk))
+            rows.append(pipeline.take_rows(chunk))
             events += pipeline.take_events()
-    rows.append(pipeline.windows.take_rows(chunks + SETTLE_NS // CHUNK_NS))
+    rows.append(pipeline.take_rows(chunks + SETTLE_NS // CHUNK_NS))
     events += pipeline.take_events()
     return _report(config, pipeline, port, faults, delivered, _folded(rows), events)
 
@@ -202,7 +202,7 @@ def _report(
         "passages": _score(truth, found, "gate_passage"),
         # No detector makes trips yet, and the truth log holds none.
         "trips": {"truth": 0, "found": 0, "recall": None, "precision": None},
-        "late_for_detectors": pipeline.late_for_detectors,
+        "late_for_detectors": pipeline.detection.late_for_detectors,
         "accounts": dict(sorted(accounts.items())),
         "ledger_balanced": ledger.balanced() and ledger.received == delivered,
         "rows": len(rows),

@@ -21,7 +21,7 @@ class EntryVersionError(Exception):
 
 
 def encode(commit: Commit) -> bytes:
-    """Return everything of a commit but its state, which stays with the worker."""
+    """Return everything of a commit but its state and history, which stay with the worker."""
     rows = commit.rows
     used, series = np.unique(rows.series, return_inverse=True)
     columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"series": series}
@@ -33,6 +33,7 @@ def encode(commit: Commit) -> bytes:
         "columns": {name: array.astype(_INT64).tobytes() for name, array in columns.items()},
         "devices": commit.devices,
         "events": commit.events,
+        "retracted": commit.retracted,
         "quarantine": commit.quarantine,
         "ledger": commit.ledger,
         "status": commit.status,
@@ -41,7 +42,7 @@ def encode(commit: Commit) -> bytes:
 
 
 def decode(entry: bytes) -> Commit:
-    """Return the commit that :func:`encode` was given, without its state. Raises :class:`EntryVersionError`."""
+    """Return the commit that :func:`encode` was given, without state and history. Raises :class:`EntryVersionError`."""
     if entry[0] != VERSION:
         raise EntryVersionError(f"outbox entry has version {entry[0]}; this quayflow knows {VERSION}")
     # Decoded without types: as the floats that a Scalar declares, times in ns would lose their last digits.
@@ -58,6 +59,8 @@ def decode(entry: bytes) -> Commit:
         ledger=[LedgerRow(**row) for row in found["ledger"]],
         state={},
         status=found["status"],
+        # Entries of before there were any have none.
+        retracted=tuple(found.get("retracted", ())),
     )
 
 

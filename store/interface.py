@@ -112,6 +112,15 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
 
 
+class HistoryRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An hour of a device's findings, which its worker reads again when data of that hour come late."""
+
+    uid: str
+    start_ns: int
+    """Start of the hour, ns UTC."""
+    blob: bytes
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """All that changes together at one checkpoint of one worker."""
 
@@ -125,9 +134,13 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Sequence[LedgerRow]
     """Absolute counts of the accounts that changed."""
     state: Mapping[str, bytes]
-    """State blobs that changed, by key (``device:<uid>``, ``detector:<uid>``, ``worker``)."""
+    """State blobs that changed, by key (``device:<uid>``, ``hours:<uid>``, ``worker``)."""
     status: Mapping[str, str | float | bool | None]
     """What the worker says of itself, for readiness and metrics."""
+    retracted: Sequence[str] = ()
+    """Ids of events that are no more. One that is among ``events`` too comes again, as a new event."""
+    history: Sequence[HistoryRecord] = ()
+    """Hours of findings to be kept with the checkpoint; one that is there is replaced."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -231,6 +244,12 @@ class Sink(Protocol):
 
     def commit(self, commit: Commit) -> list[EventRecord]:
         """Make a commit durable and return its **new** events with their cursors. Blocking: call it off the loop."""
+
+    def history(self, worker: str, uid: str) -> dict[int, bytes]:
+        """Return the hours of a device's findings that are kept: start in ns UTC → blob."""
+
+    def forget_history(self, worker: str, before_ns: int) -> int:
+        """Delete the hours of findings that began before a time, ns UTC; return how many went."""
 
     def expire(self, before_ns: Mapping[int, int]) -> int:
         """Delete window rows that have outlived their tier's retention, as :meth:`WindowStore.expire` does."""

@@ -33,15 +33,28 @@ def write_records(
 ) -> list[EventRecord]:
     """Write a commit's devices, events, quarantine, ledger and status; return its new events with their cursors.
 
-    An event that carries a cursor keeps it unless one as great has been given before.
+    What it retracts goes first. An event that carries a cursor keeps it unless one as great has been given before.
     """
     _upsert(connection, DEVICES, [_device_row(device) for device in commit.devices])
+    retract(connection, commit, EVENTS)
     new = _write_events(connection, commit.events)
     write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
     _upsert(connection, LEDGER, [_ledger_row(commit.worker, row) for row in commit.ledger])
     if commit.status:
         _upsert(connection, WORKERS, [{"worker": commit.worker, "status": _json(commit.status)}])
     return new
+
+
+def retract(connection: Connection, commit: Commit, table: Table) -> None:
+    """Delete from ``table`` the events that a commit retracts, but for those that are there as the commit brings them.
+
+    So delivering a commit again leaves the events alone that it has brought itself.
+    """
+    brought = {event.id: event.cursor for event in commit.events}
+    for ids in in_parts(commit.retracted):
+        found = connection.execute(select(table.c.id, table.c.cursor).where(table.c.id.in_(ids)))
+        gone = [row.id for row in found if brought.get(row.id) != row.cursor]
+        connection.execute(delete(table).where(table.c.id.in_(gone)))
 
 
 def number_events(

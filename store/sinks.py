@@ -14,27 +14,40 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Engine, delete, insert, select
 
 from store.delivery import Backoff, Delivery, RecordsWriter
 from store.entries import encode
 from store.interface import Checkpoint, Commit, EventRecord, StoreUnreachableError, WindowStore
-from store.record_writing import QUARANTINE_BYTES, counter, number_events, set_counter, write_records
+from store.record_writing import QUARANTINE_BYTES, counter, number_events, retract, set_counter, write_records
 from store.sqlite_files import raw, reaching, writer_engine
-from store.tables import CHECKPOINTS, ENTRIES, EVENT_CURSORS, OUTBOX, OUTBOX_COUNTERS, PROGRESS, RECORDS, STATE, WINDOWS
+from store.tables import (
+    CHECKPOINTS,
+    ENTRIES,
+    EVENT_CURSORS,
+    HISTORY,
+    OUTBOX,
+    OUTBOX_COUNTERS,
+    PROGRESS,
+    RECORDS,
+    STATE,
+    WINDOWS,
+)
 from store.windows_sqlite import RowWriter, expire_rows
 
 logger = logging.getLogger(__name__)
 
 _KEEP_STATE = 'INSERT OR REPLACE INTO state (worker, "key", value) VALUES (?, ?, ?)'
+_KEEP_HOUR = "INSERT OR REPLACE INTO history (worker, uid, start_ns, value) VALUES (?, ?, ?, ?)"
 _KEEP_OFFSET = "INSERT OR REPLACE INTO checkpoints (worker, journal_offset) VALUES (?, ?)"
 
 
 def keep_progress(connection: Connection, commit: Commit) -> None:
-    """Write a commit's checkpoint and changed state."""
+    """Write a commit's checkpoint, changed state and history."""
     driver = raw(connection)
     driver.execute(_KEEP_OFFSET, (commit.worker, commit.offset))
     driver.executemany(_KEEP_STATE, ((commit.worker, key, blob) for key, blob in commit.state.items()))
+    driver.executemany(_KEEP_HOUR, ((commit.worker, hour.uid, hour.start_ns, hour.blob) for hour in commit.history))
 
 
 def load_progress(connection: Connection, worker: str) -> Checkpoint | None:
@@ -46,6 +59,20 @@ def load_progress(connection: Connection, worker: str) -> Checkpoint | None:
         return None
     state = connection.execute(select(STATE.c.key, STATE.c.value).where(STATE.c.worker == worker))
     return Checkpoint(offset=offset, state={row.key: row.value for row in state})
+
+
+def load_history(engine: Engine, worker: str, uid: str) -> dict[int, bytes]:
+    """Return start in ns UTC → blob, of the hours of a device's findings that are kept."""
+    query = select(HISTORY.c.start_ns, HISTORY.c.value).where(HISTORY.c.worker == worker, HISTORY.c.uid == uid)
+    with engine.connect() as connection:
+        return {row.start_ns: row.value for row in connection.execute(query)}
+
+
+def trim_history(engine: Engine, worker: str, before_ns: int) -> int:
+    """Delete a worker's hours of findings that began before a time, ns UTC; return how many went."""
+    with engine.begin() as connection:
+        old = delete(HISTORY).where(HISTORY.c.worker == worker, HISTORY.c.start_ns < before_ns)
+        return connection.execute(old).rowcount
 
 
 class EmbeddedSink:
@@ -79,6 +106,16 @@ class EmbeddedSink:
             self._rows.forget()
             raise
         return new
+
+    def history(self, worker: str, uid: str) -> dict[int, bytes]:
+        """Return the hours of a device's findings that are kept: start in ns UTC → blob."""
+        with self._one_at_a_time, reaching(self._name):
+            return load_history(self._engine, worker, uid)
+
+    def forget_history(self, worker: str, before_ns: int) -> int:
+        """Delete the hours of findings that began before a time, ns UTC; return how many went."""
+        with self._one_at_a_time, reaching(self._name):
+            return trim_history(self._engine, worker, before_ns)
 
     def expire(self, before_ns: Mapping[int, int]) -> int:
         """Delete window rows of each tier whose whole period lies before the time given; return how many went."""
@@ -153,6 +190,7 @@ class OutboxSink:
     def commit(self, commit: Commit) -> list[EventRecord]:
         """Put a commit into the outbox with checkpoint and state; return its new events with their cursors."""
         with self._delivery.adding(), reaching(self._name), self._engine.begin() as connection:
+            retract(connection, commit, EVENT_CURSORS)
             numbered, new = number_events(connection, commit.events, EVENT_CURSORS, OUTBOX_COUNTERS)
             if new:
                 connection.execute(insert(EVENT_CURSORS), [{"id": event.id, "cursor": event.cursor} for event in new])
@@ -160,6 +198,16 @@ class OutboxSink:
             connection.execute(insert(ENTRIES), {"entry": entry})
             keep_progress(connection, commit)
         return new
+
+    def history(self, worker: str, uid: str) -> dict[int, bytes]:
+        """Return the hours of a device's findings that are kept: start in ns UTC → blob."""
+        with reaching(self._name):
+            return load_history(self._engine, worker, uid)
+
+    def forget_history(self, worker: str, before_ns: int) -> int:
+        """Delete the hours of findings that began before a time, ns UTC; return how many went."""
+        with reaching(self._name):
+            return trim_history(self._engine, worker, before_ns)
 
     def expire(self, before_ns: Mapping[int, int]) -> int:
         """Delete window rows beyond their retention from a store that does not do so by itself."""

@@ -170,6 +170,18 @@ STATE: Final = Table(
     sqlite_with_rowid=False,
 )
 
+HISTORY: Final = Table(
+    "history",
+    PROGRESS,
+    Column("worker", Text, primary_key=True),
+    Column("uid", Text, primary_key=True),
+    Column("start_ns", BigInteger, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Index("history_by_start", "start_ns"),
+    sqlite_with_rowid=False,
+)
+"""Hours of findings that are over: read only where a device runs again."""
+
 # --- the outbox (SQLite only) ----------------------------------------------------------------------------------------
 
 OUTBOX: Final = MetaData()

@@ -7,7 +7,7 @@ from made_rows import BEGIN, SITE
 
 from analytics.rows import WindowRows
 from devices.times import NS
-from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from store.interface import Commit, DeviceRecord, EventRecord, HistoryRecord, LedgerRow, QuarantineRecord, Scalar
 
 
 def device(name: str = "QC01", *, frames: int = 1, site: str = SITE, device_class: str = "quay-crane") -> DeviceRecord:
@@ -73,6 +73,8 @@ def commit(
     ledger: Sequence[LedgerRow] = (),
     state: Mapping[str, bytes] | None = None,
     status: Mapping[str, Scalar] | None = None,
+    retracted: Sequence[str] = (),
+    history: Sequence[HistoryRecord] = (),
 ) -> Commit:
     return Commit(
         worker=worker,
@@ -84,4 +86,6 @@ def commit(
         ledger=ledger,
         state=state or {},
         status=status or {},
+        retracted=retracted,
+        history=history,
     )

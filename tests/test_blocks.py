@@ -54,7 +54,7 @@ def rows_after(frames: list[Frame]) -> tuple[WindowRows, Pipeline]:
     pipeline = Pipeline("w1", 1, PipelineConfig())
     pipeline.process(frames)
     pipeline.tick(START + 600 * NS)
-    rows = pipeline.windows.take_rows(1)
+    rows = pipeline.take_rows(1)
     folded = [fold(rows.take(rows.tier_s == tier_s)) for tier_s in TIERS_S]
     return WindowRows.concatenate(folded), pipeline
 

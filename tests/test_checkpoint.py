@@ -40,6 +40,7 @@ class Worker:
         self.config = config
         self.shelf = Shelf()
         self.state: dict[str, bytes] = {}
+        self.history: dict[str, dict[int, bytes]] = {}
         self.events: dict[str, EventRecord] = {}
         self.quarantine: dict[str, QuarantineRecord] = {}
         self.start()
@@ -59,10 +60,13 @@ class Worker:
     def commit(self) -> None:
         self.blob.commits += 1
         touched = self.pipeline.touched()
-        self.shelf.write(self.pipeline.windows.take_rows(self.blob.commits))
+        self.shelf.write(self.pipeline.take_rows(self.blob.commits))
         self.events |= {event.id: event for event in self.pipeline.take_events()}
         self.quarantine |= {record.id: record for record in self.pipeline.take_quarantine()}
-        self.state |= freeze(self.pipeline, self.blob, touched)
+        frozen = freeze(self.pipeline, self.blob, touched)
+        self.state |= frozen.state
+        for hour in frozen.history:
+            self.history.setdefault(hour.uid, {})[hour.start_ns] = hour.blob
 
     def findings(self) -> dict[str, Any]:
         """Everything that anybody can see of the worker, by name."""
@@ -75,7 +79,7 @@ class Worker:
             "accounts": accounts(pipeline),
             "devices": [pipeline.record_of(device) for device in devices],
             "seen": [device.tracker.state() for device in devices],
-            "counts": (pipeline.samples, pipeline.late_for_detectors, pipeline.quarantine_dropped),
+            "counts": (pipeline.samples, pipeline.detection.late_for_detectors, pipeline.quarantine_dropped),
             "received": pipeline.ledger.received,
         }
 
@@ -193,7 +197,11 @@ def test_only_devices_that_changed_are_written() -> None:
     worker.commit()
     worker.take([frame(topic("vehicle", "T1"), values(1, T0, x_m=1)), frame("nowhere", b"")])
     touched = worker.pipeline.touched()
-    assert set(freeze(worker.pipeline, WorkerBlob(), touched)) == {WORKER, DEVICE, DEVICE + "CNNGB-DEMO/vehicle/T1"}
+    assert set(freeze(worker.pipeline, WorkerBlob(), touched).state) == {
+        WORKER,
+        DEVICE,
+        DEVICE + "CNNGB-DEMO/vehicle/T1",
+    }
     worker.start()
     assert worker.pipeline.touched() == []
 
@@ -247,6 +255,6 @@ def test_strange_but_valid_state_rests_in_a_checkpoint() -> None:
 
 @pytest.mark.parametrize("config", [PipelineConfig(), PipelineConfig(max_devices=1)])
 def test_a_checkpoint_of_nothing_is_small(config: PipelineConfig) -> None:
-    blobs = freeze(Pipeline("w", 1, config), WorkerBlob(), [])
+    blobs = freeze(Pipeline("w", 1, config), WorkerBlob(), []).state
     assert set(blobs) == {WORKER}
     assert len(blobs[WORKER]) < 100

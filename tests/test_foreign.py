@@ -235,7 +235,7 @@ def test_devices_beyond_the_cap_are_refused_with_their_samples() -> None:
 
 def test_the_memory_of_codecs_survives_in_the_checkpoint() -> None:
     pipeline = run(numbered([spelt("yard/1", Reading(device="T1")), spelt(TRUCK, Reading()), spelt(TRUCK, Reading())]))
-    state = freeze(pipeline, WorkerBlob(), pipeline.touched())
+    state = freeze(pipeline, WorkerBlob(), pipeline.touched()).state
     assert {name: blob for name, blob in state.items() if name.startswith(CODEC)} == {
         "codec:spelled:yard/#": b"1",
         "codec:spelled": b"2",

@@ -424,7 +424,7 @@ def test_mutated_payloads_never_crash_and_are_all_booked() -> None:
         refused = pipeline.take_quarantine()
         assert all(record.reason and record.detail for record in refused)
         pipeline.take_events()
-        pipeline.windows.take_rows(fed)
+        pipeline.take_rows(fed)
         grown = max(grown, resident_mib() - start)
     assert_every_frame_is_booked(pipeline, MUTATIONS)
     assert pipeline.quarantine_dropped == 0

@@ -52,7 +52,7 @@ def run(frames: list[Frame], at: list[int], *, settle: bool = True) -> Pipeline:
 
 def folded(pipeline: Pipeline, *, with_late: bool = True) -> dict[Any, Any]:
     shelf = Shelf()
-    shelf.write(pipeline.windows.take_rows(1))
+    shelf.write(pipeline.take_rows(1))
     return shelf.folded(with_late=with_late)
 
 
@@ -168,7 +168,7 @@ def test_detected_events_depend_neither_on_batches_nor_on_ticks(chance: random.R
             if chance.random() < 1 / cadence:
                 pipeline.tick(batch[-1].recv_ts)
         pipeline.tick(LONG_AFTER)
-        assert pipeline.late_for_detectors == 0
+        assert pipeline.detection.late_for_detectors == 0
         assert found_by_detectors(pipeline) == events
         assert folded(pipeline) == rows
 
@@ -182,23 +182,6 @@ def test_detected_events_do_not_depend_on_order(chance: random.Random) -> None:
     one, other = run(frames, [10]), run(numbered(again), [100, 300])
     assert found_by_detectors(one) == found_by_detectors(other)
     assert folded(one, with_late=False) == folded(other, with_late=False)
-
-
-def test_reads_that_come_after_their_time_join_no_passage_and_make_none() -> None:
-    pipeline = pipeline_of()
-
-    def feed(*seconds: float) -> None:
-        reads = [read_of(round(second * 10), T0 + round(second * NS), "E2A") for second in seconds]
-        pipeline.process([frame(GATE, body, recv_ts=T0 + 60 * NS) for body in reads])
-        pipeline.tick(T0 + 60 * NS)
-
-    feed(0, 1, 2, 30)
-    assert [event.ts_ns - T0 for event in found_by_detectors(pipeline)] == [2 * NS]
-    feed(0.5, 0.6, 1.5)
-    pipeline.tick(LONG_AFTER)
-    assert found_by_detectors(pipeline) == []
-    assert pipeline.late_for_detectors == 3
-    assert_every_frame_is_booked(pipeline, 7)
 
 
 REFUSED: list[tuple[str, Any, Reason, str]] = [
@@ -268,7 +251,7 @@ def test_a_tag_read_that_cannot_be_one_is_refused_whole(data: dict[str, Any], re
     pipeline.process([frame(GATE, body, binary=True)])
     (record,) = pipeline.take_quarantine()
     assert (record.reason, record.pointer) == (reason, f"/data/{next(iter(data))}")
-    assert pipeline.reads == []
+    assert pipeline.detection.reads == []
     assert pipeline.samples == 0
     assert_every_frame_is_booked(pipeline, 1)
 

@@ -32,7 +32,7 @@ from engines.postgres import Postgres
 from store.delivery import Backoff, store_rows
 from store.entries import decode, encode
 from store.influxql import retry_after_s
-from store.interface import Commit, EventRecord, PointsRejectedError, StoreUnreachableError
+from store.interface import Commit, EventRecord, HistoryRecord, PointsRejectedError, StoreUnreachableError
 from store.line_protocol import lines
 from store.open import StoreUrlError, open_records, open_sink, open_windows
 from store.sinks import EmbeddedSink, OutboxSink
@@ -140,6 +140,37 @@ def test_what_is_committed_is_loaded_and_read(place: Place) -> None:
     assert checkpoint.state == {"worker": b"2", "device:1": b"1", "device:2": b"2"}
     assert again.load("w2") is None
     again.close()
+
+
+def test_event_retracted_is_gone_and_comes_again_as_a_new_one(place: Place) -> None:
+    sink = open_sink(place.windows, place.records, place.data)
+    sink.commit(commit(1, events=[event(1), event(2), event(3)]))
+    changed = event(2, data={"teu": 1.0})
+    assert [one.cursor for one in sink.commit(commit(2, retracted=[event(1).id, event(2).id], events=[changed]))] == [4]
+    assert sink.commit(commit(3, retracted=["never heard of"])) == []
+    assert sink.drain(30)
+    sink.close()
+    left = [msgspec.structs.replace(event(3), cursor=3), msgspec.structs.replace(changed, cursor=4)]
+    assert content(place).events == left
+
+
+def test_hours_are_kept_beside_the_checkpoint_replaced_and_forgotten(place: Place) -> None:
+    def hour(uid: str, start_ns: int, blob: bytes) -> HistoryRecord:
+        return HistoryRecord(uid=uid, start_ns=start_ns, blob=blob)
+
+    sink = open_sink(place.windows, place.records, place.data)
+    sink.commit(commit(1, history=[hour("a", 10, b"1"), hour("a", 20, b"2"), hour("b", 10, b"3")]))
+    sink.commit(commit(2, history=[hour("a", 20, b"4")]))
+    sink.commit(commit(1, worker="w2", history=[hour("a", 10, b"5")]))
+    assert sink.history("w1", "a") == {10: b"1", 20: b"4"}
+    assert sink.history("w1", "c") == {}
+    assert sink.forget_history("w1", 20) == 2
+    assert sink.history("w1", "a") == {20: b"4"}
+    assert sink.history("w2", "a") == {10: b"5"}
+    checkpoint = sink.load("w1")
+    assert checkpoint is not None
+    assert checkpoint.state == {}
+    sink.close()
 
 
 def test_commit_that_fails_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
@@ -255,6 +286,25 @@ def test_entry_delivered_twice_changes_nothing(servers: Place) -> None:
         assert sink.drain(30)
         sink.close()
         assert_content_is_of_commits(servers, 3)
+        shutil.copy(servers.data / "before.db", servers.data / "outbox.db")
+
+
+def test_retraction_delivered_twice_leaves_what_came_again(servers: Place) -> None:
+    sink = outbox(servers, NOWHERE)
+    sink.commit(commit(1, events=[event(1), event(2)]))
+    changed = event(2, data={"teu": 1.0})
+    sink.commit(commit(2, retracted=[event(1).id, event(2).id], events=[changed]))
+    sink.commit(commit(3, events=[event(3)]))
+    sink.close()
+    shutil.copy(servers.data / "outbox.db", servers.data / "before.db")
+    for _ in range(2):
+        sink = outbox(servers)
+        assert sink.drain(30)
+        sink.close()
+        assert [(one.id, one.cursor, one.data) for one in content(servers).events] == [
+            (changed.id, 3, changed.data),
+            (event(3).id, 4, event(3).data),
+        ]
         shutil.copy(servers.data / "before.db", servers.data / "outbox.db")
 
 
@@ -429,6 +479,7 @@ def test_entry_holds_a_commit_as_it_was(drawn: list[dict[str, int]], frames: int
         quarantine=[refusal(1, b"\0\xff")],
         ledger=[],
         status={"updated_ns": BEGIN + 1, "broker": "connected", "lag": 0.5, "ok": True, "x": None},
+        retracted=(event(2).id,),
     )
     found = decode(encode(whole))
     assert as_set(found.rows) == as_set(whole.rows)

@@ -1,0 +1,131 @@
+"""What detectors have found, hour by hour: enough to find it again from any hour on and to say what has changed.
+
+An hour of a device holds the state of its detectors before the hour's first input and the events that lie in it. Data
+that come after their time run the detectors again from the hour that they belong to, and what they find then replaces
+what was found before. The figures of events are window rows made of the findings as a whole: under one epoch, so that
+making them again replaces them, with a count of 0 where nothing is left.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from analytics.detectors.cranes import CraneState
+from analytics.detectors.gates import Passage
+from analytics.partials import Partials
+from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
+from devices.columns import Ints
+
+NS: Final = 1_000_000_000
+PERIOD: Final = TIERS_S[-1] * NS
+"""Length of an hour of findings, ns: the widest window, so that an hour's findings are all that its windows hold."""
+FINEST: Final = TIERS_S[0] * NS
+EPOCH: Final = 0
+"""The epoch of rows made of findings; those of samples begin at 1."""
+
+
+def period_of(ts: int) -> int:
+    """Return the start of the hour of findings that holds ``ts``, ns UTC."""
+    return ts - ts % PERIOD
+
+
+class DetectorState(msgspec.Struct, array_like=True):
+    """What the detectors remember of one device."""
+
+    crane: CraneState | None = None
+    passages: dict[str, Passage] = {}
+
+    def copy(self) -> "DetectorState":
+        """Return a copy that detectors may change."""
+        crane = None if self.crane is None else msgspec.structs.replace(self.crane)
+        return DetectorState(crane, {tag: msgspec.structs.replace(open_) for tag, open_ in self.passages.items()})
+
+
+class Finding(msgspec.Struct, array_like=True, frozen=True):
+    """An event that was found; times ns UTC."""
+
+    type: str
+    ts: int
+    seq: int
+    known: int
+    """From which event time on it could be known to be over."""
+    samples: Mapping[str, int]
+    """Metric → scaled value."""
+    digest: bytes
+    """Hash of all that the event says."""
+
+
+def digest_of(start: int, data: Mapping[str, str | float | bool | None]) -> bytes:
+    """Return a hash of what an event says besides its id."""
+    return blake2b(msgspec.json.encode((start, sorted(data.items()))), digest_size=8).digest()
+
+
+class Hour(msgspec.Struct, array_like=True):
+    """One hour of a device."""
+
+    since: int
+    """Event time, ns UTC: inputs before this are contained in ``state``; 0 where there was none."""
+    state: DetectorState
+    findings: dict[str, Finding]
+    """By the event's id."""
+
+
+class Cell(NamedTuple):
+    """A finest window of a series: index of the series, start in ns UTC."""
+
+    series: int
+    window: int
+
+
+def cells_of(finding: Finding, series: Mapping[str, int]) -> list[Cell]:
+    """Return the cells that a finding's samples lie in, given metric → series."""
+    return [Cell(series[name], finding.ts - finding.ts % FINEST) for name in finding.samples]
+
+
+def rows_of(
+    samples: Sequence[tuple[int, int, int, int]], stale: Sequence[Cell], keys: Sequence[SeriesKey], worker: str
+) -> WindowRows:
+    """Return the rows, of every tier, of the windows that hold a stale cell; a count of 0 says that nothing is left.
+
+    ``samples``: (series, ts, seq, scaled value), all that lie in the hours of the stale cells.
+    """
+    if not stale:
+        return WindowRows.empty(keys, worker)
+    parts = []
+    series, window = np.array(stale, np.int64).reshape(-1, 2).T
+    if samples:
+        finest = _finest(np.array(samples, np.int64)).rows(keys, worker, TIERS_S[0], EPOCH)
+    else:
+        finest = WindowRows.empty(keys, worker)
+    for tier_s in TIERS_S:
+        width = tier_s * NS
+        wanted = np.unique(_place(series, window, width))
+        there = fold(finest, width)
+        place = _place(there.series, there.window, width)
+        parts.append(there.take(np.isin(place, wanted)))
+        gone = wanted[~np.isin(wanted, place)]
+        parts.append(_nothing(gone >> _BITS, (gone & _LOW) * width, tier_s, keys, worker))
+    return WindowRows.concatenate([part for part in parts if len(part)])
+
+
+def _finest(samples: Ints) -> Partials:
+    of, ts, seq, value = samples.T
+    return Partials.of_samples(of, ts, seq, value, np.zeros(len(of), np.int64), FINEST)
+
+
+_BITS: Final = 31
+"""Bits of a window's number: ten-second windows since 1970 reach 2**31 in the year 2650."""
+_LOW: Final = (1 << _BITS) - 1
+
+
+def _place(series: Ints, window: Ints, width: int) -> Ints:
+    return (series << _BITS) | (window // width)
+
+
+def _nothing(series: Ints, window: Ints, tier_s: int, keys: Sequence[SeriesKey], worker: str) -> WindowRows:
+    zero = np.zeros(len(series), np.int64)
+    columns = dict.fromkeys(WindowRows.columns(), zero) | {"series": series, "window": window, "tier_s": zero + tier_s}
+    return WindowRows(keys, worker, *(columns[name] for name in WindowRows.columns()))

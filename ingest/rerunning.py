@@ -1,0 +1,222 @@
+"""Running detectors again over a stretch of event time, from the state before it and the frames in the journal.
+
+It is the pipeline itself that does it, with detectors set to where an hour of findings began and without windows: what
+it finds is by construction what would have been found had every frame come in order. It touches nothing of the pipeline
+that ingests, so that it may run in a thread of its own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from analytics.findings import PERIOD, DetectorState, Hour, period_of
+from analytics.partials import Partials
+from analytics.windows import Windows
+from devices.columns import Bools, Columns, Ints
+from devices.topics import DeviceKey
+from ingest.checks import MAX_AHEAD
+from ingest.detection import Outcome, Plan
+from ingest.pipeline import Pipeline, PipelineConfig
+from store.interface import EventRecord
+from store.journal import Frame
+
+BATCH: Final = 2_000
+"""Frames decoded at once: about 20 ms, so that the thread often lets go."""
+DEVICE_HOURS: Final = 64
+"""Hours of inputs that a pass holds in memory, over all its devices together: a crane's hour is about 1.5 MB."""
+
+encode_hour = msgspec.msgpack.Encoder().encode
+decode_hour = msgspec.msgpack.Decoder(Hour).decode
+
+
+class OfDevices:
+    """The topics on which devices may have spoken: their own, and all that are not quayflow's and may be anybody's."""
+
+    def __init__(self, uids: Iterable[str]) -> None:
+        """``uids``: ``site/class/device``."""
+        self._uids = frozenset(uids)
+
+    def __contains__(self, topic: object) -> bool:
+        """Tell whether a frame of this topic may concern the devices."""
+        _, site, device_class, device, *_ = [*str(topic).split("/"), "", "", ""]
+        return not str(topic).startswith("port/") or f"{site}/{device_class}/{device}" in self._uids
+
+
+class _Unwindowed(Windows):
+    """Windows that take nothing: the rows of samples are not concerned."""
+
+    def add(self, series: Ints, ts: Ints, seq: Ints, value: Ints, late: Bools) -> None:
+        """Take no samples."""
+
+    def add_partials(self, partials: Partials) -> None:
+        """Take no partials."""
+
+
+class _Start:
+    """Where a device begins anew, and how far it goes."""
+
+    def __init__(self, plan: Plan, history: Mapping[int, bytes], hours_each: int) -> None:
+        self.plan = plan
+        self.hours = {start: decode_hour(blob) for start, blob in history.items()} | plan.hours
+        self.possible = True
+        self.since, self.state = 0, DetectorState()
+        first, starts = plan.need.first, sorted(self.hours)
+        base = next((start for start in reversed(starts) if start <= first), starts[0] if starts else None)
+        if base is None or self.hours[base].since > first:
+            self.possible = False
+            self.since = first
+            return
+        if self.hours[base].since:
+            self.since, self.state = self.hours[base].since, self.hours[base].state.copy()
+        # Passages under way began in hours before, which their events belong to.
+        self.first_hour = min([base, *(period_of(each.last) for each in self.state.passages.values())])
+        self.possible = self.first_hour in self.hours
+        self.end = period_of(first) + hours_each * PERIOD
+        if not any(start >= self.end for start in starts) or self.end > plan.until:
+            self.end = plan.until + 1
+
+    @property
+    def received_from(self) -> int:
+        """Since when frames may have been received that concern it, ns UTC."""
+        return max(0, max(self.since, self.plan.first_seen) - MAX_AHEAD)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it goes as far as the device's detectors have come."""
+        return self.end > self.plan.until
+
+    def before(self) -> dict[int, Hour]:
+        """Return the hours concerned, as they were."""
+        return {start: hour for start, hour in self.hours.items() if self.first_hour <= start < self.end}
+
+    def kept(self) -> dict[int, Hour]:
+        """Return the hours to go on from: what was known in them before the beginning stays."""
+        result = {}
+        for start, hour in self.hours.items():
+            if self.since and self.first_hour <= start and hour.since <= self.since:
+                found = {id_: finding for id_, finding in hour.findings.items() if finding.known < self.since}
+                result[start] = Hour(hour.since, hour.state, found)
+        return result
+
+
+def run_again(
+    plans: Sequence[Plan],
+    histories: Mapping[str, Mapping[int, bytes]],
+    frames: Callable[[int], Iterable[Frame]],
+    held_from: int,
+    config: PipelineConfig,
+    codecs: Mapping[str, bytes],
+) -> Iterator[Outcome]:
+    """Run devices again; yield what came of each.
+
+    Args:
+        plans: which devices, and from when.
+        histories: device uid → start of an hour → the hour as :func:`encode_hour` made it.
+        frames: gives the frames received since a time, in the order of the journal.
+        held_from: since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
+        config: rules of the pipeline.
+        codecs: what the codecs of foreign formats remember, as of now: names told before the stretch count in it.
+    """
+    hours_each = max(1, DEVICE_HOURS // max(1, len(plans)))
+    starts = [_Start(plan, histories.get(plan.uid, {}), hours_each) for plan in plans]
+    for start in starts:
+        start.possible = start.possible and start.received_from >= held_from
+    possible = [start for start in starts if start.possible]
+    for start in starts:
+        if not start.possible:
+            yield Outcome(start.plan, {}, {}, {}, DetectorState(), 0, possible=False)
+    if not possible:
+        return
+    pipeline = Pipeline("again", 0, config)
+    pipeline.windows = _Unwindowed("again", 0, pipeline.directory.keys)
+    for name, state in codecs.items():
+        pipeline.foreign.feeds.restore(name, state)
+    indices = [_enter(pipeline, start) for start in possible]
+    _gather(pipeline, indices, possible, frames(min(start.received_from for start in possible)))
+    detection = pipeline.detection
+    detection.tick()
+    events = {event.id: event for event in detection.take_events()}
+    for index, start in zip(indices, possible, strict=True):
+        if not start.whole:
+            events |= {event.id: event for event in _until(pipeline, index, start.end)}
+        yield _outcome(pipeline, index, start, events)
+
+
+def catch_up(
+    pipeline: Pipeline, frames: Sequence[Frame], histories: Mapping[str, Mapping[int, bytes]] | None = None
+) -> None:
+    """Run a pipeline's detectors again until nothing is late, given all frames that it has been handed."""
+    passes = 0
+    while plans := pipeline.detection.plan():
+        passes += 1
+        codecs = pipeline.foreign.feeds.states()
+        topics = OfDevices(plan.uid for plan in plans)
+
+        def received(since: int, topics: OfDevices = topics) -> Iterator[Frame]:
+            return (frame for frame in frames if frame.recv_ts >= since and frame.topic in topics)
+
+        for outcome in run_again(plans, histories or {}, received, 0, pipeline.config, codecs):
+            pipeline.detection.splice(outcome, f"{len(frames)}.{passes}")
+
+
+def _enter(pipeline: Pipeline, start: _Start) -> int:
+    device = pipeline.directory.device(DeviceKey.from_uid(start.plan.uid), capped=False)
+    pipeline.detection.set_state(device.index, start.state)
+    if kept := start.kept():
+        pipeline.detection.hours[device.index] = kept
+    return device.index
+
+
+def _gather(pipeline: Pipeline, indices: list[int], starts: list[_Start], frames: Iterable[Frame]) -> None:
+    """Decode frames and keep the inputs that lie in the stretch of each device."""
+    detection, marks = pipeline.detection, pipeline.watermarks
+    found: list[Columns] = []
+    reads = []
+    source = iter(frames)
+    while batch := list(islice(source, BATCH)):
+        pipeline.process(batch)
+        pipeline.take_events()
+        pipeline.take_quarantine()
+        low = np.full(len(pipeline.directory.devices), 1, np.int64)
+        high = np.zeros(len(pipeline.directory.devices), np.int64)
+        low[indices] = [start.since for start in starts]
+        high[indices] = [start.end for start in starts]
+        columns = detection.waiting.take_all()
+        found.append(columns.take((columns.ts >= low[columns.device]) & (columns.ts < high[columns.device])))
+        reads += [read for read in detection.reads if low[read.device] <= read.ts < high[read.device]]
+        detection.reads.clear()
+    for part in found:
+        detection.waiting.add(part)
+    detection.reads = reads
+    marks.grow(len(pipeline.directory.devices))
+    marks.mark[:] = marks.released[:] = -1
+    for index, start in zip(indices, starts, strict=True):
+        marks.mark[index], marks.released[index] = start.end - 1, start.since - 1
+
+
+def _until(pipeline: Pipeline, device: int, end: int) -> Iterable[EventRecord]:
+    """Let what has ended by ``end`` end, as at the beginning of an hour; return the events of that."""
+    pipeline.detection.begin_hour(device, end)
+    return pipeline.detection.take_events()
+
+
+def _outcome(pipeline: Pipeline, device: int, start: _Start, events: Mapping[str, EventRecord]) -> Outcome:
+    hours, before = pipeline.detection.hours.get(device, {}), start.before()
+    state = pipeline.detection.state_of(device)
+    needed = {id_ for hour in hours.values() for id_ in hour.findings}
+    concerned = {id_: events[id_] for id_ in needed & events.keys()}
+    if start.whole:
+        return Outcome(start.plan, before, hours, concerned, state, start.end)
+    del hours[start.end]
+    following = min(each for each in start.hours if each >= start.end)
+    if start.hours[following].state == state and start.plan.need.last < start.end:
+        # As it was: everything after this was found from the same state and the same inputs.
+        return Outcome(start.plan, before, hours, concerned, state, start.end, settled=True)
+    there = start.hours.get(start.end)
+    hours[start.end] = Hour(start.end, state, {} if there is None else there.findings)
+    if there is not None:
+        before[start.end] = there
+    return Outcome(start.plan, before, hours, concerned, state, start.end)
