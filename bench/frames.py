@@ -4,6 +4,7 @@ import json
 import struct
 from typing import Any, Final
 
+from bench.tracker_frames import TRACKERS
 from devices.codecs.native import Block, Event, Status, Telemetry, encode
 
 START_NS: Final = 1_795_421_730_250_000_000
@@ -114,6 +115,7 @@ FRAMES: Final[dict[str, tuple[bytes, ...]]] = {
         bytes.fromhex("3D76451FD75411DEF6B4CC00000003039000"),
         b"3074257BF7194E4000001A85\nE2801191A5030065F26CCBFF\n",
     ),
+    **TRACKERS,
     "iso6346": (b"CSQU3054383 22G1\nTESI1120274\nHLXU 123456 1,45R1\n",),
 }
 """Name of a codec → messages that it decodes."""

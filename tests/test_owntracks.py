@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutations import assert_only_rejects_leave
 
 from devices.codecs.owntracks import OwnTracks
 from devices.codecs.readings import Reading
@@ -113,14 +112,3 @@ def test_any_time_is_one_that_ingest_can_judge(tst: float) -> None:
     ts = one({"_type": "location", "lat": 1, "lon": 2, "tst": tst}).ts
     assert ts is not None
     assert 0 <= ts < 2**63
-
-
-def test_only_rejects_leave_the_codec() -> None:
-    bodies = [
-        {"_type": "location", "lat": 48.85833, "lon": 2.29513, "tst": 1497349316, "vel": 61, "t": "u", "batt": 67},
-        {"_type": "transition", "event": "leave", "tst": 5},
-        FORWARD,
-    ]
-    samples = [(json.dumps(body).encode(), topic) for body in bodies for topic in ("", TOPIC)]
-    read, refused = assert_only_rejects_leave(OwnTracks(), samples, 20_000)
-    assert min(read, refused) > 500

@@ -6,6 +6,7 @@ from typing import Final
 from devices.codecs.epc import EpcCodes
 from devices.codecs.impinj import Impinj
 from devices.codecs.iso6346 import ContainerNumbers
+from devices.codecs.jt808 import Jt808
 from devices.codecs.llrp import Llrp
 from devices.codecs.native_readings import Native
 from devices.codecs.owntracks import OwnTracks
@@ -19,6 +20,7 @@ CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "llrp": Llrp,
     "epc": EpcCodes,
     "iso6346": ContainerNumbers,
+    "jt808": Jt808,
     "owntracks": OwnTracks,
 }
 """Name → factory. Codecs that remember (aliases, counters) do so per object: make one for each source."""

@@ -1,0 +1,273 @@
+"""JT/T 808 of 2011, 2013 and 2019: what vehicle terminals report, as readings.
+
+Times on the wire are GMT+8 without saying so. A location (0x0200) is alarm u32, status u32, latitude and longitude u32
+in 1e-6 degree, altitude u16 m, speed u16 in 0.1 km/h, course u16, time BCD[6], then items (id u8, length u8, value). A
+batch (0x0704) holds locations, those of type 1 kept while there was no network: late by design. Terminals in the field
+break the rules now and then; what can be read all the same is read and flagged. Layouts after the three editions.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from devices.codecs.jt808_frames import (
+    ACKNOWLEDGE,
+    AUTHENTICATE,
+    BATCH,
+    DRIVER_CARD,
+    FROM_PLATFORM,
+    HEARTBEAT,
+    LOCATION,
+    LOCATION_COMMANDED,
+    LOCATION_QUERIED,
+    LOGOUT,
+    QUERY_TIME,
+    REGISTER,
+    SYNC_TIME,
+    Message,
+    open_frame,
+)
+from devices.codecs.jt808_terminals import authentication, driver_card, registration
+from devices.codecs.jt808_times import time_of
+from devices.codecs.readings import Happening, Reading, Scalar
+from devices.rejects import Reason, Reject, RejectError
+from devices.vocabulary import DeviceClass
+
+LAYOUT: Final = struct.Struct(">IIIIHHH6s")
+SOUTH: Final = 1 << 2
+WEST: Final = 1 << 3
+FIXED: Final = 1 << 1
+BACKFILL: Final = 1
+MAX_OPEN: Final = 256
+"""Messages in parts that are waited for at the same time, the oldest given up first."""
+ITEMS: Final[dict[int, tuple[str, str]]] = {
+    0x03: (">H", "recorder_speed"),
+    0x04: (">H", "alarm_event"),
+    0x06: (">h", "carriage_temperature"),
+    0x25: (">I", "vehicle_signals"),
+    0x2A: (">H", "io"),
+    0x2B: (">I", "analog"),
+    0x30: (">B", "rssi"),
+    0x31: (">B", "satellites"),
+}
+"""Item → layout and name, of the items that are told as a raw number."""
+READERS: Final[dict[int, tuple[int, Callable[[bytes], tuple[int, ...]], str]]] = {
+    item: (struct.calcsize(layout), struct.Struct(layout).unpack, name) for item, (layout, name) in ITEMS.items()
+}
+ODOMETER, FUEL = 0x01, 0x02
+READ: Final = frozenset({ACKNOWLEDGE, HEARTBEAT, QUERY_TIME, REGISTER, AUTHENTICATE, SYNC_TIME})
+"""Messages that are a sign of life and of which nothing else is missing."""
+
+
+class Parts(msgspec.Struct, array_like=True):
+    """A message of which not all parts have come."""
+
+    bodies: dict[int, bytes]
+
+
+Open = dict[tuple[str, int, int], Parts]
+"""(phone, message, number of parts) → the parts so far, the oldest first."""
+
+
+class Jt808:
+    """Decodes one frame. Remembers the parts of messages that come in several."""
+
+    name: Final = "jt808"
+
+    def __init__(self, *, strict: bool = False) -> None:
+        """``strict``: a frame with a wrong checksum, length or escape is refused instead of flagged."""
+        self._strict = strict
+        self._open: Open = {}
+        self.learned = False
+
+    def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
+        """Return the readings of a frame: one per location, one without values for every other message."""
+        del topic
+        message = open_frame(payload, strict=self._strict)
+        if message.kind == LOCATION and message.part is None:
+            reading = Reading(device=message.phone, device_class=DeviceClass.VEHICLE, seq=message.serial)
+            reading.flags = message.flags
+            _take_location(message.body, reading)
+            return [reading]
+        return self._other(message)
+
+    def take_state(self) -> bytes:
+        """Return the parts that wait, and note that they are kept."""
+        self.learned = False
+        return msgspec.msgpack.encode([(*key, parts) for key, parts in self._open.items()])
+
+    def restore(self, state: bytes) -> None:
+        """Put back what :meth:`take_state` gave."""
+        kept = msgspec.msgpack.decode(state, type=list[tuple[str, int, int, Parts]])
+        self._open = {(phone, kind, total): parts for phone, kind, total, parts in kept}
+
+    def _other(self, message: Message) -> list[Reading]:
+        given_up = False
+        if message.part is not None:
+            whole, given_up = self._joined(message)
+            if whole is None:
+                number, total = message.part
+                reading = _bare(message)
+                reading.online, reading.info = True, {"part": f"{number}/{total}"}
+                return [_flagged(reading, "parts_lost") if given_up else reading]
+            message = message._replace(body=whole)
+        readings = list(_readings(message))
+        if given_up:
+            _flagged(readings[0], "parts_lost")
+        return readings
+
+    def _joined(self, message: Message) -> tuple[bytes | None, bool]:
+        """Return the whole body once all parts are there, and whether another message had to be given up for it."""
+        number, total = message.part or (1, 1)
+        if not 1 <= number <= total:
+            raise RejectError(Reason.WRONG_TYPE, "/parts", f"part {number} of {total}")
+        self.learned = True
+        key, given_up = (message.phone, message.kind, total), False
+        parts = self._open.get(key)
+        if parts is not None and parts.bodies.get(number, message.body) != message.body:
+            # The same number with another content: the terminal has begun anew.
+            parts, given_up = None, True
+            del self._open[key]
+        if parts is None:
+            parts = self._open[key] = Parts({})
+            if len(self._open) > MAX_OPEN:
+                del self._open[next(iter(self._open))]
+                given_up = True
+        parts.bodies[number] = message.body
+        if len(parts.bodies) < total:
+            return None, given_up
+        del self._open[key]
+        return b"".join(parts.bodies[nth] for nth in range(1, total + 1)), given_up
+
+
+def _bare(message: Message) -> Reading:
+    return Reading(device=message.phone, device_class=DeviceClass.VEHICLE, seq=message.serial, flags=message.flags)
+
+
+def _flagged(reading: Reading, *flags: str) -> Reading:
+    reading.flags += flags
+    return reading
+
+
+def _readings(message: Message) -> Iterator[Reading]:
+    """Yield the readings of a whole message, at least one."""
+    kind, body, reading = message.kind, message.body, _bare(message)
+    if kind == BATCH:
+        yield from _batch(message)
+        return
+    if kind == LOCATION:
+        _take_location(body, reading)
+    elif kind in {LOCATION_QUERIED, LOCATION_COMMANDED}:
+        # The answer to a query or a command: its serial, then a location.
+        _take_location(body[2:], reading)
+    elif kind == LOGOUT:
+        reading.online = False
+    elif kind == DRIVER_CARD:
+        _take_card(message, reading)
+    elif kind & FROM_PLATFORM:
+        reading.happenings = (Happening("cmd", {"message": f"0x{kind:04X}", "body": body.hex()}),)
+    else:
+        reading.online = True
+        reading.info = _facts(message)
+        if kind not in READ:
+            _flagged(reading, "not_read")
+    yield reading
+
+
+def _facts(message: Message) -> dict[str, Scalar]:
+    if message.kind == REGISTER:
+        return registration(message.body, of_2019=message.of_2019)
+    if message.kind == AUTHENTICATE:
+        return authentication(message.body, of_2019=message.of_2019).facts
+    return {} if message.kind in READ else {"message": f"0x{message.kind:04X}"}
+
+
+def _take_card(message: Message, reading: Reading) -> None:
+    card = driver_card(message.body, of_2019=message.of_2019)
+    reading.ts = card.ts
+    reading.happenings = (Happening("driver_card", card.data),)
+
+
+def _batch(message: Message) -> Iterator[Reading]:
+    """Yield the locations of a batch, each flagged if it was kept for later."""
+    body = message.body
+    if len(body) < 3:  # noqa: PLR2004 - count and type
+        raise RejectError(Reason.UNDECODABLE, "/items", f"{len(body)} bytes: a batch begins with a count and a type")
+    count, late = body[0] << 8 | body[1], ("historical",) if body[2] == BACKFILL else ()
+    items = list(_items_of_batch(body))
+    if not items:
+        raise RejectError(Reason.NO_SAMPLES, "/items", "a batch without locations")
+    odd = () if count == len(items) else ("count",)
+    for nth, item in enumerate(items):
+        reading = _bare(message)
+        reading.flags += late + odd
+        try:
+            _take_location(item, reading)
+        except RejectError as error:
+            reject = error.reject
+            reading.refused = (Reject(reject.reason, f"/items/{nth}{reject.pointer}", reject.detail),)
+        yield reading
+        odd = ()
+
+
+def _items_of_batch(body: bytes) -> Iterator[bytes]:
+    """Yield the items of a batch; one that is cut off ends early."""
+    position = 3
+    while position < len(body):
+        length = int.from_bytes(body[position : position + 2])
+        yield body[position + 2 : position + 2 + length]
+        position += 2 + length
+
+
+def _take_location(body: bytes, reading: Reading) -> None:
+    """Read a location with its items into ``reading``."""
+    if len(body) < LAYOUT.size:
+        detail = f"{len(body)} bytes: a location has at least {LAYOUT.size}"
+        raise RejectError(Reason.UNDECODABLE, "", detail)
+    alarm, status, latitude, longitude, altitude, speed, course, clock = LAYOUT.unpack_from(body)
+    reading.ts = time_of(clock)
+    values: dict[str, float | bool] = {
+        "latitude_deg": (-latitude if status & SOUTH else latitude) / 1e6,
+        "longitude_deg": (-longitude if status & WEST else longitude) / 1e6,
+        "altitude_m": altitude,
+        # 0.1 km/h
+        "speed_mps": speed / 36,
+        "heading_deg": course,
+        "ignition_on": bool(status & 1),
+        # 00 empty, 01 half, 11 full
+        "laden": bool(status & 0x300),
+    }
+    reading.values = values
+    info: dict[str, Scalar] = {"status": status}
+    if alarm:
+        info["alarm"] = alarm
+    reading.info = info
+    if not status & FIXED:
+        reading.flags += ("no_fix",)
+        if not latitude and not longitude:
+            del values["latitude_deg"], values["longitude_deg"]
+    if len(body) > LAYOUT.size:
+        _take_items(body, reading, values, info)
+
+
+def _take_items(body: bytes, reading: Reading, values: dict[str, float | bool], info: dict[str, Scalar]) -> None:
+    """Read what follows a location; vendors' items and those of a length of their own stay raw, in hex."""
+    position, end = LAYOUT.size, len(body)
+    while position + 2 <= end:
+        item, length = body[position], body[position + 1]
+        position += 2
+        value = body[position : position + length]
+        position += length
+        if item == ODOMETER and length == 4:  # noqa: PLR2004 - 0.1 km, u32
+            values["odometer_m"] = int.from_bytes(value) * 100
+        elif item == FUEL and length == 2:  # noqa: PLR2004 - 0.1 L, u16
+            values["fuel_l"] = int.from_bytes(value) / 10
+        elif (reader := READERS.get(item)) is not None and reader[0] == length == len(value):
+            info[reader[2]] = reader[1](value)[0]
+        elif length:
+            info[f"item_{item:02X}"] = value.hex()
+    if position != end:
+        # An item that reaches beyond the message, or a byte too many.
+        reading.flags += ("overrun",)
