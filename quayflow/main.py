@@ -278,6 +278,34 @@ def journal_cat(
     leave(lambda: cat(folder, start, end, topic, limit, form))
 
 
+@journal_app.command("export", short_help="Write samples or frames to a Parquet or JSON-lines file.")
+def journal_export(  # noqa: PLR0913 - one flag each
+    *,
+    out: Annotated[Path, typer.Option(help="File to write; it appears when it is complete.")],
+    form: Annotated[Literal["parquet", "jsonl"], typer.Option("--format", help="Form of the file.")] = "parquet",
+    raw: Annotated[bool, typer.Option("--raw", help="Frames as they came, instead of their samples.")] = False,
+    data: Data = None,
+    start: From = None,
+    end: To = None,
+    topic: Topic = None,
+    as_json: Json = False,
+) -> None:
+    """Write what was received to a file for other tools: a row per sample, or with --raw a row per frame."""
+    from quayflow.exporting import ExportConfig  # noqa: PLC0415 - as above
+    from quayflow.exporting import run as run_export  # noqa: PLC0415 - as above
+    from quayflow.parts import sources_of  # noqa: PLC0415 - as above
+
+    settings = settings_of(None, data=data)
+    try:
+        sources = sources_of(settings)
+    except SettingsError as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise typer.Exit(2) from None
+    last = 2**63 - 1 if end is None else end
+    config = ExportConfig(folder_of(settings), out, form, raw, start or 0, last, topic, sources)
+    leave(lambda: run_export(config, as_json=as_json))
+
+
 config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 

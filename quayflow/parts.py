@@ -9,12 +9,15 @@ import signal
 import socket
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from quayflow import __version__
 from quayflow.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from ingest.sources import Source
 
 log = logging.getLogger(__name__)
 
@@ -23,20 +26,26 @@ UNREACHABLE: Final = 3
 NS: Final = 1_000_000_000
 
 
+def sources_of(settings: Settings) -> "tuple[Source, ...]":
+    """Return where foreign formats come from; SettingsError where one cannot be."""
+    from ingest.sources import Source  # noqa: PLC0415 - each part is loaded by the process that runs it
+
+    try:
+        return tuple(
+            Source(each.codec, each.site or settings.site, each.device_class, each.filters) for each in settings.sources
+        )
+    except ValueError as error:
+        raise SettingsError(f"sources: {error}") from None
+
+
 async def run_ingest(settings: Settings) -> None:
     """Run an ingest worker until SIGTERM or SIGINT."""
     from analytics.watermarks import Lateness  # noqa: PLC0415 - each part is loaded by the process that runs it
     from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
     from ingest.session import SessionConfig  # noqa: PLC0415 - as above
-    from ingest.sources import Source  # noqa: PLC0415 - as above
     from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
 
-    try:
-        sources = tuple(
-            Source(each.codec, each.site or settings.site, each.device_class, each.filters) for each in settings.sources
-        )
-    except ValueError as error:
-        raise SettingsError(f"sources: {error}") from None
+    sources = sources_of(settings)
     windows_url, records_url = settings.store_urls
     session = SessionConfig(
         host=settings.broker_host,
