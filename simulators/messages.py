@@ -1,47 +1,39 @@
 """From the port to the wire: which message each device sends, when, and its exact bytes.
 
-:class:`PortMessages` is a pure function of profile, seed, site, start and payload form; it does no I/O. Each device
-counts ``seq`` over all its streams from 0. ``boot`` is drawn from the seed and the start, so that a second run with the
-same seed is new traffic to whoever removes duplicates, while a run repeated with the same start is the same bytes.
+:class:`PortMessages` is a pure function of profile, seed, site, start, payload form and noise; it does no I/O. Each
+device counts ``seq`` over all its streams from 0. ``boot`` is drawn from the seed and the start, so that a second run
+with the same seed is new traffic to whoever removes duplicates, while a run repeated with the same start is the same
+bytes.
 """
 
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from devices.codecs.native import Event, Instant, Scalar, Status, Telemetry, encode
-from devices.columns import Floats
-from devices.topics import DeviceKey, Stream, topic_of
-from devices.vocabulary import DeviceClass
+from devices.codecs.native import Block, Event, Payload, Scalar, Status, Telemetry, encode
+from devices.columns import Floats, Ints
+from devices.topics import Stream, topic_of
+from devices.vocabulary import INDEX, SCALE
 from simulators import signals
-from simulators.noise import Noise, noise_of
-from simulators.port.gate import Gate
-from simulators.port.layout import Projection
-from simulators.port.quay import QuayCrane
-from simulators.port.vehicles import Truck
 from simulators.port.world import Port
-from simulators.port.yard import YardCrane
 from simulators.profiles import Profile
-from simulators.readers import reported, take_due
-from simulators.signals import Signals
+from simulators.readers import reported
+from simulators.sources import PortDevices, Source, speaks_binary
 from simulators.truth import Fact
 
 NS: Final = 1_000_000_000
 PAYLOADS: Final = ("msgpack", "json", "mixed")
+KEPT_S: Final = 2.0
+"""How long motions are kept after they were sampled, s: a packed block reaches back by less."""
+MOVES_FROM_MPS: Final = 0.05
 
-QUAY_CRANE_HZ: Final = 5.0
-SLOW_HZ: Final = 1.0
-YARD_CRANE_HZ: Final = 2.0
-TRUCK_HZ: Final = 1.0
-GATE_HZ: Final = 1.0
-SENSOR_HZ: Final = 0.2
+Ready = tuple[int, int, Stream, Payload]
+"""When (ns UTC), which device, on which stream, what."""
 
 
 class Message(NamedTuple):
-    """One publish: when it is due (ns UTC, the time inside the payload), who sends it, and the bytes."""
+    """One publish: when it is due (ns UTC, the latest time inside the payload), who sends it, and the bytes."""
 
     due_ns: int
     device: int
@@ -49,26 +41,6 @@ class Message(NamedTuple):
     topic: str
     payload: bytes
     retain: bool
-
-
-@dataclass(slots=True)
-class Device:
-    """A sender: its identity, what it says of itself, and its counters."""
-
-    key: DeviceKey
-    info: dict[str, Scalar]
-    boot: int
-    binary: bool
-    seq: int = 0
-
-
-class Source(NamedTuple):
-    """A regular report: every ``period_ns`` device ``device`` sends what ``sample`` returns for the sample times."""
-
-    device: int
-    period_ns: int
-    phase_ns: int
-    sample: Callable[[Floats], Signals]
 
 
 class PortMessages:
@@ -84,26 +56,24 @@ class PortMessages:
         self.opening_s = self.port.open()
         self.origin_ns = start_ns - round(self.opening_s * NS)
         """Second 0 of the port's time, ns UTC."""
-        self.devices: list[Device] = []
-        self._site = site
-        self._payload = payload
-        self._seed, self._noise = seed, noise
-        self._boots = np.random.default_rng([seed, start_ns & (2**32 - 1), start_ns >> 32])
-        self._phases = np.random.default_rng([seed, 5])
-        self._projection = Projection(profile.site)
+        self._built = PortDevices(self.port, site, seed, start_ns, noise)
+        self.devices = self._built.devices
+        for device in self.devices:
+            device.binary = speaks_binary(payload, device.key.device)
+        self._topics = [{stream: topic_of(device.key, stream) for stream in Stream} for device in self.devices]
         self._at_ns = start_ns
-        self._gates: list[tuple[int, Gate]] = []
-        self._sources = self._build(profile)
+        self._has_gaps = noise != "none"
+        self._noises = [self._built.noise_of(gate.lane.name) for _, gate in self._built.gates]
 
     def hello(self) -> Iterator[Message]:
         """Yield the retained status with which each device begins."""
         for index, device in enumerate(self.devices):
-            yield self._status(index, online=True, info=device.info)
+            yield self._status(index, Status(v=1, online=True, info=device.info))
 
     def goodbye(self) -> Iterator[Message]:
         """Yield the retained status with which each device ends."""
         for index in range(len(self.devices)):
-            yield self._status(index, online=False, info={})
+            yield self._status(index, Status(v=1, online=False, info={}))
 
     def advance(self, duration_ns: int) -> list[Message]:
         """Return everything that is sent in the next ``duration_ns``, ordered by time, then device."""
@@ -111,37 +81,68 @@ class PortMessages:
         self.port.advance((end - self.origin_ns) / NS)
         # One telemetry payload per device and instant: signals of several rates that fall together travel together.
         instants: dict[tuple[int, int], dict[str, float]] = {}
-        for source in self._sources:
-            first = begin + (source.phase_ns - begin) % source.period_ns
-            due = range(first, end, source.period_ns)
-            if not due:
-                continue
-            times = (np.arange(first, end, source.period_ns) - self.origin_ns) / NS
-            values = signals.rounded(source.sample(times))
-            for at, row in zip(due, zip(*values.values(), strict=True), strict=True):
-                # NaN, the one value that is not itself, is what the device does not know at that instant.
-                known = ((name, value) for name, value in zip(values, row, strict=True) if value == value)  # noqa: PLR0124
-                instants.setdefault((at, source.device), {}).update(known)
-        ready: list[tuple[int, int, Stream, Instant]] = [
-            (at, device, Stream.TELEMETRY, Telemetry(v=1, m=values)) for (at, device), values in instants.items()
-        ]
+        ready: list[Ready] = []
+        for source in self._built.sources:
+            if source.rows > 1:
+                ready.extend(self._blocks(source, begin, end))
+            else:
+                self._sample(source, begin, end, instants)
+        ready.extend((at, device, Stream.TELEMETRY, Telemetry(v=1, m=m)) for (at, device), m in instants.items())
         ready.extend(self._reads(end))
+        ready.extend(self._alarms(end))
         ready.sort(key=lambda item: item[:2])
         self._at_ns = end
-        self.port.forget((begin - self.origin_ns) / NS)
+        self.port.forget((begin - self.origin_ns) / NS - KEPT_S)
         return [self._message(*item) for item in ready]
 
     def truth(self) -> list[Fact]:
         """Remove and return what has really happened up to now, in the port's time."""
         return self.port.truth.take((self._at_ns - self.origin_ns) / NS)
 
-    def _reads(self, end: int) -> Iterator[tuple[int, int, Stream, Instant]]:
+    def _sample(self, source: Source, begin: int, end: int, instants: dict[tuple[int, int], dict[str, float]]) -> None:
+        """Enter what a source samples in [begin, end)."""
+        first = begin + (source.phase_ns - begin) % source.period_ns
+        if first >= end:
+            return
+        due = np.arange(first, end, source.period_ns)
+        sampled = source.sample((due - self.origin_ns) / NS)
+        if source.rests_ns:
+            # A device that stands is silent but for every so many of its periods.
+            heard = np.asarray(sampled["speed_mps"]) > MOVES_FROM_MPS
+            heard |= due // source.period_ns % max(1, source.rests_ns // source.period_ns) == 0
+            due = due[heard]
+            sampled = {name: values[heard] for name, values in sampled.items()}
+        values = signals.rounded(sampled)
+        for at, row in zip(due.tolist(), zip(*values.values(), strict=True), strict=True):
+            named = zip(values, row, strict=True)
+            if self._has_gaps:
+                # NaN, the one value that is not itself, is what the device does not know at that instant.
+                named = ((name, value) for name, value in named if value == value)  # type: ignore[assignment]  # noqa: PLR0124
+            instants.setdefault((at, source.device), {}).update(named)
+
+    def _blocks(self, source: Source, begin: int, end: int) -> Iterator[Ready]:
+        """Yield the packed blocks of a source whose last instant lies in [begin, end)."""
+        step = source.period_ns // source.rows
+        span = step * (source.rows - 1)
+        first = begin + (source.phase_ns + span - begin) % source.period_ns - span
+        starts = np.arange(first, end - span, source.period_ns)
+        if not len(starts):
+            return
+        times: Ints = (starts[:, None] + step * np.arange(source.rows)).ravel()
+        sampled = source.sample((times - self.origin_ns) / NS)
+        names = tuple(sampled)
+        table = _table(sampled).reshape(len(starts), source.rows, len(names))
+        for start, rows in zip(starts.tolist(), table, strict=True):
+            yield start + span, source.device, Stream.TELEMETRY, Block(1, start, step, names, rows.tobytes())
+
+    def _reads(self, end: int) -> Iterator[Ready]:
         until_s = (end - self.origin_ns) / NS
-        for lane, (_, gate) in enumerate(self._gates):
-            due, noise = take_due(gate, until_s), self._noise_of(gate.lane.name)
+        gates = self._built.gates
+        for lane, (_, gate) in enumerate(gates):
+            due, noise = gate.take_reads(until_s), self._noises[lane]
             found = reported(due, lane, self._neighbours(lane), noise) if noise else ((lane, read) for read in due)
             for where, read in found:
-                index, reader = self._gates[where]
+                index, reader = gates[where]
                 data: dict[str, Scalar] = {
                     "tag": read.tag,
                     "antenna": read.antenna,
@@ -153,108 +154,37 @@ class PortMessages:
 
     def _neighbours(self, lane: int) -> list[int]:
         """Return the lanes beside a lane that lead the same way."""
-        direction = self._gates[lane][1].lane.direction
-        beside = [other for other in (lane - 1, lane + 1) if 0 <= other < len(self._gates)]
-        return [other for other in beside if self._gates[other][1].lane.direction == direction]
+        gates = self._built.gates
+        direction = gates[lane][1].lane.direction
+        beside = [other for other in (lane - 1, lane + 1) if 0 <= other < len(gates)]
+        return [other for other in beside if gates[other][1].lane.direction == direction]
 
-    def _status(self, index: int, *, online: bool, info: dict[str, Scalar]) -> Message:
-        return self._message(self._at_ns, index, Stream.STATUS, Status(v=1, online=online, info=info))
+    def _alarms(self, end: int) -> Iterator[Ready]:
+        """Yield the alarms that cranes raise and clear before ``end``."""
+        until_s = (end - self.origin_ns) / NS
+        for index, crane in self._built.cranes:
+            while crane.alarms and crane.alarms[0].time < until_s:
+                time, code, active = crane.alarms.popleft()
+                data: dict[str, Scalar] = {"code": code, "active": active}
+                at = self.origin_ns + round(time * NS)
+                yield max(at, self._at_ns), index, Stream.EVENT, Event(v=1, type="alarm", data=data)
 
-    def _message(self, at: int, index: int, stream: Stream, payload: Instant) -> Message:
+    def _status(self, index: int, status: Status) -> Message:
+        return self._message(self._at_ns, index, Stream.STATUS, status)
+
+    def _message(self, at: int, index: int, stream: Stream, payload: Payload) -> Message:
         device = self.devices[index]
-        payload.boot, payload.seq, payload.ts = device.boot, device.seq, at
+        payload.boot, payload.seq = device.boot, device.seq
+        if not isinstance(payload, Block):
+            payload.ts = at
         device.seq += 1
-        topic = topic_of(device.key, stream)
-        encoded = encode(payload, binary=device.binary)
-        return Message(at, index, payload.seq, topic, encoded, stream is Stream.STATUS)
-
-    def _add(self, device_class: DeviceClass, name: str, info: dict[str, Scalar]) -> int:
-        key = DeviceKey(self._site, device_class, name)
-        # "mixed": half of the devices, fixed by their name, speak JSON.
-        binary = self._payload == "msgpack" or (self._payload == "mixed" and zlib.crc32(name.encode()) % 2 == 0)
-        self.devices.append(Device(key, {"simulated": True, **info}, int(self._boots.integers(2**63)), binary))
-        return len(self.devices) - 1
-
-    def _source(
-        self, device: int, hertz: float, sample: Callable[[Floats], Signals], phase_ns: int | None = None
-    ) -> Source:
-        """Devices do not tick together: each starts at its own phase, drawn from the seed, on a millisecond."""
-        period = round(NS / hertz)
-        if phase_ns is None:
-            phase_ns = int(self._phases.integers(period // 1_000_000)) * 1_000_000
-        return Source(device, period, phase_ns, sample)
-
-    def _build(self, profile: Profile) -> list[Source]:
-        port, sources = self.port, []
-        for crane in port.quay_cranes:
-            sources += self._quay_crane(crane)
-        sources += [self._yard_crane(crane) for crane in port.yard_cranes]
-        sources += [self._gate(gate) for gate in port.gates]
-        for kind, trucks in (("yard-truck", port.yard_trucks), ("external-truck", port.external_trucks)):
-            sources += [self._truck(kind, truck) for truck in trucks]
-        for number in range(profile.park.sensors):
-            index = self._add(DeviceClass.PARK_SENSOR, f"PS{number + 1:02d}", {"kind": "weather"})
-            sources.append(self._source(index, SENSOR_HZ, _weather(port, number)))
-        return sources
-
-    def _quay_crane(self, crane: QuayCrane) -> list[Source]:
-        limits = self.port.profile.quay
-        info: dict[str, Scalar] = {
-            "kind": "sts",
-            "outreach_m": limits.outreach_m,
-            "lift_above_quay_m": limits.lift_above_quay_m,
-            "portal_lane_y_m": crane.lane_y,
-        }
-        index = self._add(DeviceClass.QUAY_CRANE, crane.name, info)
-        weather, noise = self.port.weather, self._noise_of(crane.name)
-        fast = self._source(index, QUAY_CRANE_HZ, lambda times: signals.quay_crane(crane, times, noise))
-        meter = signals.Meter(1 / SLOW_HZ, float(self._phases.uniform(1e5, 9e5)), 45.0)
-        slow = self._source(
-            index,
-            SLOW_HZ,
-            lambda times: signals.quay_crane_slow(crane, weather, meter, times, noise),
-            phase_ns=fast.phase_ns,
-        )
-        return [fast, slow]
-
-    def _yard_crane(self, crane: YardCrane) -> Source:
-        block = crane.block
-        info: dict[str, Scalar] = {
-            "kind": "rtg",
-            "block": block.name,
-            "x0_m": block.x0,
-            "x1_m": block.x1,
-            "lane_y_m": block.lane_y,
-            "rows": block.rows,
-        }
-        index = self._add(DeviceClass.YARD_CRANE, crane.name, info)
-        noise = self._noise_of(crane.name)
-        return self._source(index, YARD_CRANE_HZ, lambda times: signals.yard_crane(crane, times, noise))
-
-    def _gate(self, gate: Gate) -> Source:
-        lane = gate.lane
-        info: dict[str, Scalar] = {
-            "kind": "gate-lane",
-            "direction": lane.direction,
-            "antennas": 2,
-            "x_m": lane.x,
-            "y_m": lane.y,
-        }
-        index = self._add(DeviceClass.RFID_GATE, lane.name, info)
-        self._gates.append((index, gate))
-        return self._source(index, GATE_HZ, lambda times: signals.gate_lane(gate, times))
-
-    def _truck(self, kind: str, truck: Truck) -> Source:
-        info: dict[str, Scalar] = {"kind": kind}
-        if truck.plate:
-            info |= {"plate": truck.plate, "tag": truck.tag}
-        index = self._add(DeviceClass.VEHICLE, truck.name, info)
-        noise = self._noise_of(truck.name)
-        return self._source(index, TRUCK_HZ, lambda times: signals.truck(truck, self._projection, times, noise))
-
-    def _noise_of(self, name: str) -> Noise | None:
-        return noise_of(self._seed, name, self._noise)
+        # A block holds bytes, for which JSON has no place.
+        encoded = encode(payload, binary=device.binary or isinstance(payload, Block))
+        return Message(at, index, payload.seq, self._topics[index][stream], encoded, stream is Stream.STATUS)
 
 
-def _weather(port: Port, number: int) -> Callable[[Floats], Signals]:
-    return lambda times: signals.park_sensor(port.weather, number, times)
+def _table(sampled: signals.Signals) -> Floats:
+    """Return samples as rounded little-endian float32, one row per instant; shape (n, names)."""
+    scale = SCALE[[INDEX[name] for name in sampled]]
+    values = np.stack(list(sampled.values()), axis=1)
+    return np.asarray(np.rint(values * scale) / scale, "<f4")

@@ -6,7 +6,7 @@ A profile file names every key; a missing or unknown key, an impossible number o
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -18,6 +18,8 @@ Positive = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Span = tuple[Annotated[float, msgspec.Meta(ge=0, le=100_000)], Annotated[float, msgspec.Meta(ge=0, le=100_000)]]
 CountSpan = tuple[Some, Some]
+Moment = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Rate = Annotated[float, msgspec.Meta(ge=0.01, le=50)]
 
 
 class ProfileError(ValueError):
@@ -114,6 +116,112 @@ class Park(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sensors: Count
     wind_mean_mps: Annotated[float, msgspec.Meta(ge=0, le=60)]
     temperature_mean_celsius: Annotated[float, msgspec.Meta(ge=-40, le=50)]
+    doors: Count = 0
+    """Dock doors of warehouses."""
+    door_gap_s: Span = (600.0, 3600.0)
+    """Shortest and longest time between two trucks at a door, s."""
+    reefers: Count = 0
+    """Refrigerated containers at their sockets."""
+
+
+class Calls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Vessel calls; without them each quay crane works an endless sequence of bays."""
+
+    berths: Some
+    boxes: CountSpan
+    """Fewest and most lifts of one call."""
+    discharge_share: Share
+    working_share: Share
+    """Share of the berths with a ship at work when the port's time begins."""
+    lashing_s: Span
+    """First line to first lift, and last lift to last line, s."""
+    gap_s: Span
+    """Last line of a ship to the arrival of the next, s."""
+
+
+class Stacks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What stands in the yard; without it a yard crane finds and sets down containers anywhere."""
+
+    fill: Share
+    import_dwell_h: Positive
+    import_least_h: Positive
+    export_dwell_h: Positive
+    export_least_h: Positive
+    """Mean and least stay of a container in the yard, h."""
+
+
+class Arrivals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Road trucks by the hour of the week; without it each truck comes back after ``trucks.away_s``."""
+
+    visits_per_hour: Positive
+    """Mean over the week."""
+    slots: bool
+    """Whether visits are booked."""
+    opening_hour: Annotated[float, msgspec.Meta(ge=0, lt=168)]
+    """Hour of the week at which the port opens; 0 is Monday 00:00."""
+    double_share: Share
+    """Share of the visits that bring a container and fetch another."""
+
+
+class Roads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Roads beyond the gate; without them road trucks wait before it."""
+
+    reach_m: Annotated[float, msgspec.Meta(ge=500, le=100_000)]
+    """Distance of the farthest homes, m."""
+    rush_slowdown: Annotated[float, msgspec.Meta(ge=0, le=0.9)]
+    """Share of the speed that is lost in the busiest hour."""
+
+
+class Hindrances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What keeps cranes from working."""
+
+    wind_stop_mps: Positive
+    """Gust at the boom from which cranes stop, m/s."""
+    mtbf_h: Positive
+    """Mean time of work between two breakdowns of a crane, h."""
+    repair_s: Span
+    shift_hours: tuple[Annotated[float, msgspec.Meta(ge=0, lt=24)], ...]
+    """Hours of the day at which shifts begin."""
+    shift_pause_s: Span
+
+
+class Tide(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The tide at the quay."""
+
+    range_m: Annotated[float, msgspec.Meta(ge=0, le=15)]
+    berthing_above_m: Annotated[float, msgspec.Meta(ge=-8, le=8)]
+    """Level from which ships may berth, m from the mean."""
+
+
+class Storm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A storm, in s after the warm-up."""
+
+    from_s: Moment
+    rise_s: Positive
+    lasts_s: Positive
+    peak_mps: Annotated[float, msgspec.Meta(gt=0, le=60)]
+    """Mean wind at its height, m/s."""
+
+
+class Planned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine or lane that is out of work for a time, in s after the warm-up."""
+
+    device: str
+    from_s: Moment
+    lasts_s: Positive
+
+
+class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What devices speak and how often; samples per second."""
+
+    quay_crane: Literal["native", "packed"] = "native"
+    yard_crane: Literal["native", "packed"] = "native"
+    quay_crane_hz: Rate = 5.0
+    yard_crane_hz: Rate = 2.0
+    truck_hz: Rate = 1.0
+    external_hz: Rate = 1.0
+    external_parked_s: Annotated[float, msgspec.Meta(ge=0, le=600)] = 0.0
+    """How seldom a standing road truck reports, s; 0: as often as a moving one."""
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,6 +235,18 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gates: Gates
     trucks: Trucks
     park: Park
+    calls: Calls | None = None
+    stacks: Stacks | None = None
+    arrivals: Arrivals | None = None
+    roads: Roads | None = None
+    hindrances: Hindrances | None = None
+    tide: Tide | None = None
+    storm: Storm | None = None
+    breakdowns: tuple[Planned, ...] = ()
+    """Quay and yard cranes that fail at a given time."""
+    blocked_lanes: tuple[Planned, ...] = ()
+    """Gate lanes that are closed for a time."""
+    wire: Wire = Wire()
 
 
 def load(name: str) -> Profile:
@@ -158,11 +278,13 @@ def parse(tree: dict[str, Any]) -> Profile:
 
 
 def _check_spans(profile: Profile) -> None:
-    for section in ("quay", "containers", "yard", "gates", "trucks"):
+    for section in Profile.__struct_fields__:
         part = getattr(profile, section)
+        if not isinstance(part, msgspec.Struct):
+            continue
         for key in part.__struct_fields__:
             value = getattr(part, key)
-            if isinstance(value, tuple) and value[0] > value[1]:
+            if isinstance(value, tuple) and key != "shift_hours" and value[0] > value[1]:
                 raise ProfileError(f"{section}.{key} = {list(value)}: the first must not exceed the second")
 
 
@@ -177,12 +299,36 @@ def _check_sums(profile: Profile) -> None:
         raise ProfileError(f"quay.twin_share + shift_share + relock_share = {others:g}: allowed is at most 0.9")
     if quay.twin_share > mix.share_20ft:
         raise ProfileError(f"quay.twin_share = {quay.twin_share:g}: allowed is at most containers.share_20ft")
-    if quay.cranes and quay.length_m / quay.cranes < 100:  # noqa: PLR2004 - a crane and its queue of trucks
-        raise ProfileError(f"quay.cranes = {quay.cranes}: allowed is one for each 100 m of quay.length_m")
+    if quay.cranes and quay.length_m / quay.cranes < 70:  # noqa: PLR2004 - a crane and its clearance
+        raise ProfileError(f"quay.cranes = {quay.cranes}: allowed is one for each 70 m of quay.length_m")
     if (quay.cranes or profile.trucks.external) and not profile.yard.cranes:
         raise ProfileError("yard.cranes = 0: allowed is 1 or more where quay cranes or external trucks work")
+    _check_parts(profile)
     if quay.cranes > profile.trucks.yard:
         raise ProfileError(f"trucks.yard = {profile.trucks.yard}: allowed is at least one for each of quay.cranes")
+
+
+def _check_parts(profile: Profile) -> None:
+    """Check what sections ask of each other."""
+    quay, calls, stacks = profile.quay, profile.calls, profile.stacks
+    if calls and calls.berths > quay.cranes:
+        raise ProfileError(f"calls.berths = {calls.berths}: allowed is at most quay.cranes = {quay.cranes}")
+    if profile.roads and not profile.arrivals:
+        raise ProfileError("roads: allowed only beside a section arrivals, whose trucks drive there")
+    for flow in ("import", "export") if stacks else ():
+        mean, least = getattr(stacks, f"{flow}_dwell_h"), getattr(stacks, f"{flow}_least_h")
+        if mean <= least:
+            raise ProfileError(f"stacks.{flow}_dwell_h = {mean:g}: allowed is above stacks.{flow}_least_h = {least:g}")
+    yard = profile.yard
+    cranes = {f"QC{n + 1:02d}" for n in range(quay.cranes)} | {f"YC{n + 1:02d}" for n in range(yard.cranes)}
+    gates = profile.gates
+    lanes = {f"GATE-IN-{n + 1}" for n in range(gates.lanes_in)} | {f"GATE-OUT-{n + 1}" for n in range(gates.lanes_out)}
+    for key, known, like in (("breakdowns", cranes, "QC01 or YC01"), ("blocked_lanes", lanes, "GATE-IN-1")):
+        for nth, planned in enumerate(getattr(profile, key)):
+            if planned.device not in known:
+                raise ProfileError(
+                    f"{key}[{nth}].device = {planned.device!r}: allowed are those of the profile: {like}"
+                )
 
 
 def _sentence(tree: dict[str, Any], message: str) -> str:
@@ -196,7 +342,16 @@ def _sentence(tree: dict[str, Any], message: str) -> str:
         except (KeyError, IndexError, ValueError, TypeError):
             return f"{key}: {what}"
     if "unknown field" in what or "missing required field" in what:
-        kind = Profile if not key else next(f.type for f in msgspec.structs.fields(Profile) if f.name == key)
+        kind = _kind_of(key)
         allowed = ", ".join(field.name for field in msgspec.structs.fields(kind))
         return f"[{key}] {what}; allowed: {allowed}" if key else f"{what}; allowed: {allowed}"
     return f"{key} = {value!r}: {what}"
+
+
+def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type form
+    """Return the structure that a section is checked against, such as that of ``quay`` or of ``breakdowns[1]``."""
+    name = key.partition("[")[0]
+    if not name:
+        return Profile
+    kind = next(field.type for field in msgspec.structs.fields(Profile) if field.name == name)
+    return next((part for part in get_args(kind) if part is not type(None)), kind)

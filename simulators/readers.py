@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from simulators.noise import Noise
-from simulators.port.gate import Gate, Read
+from simulators.port.gate import Read
 
 NEIGHBOUR_DB: Final = -22.0
 """How much weaker the neighbouring lane's antenna hears a tag, dB."""
@@ -24,15 +24,6 @@ class Channel(IntEnum):
     NEIGHBOUR = 2
     GHOST = 3
     SIDE = 4
-
-
-def take_due(gate: Gate, until_s: float) -> list[Read]:
-    """Remove and return the raw reads of a gate before ``until_s``, in s of the port's time."""
-    due: list[Read] = []
-    reads = gate.reads
-    while reads and reads[0].time < until_s:
-        due.append(reads.popleft())
-    return due
 
 
 def reported(reads: Sequence[Read], lane: int, neighbours: Sequence[int], noise: Noise) -> Iterator[tuple[int, Read]]:

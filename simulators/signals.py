@@ -19,7 +19,7 @@ from simulators.port.gate import Gate
 from simulators.port.layout import Projection
 from simulators.port.quay import QuayCrane
 from simulators.port.vehicles import Truck
-from simulators.port.weather import Weather
+from simulators.port.weather import WIND_AT_BOOM, Weather
 from simulators.port.yard import YardCrane
 
 Signals = Mapping[str, Floats]
@@ -54,8 +54,6 @@ SPREADER_T: Final = 12.0
 TROLLEY_KW_PER_MPS: Final = 45.0
 GANTRY_KW_PER_MPS: Final = 250.0
 IDLE_KW: Final = 35.0
-WIND_AT_BOOM: Final = 1.3
-"""Wind at the height of a quay crane's boom over wind at 10 m (dimensionless)."""
 STANDING_MPS: Final = 0.05
 CREEP_MPS: Final = 0.005
 HOIST_A_PER_KN: Final = 0.9

@@ -47,7 +47,7 @@ class Watched:
         self.port.advance(self.end)
         self.quay = {crane.name: signals.quay_crane(crane, self.times) for crane in self.port.quay_cranes}
         self.yard = {crane.name: signals.yard_crane(crane, self.times) for crane in self.port.yard_cranes}
-        self.reads: dict[str, list[Read]] = {gate.lane.name: list(gate.reads) for gate in self.port.gates}
+        self.reads: dict[str, list[Read]] = {gate.lane.name: gate.take_reads(self.end) for gate in self.port.gates}
         self.facts = [fact for fact in self.port.truth.peek() if fact.end_s < self.end]
 
 
@@ -176,7 +176,11 @@ def locked_spans(values: signals.Signals) -> Iterator[tuple[int, int]]:
 
 def test_the_truth_is_what_the_signals_show(hour: Watched) -> None:
     for name, values in hour.quay.items():
-        facts = [fact for fact in hour.facts if fact.device == name and fact.start_s >= hour.begin]
+        facts = [
+            fact
+            for fact in hour.facts
+            if fact.device == name and fact.start_s >= hour.begin and isinstance(fact, Move | Relock)
+        ]
         spans = list(locked_spans(values))
         assert len(spans) == len(facts) > 15
         for fact, (rise, fall) in zip(sorted(facts, key=lambda fact: fact.start_s), spans, strict=True):
@@ -202,7 +206,7 @@ def test_the_truth_is_what_the_signals_show(hour: Watched) -> None:
 def test_yard_moves_are_what_the_signals_show(hour: Watched) -> None:
     for name, values in hour.yard.items():
         facts = [fact for fact in hour.facts if fact.device == name and fact.start_s >= hour.begin]
-        assert all(isinstance(fact, YardMove) for fact in facts)
+        facts = [fact for fact in facts if isinstance(fact, YardMove)]
         assert len(list(locked_spans(values))) == len(facts) > 10
 
 

@@ -7,7 +7,10 @@ a simulated hour at fifty times real time is spent here.
 import heapq
 from collections import deque
 from collections.abc import Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+WARM_UP_S: Final = 900.0
+"""Time after which cranes, lines and trucks have left their common start behind, s; profiles count from here."""
 
 Item = TypeVar("Item")
 Process = Generator["float | Store[Any]", Any, None]

@@ -1,7 +1,8 @@
 """What quay cranes and yard cranes have in common: hoist, trolley, gantry, spreader and load cell."""
 
+from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from numpy.random import Generator
 
@@ -27,6 +28,14 @@ class Spot:
     height: float
 
 
+class AlarmChange(NamedTuple):
+    """An alarm that a crane raises or clears at a time (s)."""
+
+    time: float
+    code: str
+    active: bool
+
+
 class Crane:
     """The axes of one crane and what its spreader does; every method commits a motion and returns when it is over."""
 
@@ -41,6 +50,8 @@ class Crane:
         self.landed = Steps()
         self.size_ft = Steps(40)
         self.twin = Steps()
+        self.alarms: deque[AlarmChange] = deque()
+        """Alarms raised and cleared, now or for certain, that have not been sent."""
         self._random = random
         self._limits = limits
 
@@ -88,6 +99,7 @@ class Crane:
 
     def forget(self, before: float) -> None:
         """Drop what lies before ``before`` (s)."""
+        self.drop_alarms(before)
         self.trolley.forget(before - SWAY_S - 2.0)
         for curve in (
             self.hoist,
@@ -99,6 +111,11 @@ class Crane:
             self.twin,
         ):
             curve.forget(before)
+
+    def drop_alarms(self, before: float) -> None:
+        """Drop the alarms raised or cleared before ``before`` (s)."""
+        while self.alarms and self.alarms[0].time < before:
+            self.alarms.popleft()
 
     def _land(self, time: float, spot: Spot) -> float:
         aligned = time + self._random.uniform(*self._limits.positioning_s)

@@ -86,7 +86,8 @@ class Layout:
         )
         self.plaza_y = FIRST_BLOCK_Y_M + rows * BLOCK_ROW_PITCH_M + 50
         self.gate_y = self.plaza_y + 105
-        self.outside_y = self.gate_y + 115
+        # Where trucks come by the hour, lines before the gate grow long in the rush.
+        self.outside_y = self.gate_y + (115 if profile.arrivals is None else 400)
         middle = self.length / 2
         self.lanes_in = tuple(
             GateLane(f"GATE-IN-{n + 1}", "in", middle - LANE_PITCH_M * (n + 1), self.gate_y)

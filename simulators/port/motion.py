@@ -6,6 +6,7 @@ Curves are appended to by the model and sampled in bulk. What lies before a mome
 import itertools
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -233,6 +234,11 @@ class Track:
         self._heading = [heading, heading]
 
     @property
+    def odometer(self) -> float:
+        """What the odometer will show after the last drive, m."""
+        return self._at[-1]
+
+    @property
     def place(self) -> tuple[float, float]:
         """Where the vehicle will stand after the last drive, local metres."""
         return self._x[-1], self._y[-1]
@@ -246,17 +252,21 @@ class Track:
         corner: float,
         *,
         reverse: bool = False,
+        limits: Sequence[float] = (),
     ) -> float:
-        """Drive along ``path`` (corner points in local metres, without the present place); returns the arrival (s)."""
+        """Drive along ``path`` (corner points in local metres, without the present place); returns the arrival (s).
+
+        ``limits`` are speed limits of its parts in m/s, if there are any.
+        """
         pieces: list[tuple[float, float]] = []
         distance = self._at[-1]
-        for x, y in path:
+        for nth, (x, y) in enumerate(path):
             along, across = x - self._x[-1], y - self._y[-1]
             length = math.hypot(along, across)
             if length < 0.01:  # noqa: PLR2004 - a centimetre is no drive
                 continue
             distance += length
-            pieces.append((length, top_speed))
+            pieces.append((length, min(top_speed, limits[nth]) if limits else top_speed))
             self._at.append(distance)
             self._x.append(x)
             self._y.append(y)

@@ -6,7 +6,7 @@ at y = −position. A discharge locks over the ship and unlocks over land, a loa
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from numpy.random import Generator
 
@@ -17,6 +17,9 @@ from simulators.port.layout import TIER_M, Layout, Point
 from simulators.port.vehicles import Line, Truck
 from simulators.profiles import Profile
 from simulators.truth import Move, Relock, TruthLog
+
+if TYPE_CHECKING:
+    from simulators.port.hindrances import Hindrances
 
 CHASSIS_M: Final = 1.5
 """Height of a trailer, m."""
@@ -58,26 +61,67 @@ class Job:
         return sum(container.gross_t for container in self.containers)
 
 
+class BayPlan(NamedTuple):
+    """The lifts of one bay in the order of work, each with its kind and its cell on the ship."""
+
+    bay: Bay
+    lifts: tuple[tuple[str, Spot], ...]
+
+
+@dataclass(slots=True)
+class Stretch:
+    """One crane's part of a ship: its bays in the order of work; ``done`` gets the number of lifts at the end."""
+
+    vessel: str
+    bays: deque[BayPlan]
+    done: "Store[int]"
+    lifts: int = 0
+
+
+class Order(NamedTuple):
+    """A job for which a tractor has to come to a crane."""
+
+    crane: "QuayCrane"
+    job: Job
+
+
 class QuayCrane(Crane):
     """A quay crane with its sequence of jobs, its orders for tractors and the line of tractors below it."""
 
-    def __init__(self, agenda: Agenda, number: int, random: Generator, profile: Profile, layout: Layout) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        number: int,
+        random: Generator,
+        profile: Profile,
+        layout: Layout,
+        truth: TruthLog,
+        hindrances: "Hindrances",
+    ) -> None:
         """Stand somewhere in the crane's own part of the quay."""
         pitch = profile.quay.length_m / profile.quay.cranes
-        self._zone = (pitch * number + 35, pitch * (number + 1) - 15)
-        x = random.uniform(*self._zone)
+        # On a crowded quay the line of tractors may reach below the neighbour, but no crane leaves its own part.
+        self.zone = (pitch * number + min(35.0, 0.4 * pitch), pitch * (number + 1) - min(15.0, 0.2 * pitch))
+        """Between which x the crane works, m."""
+        x = random.uniform(*self.zone)
         self.lane_y = layout.portal_lane_y(number)
         lane = Spot(-self.lane_y, CHASSIS_M + TIER_M)
         super().__init__(f"QC{number + 1:02d}", random, profile.quay, x, Spot(lane.trolley, 20.0))
         self.lane = lane
-        self.orders: Store[Job] = Store(agenda)
-        """Jobs for which a tractor has to come, in the crane's order."""
+        self.orders: Store[Order] = Store(agenda)
+        """Jobs for which a tractor has to come, in the crane's order; the cranes of a berth share them."""
+        self.stretches: Store[Stretch] = Store(agenda)
+        """Parts of ships to be worked; a crane without vessel calls plans bays for itself."""
         self.ready: dict[str, Store[Truck]] = {"discharge": Store(agenda), "load": Store(agenda)}
         """Tractors that wait below the crane, by what they came for."""
-        self.line = Line(agenda, (x, self.lane_y), (-1.0, 0.0))
+        self.line = Line(agenda, f"QC{number + 1:02d}", (x, self.lane_y), (-1.0, 0.0), truth)
+        self._hindrances = hindrances
+        self._stretch: Stretch | None = None
         self._agenda = agenda
         self._profile = profile
         self._jobs: deque[Job] = deque()
+        self._ordered = 0
+        """For how many of the next jobs tractors have been ordered where they need one."""
         self._bay = Bay(x, 18.0)
         self._loading = bool(random.integers(2))
 
@@ -89,11 +133,21 @@ class QuayCrane(Crane):
     def work(self, truth: TruthLog) -> Process:
         """Do one job after another for ever."""
         while True:
-            while len(self._jobs) < JOBS_AHEAD:
-                self._plan_bay()
+            while len(self._jobs) < JOBS_AHEAD and self._plan():
+                pass
+            if not self._jobs:
+                if self._stretch is not None:
+                    self._stretch.done.put(self._stretch.lifts)
+                self._stretch = yield self.stretches
+                continue
+            self._order_ahead()
+            yield from self._hindrances.clear(self, truth)
             job = self._jobs.popleft()
+            self._ordered -= 1
             if job.bay.x != self.gantry.goal:
                 yield from self._change_bay(job.bay)
+            if self._stretch is not None and job.kind in self.ready:
+                self._stretch.lifts += 1
             if job.kind == "relock":
                 yield from self._relock(job, truth)
             elif job.kind == "shift":
@@ -110,12 +164,14 @@ class QuayCrane(Crane):
             yield self.travel(free, job.bay.clearance, self.lane, laden=True) - now
             truck = yield self.ready["discharge"]
             yield self.line.call(truck)
+            truck.mark_ready()
             unlock, free = self.put(self._agenda.now, self.lane)
             truck.set_cargo(unlock, job.containers)
         else:
             yield self.travel(now, job.bay.clearance, self.lane, laden=False) - now
             truck = yield self.ready["load"]
             yield self.line.call(truck)
+            truck.mark_ready()
             self.prepare(self._agenda.now, truck.cargo)
             job = Job(job.kind, job.bay, job.cell, truck.cargo)
             lock, free = self.pick(self._agenda.now, self.lane, job.gross_t)
@@ -163,10 +219,30 @@ class QuayCrane(Crane):
 
         self._agenda.start(let_go(), at - self._agenda.now)
 
+    def _plan(self) -> bool:
+        """Plan one more bay; False where nothing is left to be planned."""
+        if self._profile.calls is None:
+            self._plan_bay()
+            return True
+        if self._stretch is None or not self._stretch.bays:
+            return False
+        bay, lifts = self._stretch.bays.popleft()
+        for kind, cell in lifts:
+            self._jobs.append(self._draw(bay, kind, cell))
+        return True
+
+    def _order_ahead(self) -> None:
+        """Order tractors for the next jobs only: cranes that share tractors must not take them from each other."""
+        while self._ordered < min(JOBS_AHEAD, len(self._jobs)):
+            job = self._jobs[self._ordered]
+            self._ordered += 1
+            if job.kind in self.ready:
+                self.orders.put(Order(self, job))
+
     def _plan_bay(self) -> None:
         """Choose the next bay and its lifts, and order tractors for them."""
         random, quay = self._random, self._profile.quay
-        low, high = self._zone
+        low, high = self.zone
         step = BAY_STEP_M * float(random.choice((-2, -1, 1, 2)))
         last = self._jobs[-1].bay.x if self._jobs else self._bay.x
         x = last + step if low <= last + step <= high else last - step
@@ -174,15 +250,12 @@ class QuayCrane(Crane):
         self._loading = not self._loading
         lifts = int(random.integers(quay.moves_per_bay[0], quay.moves_per_bay[1] + 1))
         for _ in range(lifts):
-            job = self._draw(bay, "load" if self._loading else "discharge")
-            self._jobs.append(job)
-            if job.kind in self.ready:
-                self.orders.put(job)
+            self._jobs.append(self._draw(bay, "load" if self._loading else "discharge"))
 
-    def _draw(self, bay: Bay, kind: str) -> Job:
+    def _draw(self, bay: Bay, kind: str, cell: Spot | None = None) -> Job:
         random, quay, mix = self._random, self._profile.quay, self._profile.containers
         draw = random.random()
-        cell = self._cell(bay)
+        cell = cell or self._cell(bay)
         if draw < quay.relock_share:
             return Job("relock", bay, cell, ())
         draw -= quay.relock_share

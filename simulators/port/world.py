@@ -1,27 +1,34 @@
-"""The port as a whole: everything that a profile asks for, and the tours of its trucks."""
+"""The port as a whole: everything that a profile asks for, started and advanced together."""
 
 from typing import Final
 
 import numpy as np
 from numpy.random import Generator
 
-from simulators.port.agenda import Agenda, Process
-from simulators.port.containers import make_container
+from simulators.port.agenda import WARM_UP_S, Agenda, Process
+from simulators.port.arrivals import ArrivalTimes
+from simulators.port.berths import Berth
 from simulators.port.gate import Gate
-from simulators.port.layout import Layout, keep_right
+from simulators.port.hindrances import Hindrances
+from simulators.port.layout import Layout, Point
+from simulators.port.park import DockDoor, Reefer
 from simulators.port.quay import QuayCrane
+from simulators.port.roads import HOMES, RoadGraph
+from simulators.port.tours import Tours
 from simulators.port.vehicles import Truck
-from simulators.port.weather import Weather
-from simulators.port.yard import Request, YardCrane
+from simulators.port.weather import Tide, Weather
+from simulators.port.yard import YardCrane
 from simulators.profiles import Profile
 from simulators.truth import Move, TruthLog
+from simulators.truth_figures import figures_of_the_hour
 
-WARM_UP_S: Final = 900.0
-"""Time after which cranes, lines and trucks have left their common start behind, s."""
 LOOK_AHEAD_S: Final = 240.0
 FIRST_LIFT_PART: Final = 0.4
 """How much of the first lift is over at the opening: the load hangs, but has not crossed the quay edge."""
 PLATE_LETTERS: Final = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+HOME_SPREAD_M: Final = 300.0
+"""How far from its place on the map a road truck may be at home, m."""
+HOUR_S: Final = 3600.0
 
 
 class Port:
@@ -34,24 +41,36 @@ class Port:
         self.agenda = Agenda()
         self.truth = TruthLog()
         # One stream of random numbers per part: more trucks must not change what a crane draws.
-        quay, yard, gates, trucks, weather = (np.random.default_rng([seed, part]) for part in range(5))
-        self.weather = Weather(weather, profile.park)
+        quay, yard, gates, trucks, weather, berths, park, hindrances, arrivals = (
+            np.random.default_rng([seed, part]) for part in (0, 1, 2, 3, 4, 6, 7, 8, 9)
+        )
+        self.weather = Weather(weather, profile.park, profile.storm)
+        self.tide = Tide(weather, profile.tide)
+        self.hindrances = Hindrances(self.agenda, hindrances, profile, self.weather)
         self.quay_cranes = [
-            QuayCrane(self.agenda, number, generator, profile, self.layout)
+            QuayCrane(self.agenda, number, generator, profile, self.layout, self.truth, self.hindrances)
             for number, generator in enumerate(quay.spawn(profile.quay.cranes))
         ]
         self.yard_cranes = [
-            YardCrane(self.agenda, number, generator, profile.yard, self.layout.blocks[number])
+            YardCrane(self.agenda, number, generator, profile, self.layout.blocks[number], self.hindrances)
             for number, generator in enumerate(yard.spawn(profile.yard.cranes))
         ]
         lanes = (*self.layout.lanes_in, *self.layout.lanes_out)
+        blocked = {lane.name: [one for one in profile.blocked_lanes if one.device == lane.name] for lane in lanes}
         self.gates = [
-            Gate(self.agenda, lane, generator, profile.gates)
+            Gate(self.agenda, lane, generator, profile.gates, self.truth, blocked[lane.name])
             for lane, generator in zip(lanes, gates.spawn(len(lanes)), strict=True)
         ]
         self.yard_trucks = self._yard_trucks(trucks)
         self.external_trucks = self._external_trucks(trucks)
-        self._start(trucks)
+        self.berths = self._berths(berths)
+        self.doors = [
+            DockDoor(self.agenda, number, generator, profile.park.door_gap_s)
+            for number, generator in enumerate(park.spawn(profile.park.doors))
+        ]
+        self.reefers = [Reefer(number, park) for number in range(profile.park.reefers)]
+        self.tours = Tours(self.agenda, profile, self.layout, self.yard_cranes, self.gates, self.truth)
+        self._start(trucks, arrivals)
 
     def open(self) -> float:
         """Advance into the middle of operations and return that moment, in s of the port's time.
@@ -69,8 +88,9 @@ class Port:
             moment = float(int(quickest.start_s + FIRST_LIFT_PART * (quickest.end_s - quickest.start_s)))
         self.truth.take(moment)
         for gate in self.gates:
-            while gate.reads and gate.reads[0].time < moment:
-                gate.reads.popleft()
+            gate.take_reads(moment)
+        for crane in (*self.quay_cranes, *self.yard_cranes):
+            crane.drop_alarms(moment)
         return moment
 
     def advance(self, until: float) -> None:
@@ -85,127 +105,93 @@ class Port:
         for truck in (*self.yard_trucks, *self.external_trucks):
             truck.track.forget(before)
             truck.laden.forget(before)
+            truck.step.forget(before)
         for gate in self.gates:
-            gate.barrier.forget(before)
-            gate.line.length.forget(before)
+            gate.forget(before)
+        for door in self.doors:
+            door.open.forget(before)
 
     def _yard_trucks(self, random: Generator) -> list[Truck]:
-        limits = self.profile.trucks
+        limits, agenda, truth = self.profile.trucks, self.agenda, self.truth
         cranes = self.yard_cranes
         places = [cranes[number % len(cranes)].bay() if cranes else (0.0, 52.0) for number in range(limits.yard)]
         return [
-            Truck(self.agenda, f"TT{number + 1:02d}", place, limits.yard_mps * random.uniform(0.9, 1.1), limits)
+            Truck(agenda, f"TT{number + 1:02d}", place, limits.yard_mps * random.uniform(0.9, 1.1), limits, truth)
             for number, place in enumerate(places)
         ]
 
     def _external_trucks(self, random: Generator) -> list[Truck]:
         limits = self.profile.trucks
+        roads = RoadGraph(self.profile.roads, self.layout) if self.profile.roads else None
         trucks = []
         for number in range(limits.external):
             speed = limits.external_mps * random.uniform(0.85, 1.1)
-            truck = Truck(self.agenda, f"XT{number + 1:03d}", self.layout.outside_place(number), speed, limits)
+            home, place = self._home(number, random, roads)
+            truck = Truck(self.agenda, f"XT{number + 1:03d}", place, speed, limits, self.truth)
+            truck.home = home
             letter = PLATE_LETTERS[int(random.integers(len(PLATE_LETTERS)))]
             truck.plate = f"浙B{letter}{int(random.integers(10_000)):04d}"
             truck.tag = f"E280{int(random.integers(1 << 40)):010X}{number:010X}"
             trucks.append(truck)
         return trucks
 
-    def _start(self, random: Generator) -> None:
-        start = self.agenda.start
+    def _home(self, number: int, random: Generator, roads: RoadGraph | None) -> tuple[str, Point]:
+        """Return where a road truck comes from: a place of the map, or the ground before the gate."""
+        if roads is None:
+            return "", self.layout.outside_place(number)
+        home = HOMES[int(random.integers(len(HOMES)))]
+        x, y = roads.places[home]
+        return home, (x + random.uniform(-1, 1) * HOME_SPREAD_M, y + random.uniform(-1, 1) * HOME_SPREAD_M)
+
+    def _berths(self, random: Generator) -> list[Berth]:
+        """Divide the quay cranes among the berths, each a whole stretch of the quay."""
+        calls = self.profile.calls
+        if calls is None:
+            return []
+        edges = [round(number * len(self.quay_cranes) / calls.berths) for number in range(calls.berths + 1)]
+        return [
+            Berth(
+                self.agenda,
+                number,
+                generator,
+                self.profile,
+                calls,
+                self.quay_cranes[edges[number] : edges[number + 1]],
+                self.tide,
+            )
+            for number, generator in enumerate(random.spawn(calls.berths))
+        ]
+
+    def _start(self, random: Generator, arrivals: Generator) -> None:
+        start, profile = self.agenda.start, self.profile
         for crane in self.quay_cranes:
             start(crane.work(self.truth), random.uniform(0, 90))
         for yard_crane in self.yard_cranes:
             start(yard_crane.work(self.truth))
+        others: tuple[Gate | Berth | DockDoor, ...] = (*self.gates, *self.berths, *self.doors)
+        for part in others:
+            start(part.work(self.truth))
         for gate in self.gates:
-            start(gate.work(self.truth))
+            start(gate.block(self.truth))
+        start(self._figures())
         tours = random.spawn(len(self.yard_trucks) + len(self.external_trucks))
         for number, truck in enumerate(self.yard_trucks):
             if self.quay_cranes:
-                start(self._shuttle(truck, self.quay_cranes[number % len(self.quay_cranes)]), random.uniform(0, 120))
-        away = self.profile.trucks.away_s
+                crane = self.quay_cranes[number % len(self.quay_cranes)]
+                start(self.tours.shuttle(truck, crane.orders), random.uniform(0, 120))
         for truck, generator in zip(self.external_trucks, tours[len(self.yard_trucks) :], strict=True):
-            start(self._visits(truck, generator), random.uniform(0, 1.5 * away[1]))
-
-    def _block_for(self, x: float) -> YardCrane:
-        """Choose the block with the fewest trucks expected, the nearer one where two are equal."""
-        crane = min(
-            self.yard_cranes, key=lambda one: (one.expected, abs((one.block.x0 + one.block.x1) / 2 - x), one.name)
-        )
-        crane.expected += 1
-        return crane
-
-    def _shuttle(self, truck: Truck, crane: QuayCrane) -> Process:
-        """Carry containers between one quay crane and the yard for ever."""
-        while True:
-            order = yield crane.orders
-            block = self._block_for(crane.place[0])
-            if order.kind == "load":
-                yield from self._to_block(truck, block)
-                block.requests.put(Request("deliver", truck, order.containers))
-                yield truck.turn
-            entrance = crane.line.slot(len(crane.line) + 1)
-            yield truck.drive(self.layout.lane_to_lane(truck.track.place, entrance))
-            crane.line.join(truck)
-            crane.ready[order.kind].put(truck)
-            yield truck.turn
-            if order.kind == "discharge":
-                yield from self._to_block(truck, block)
-                block.requests.put(Request("stack", truck, truck.cargo))
-                yield truck.turn
-
-    def _to_block(self, truck: Truck, block: YardCrane) -> Process:
-        yield truck.drive(self.layout.lane_to_lane(truck.track.place, block.bay()))
-
-    def _visits(self, truck: Truck, random: Generator) -> Process:
-        """Visit the port, leave and come back, for ever."""
-        limits, layout = self.profile.trucks, self.layout
-        home = truck.track.place
-        while True:
-            brings = bool(random.integers(2))
-            if brings:
-                truck.set_cargo(self.agenda.now, (make_container(random, self.profile.containers),))
-            entry = min(self.gates[: len(layout.lanes_in)], key=lambda gate: (len(gate.line), gate.lane.name))
-            yield truck.drive(self._approach(truck, entry))
-            entry.join(truck)
-            yield truck.turn
-            if random.random() < limits.depot_share:
-                yield from self._visit_depot(truck, random, brings=brings)
+            if profile.arrivals is None:
+                start(self.tours.visits(truck, generator), random.uniform(0, 1.5 * profile.trucks.away_s[1]))
             else:
-                yield from self._visit_block(truck, random, brings=brings)
-            leave = min(self.gates[len(layout.lanes_in) :], key=lambda gate: (len(gate.line), gate.lane.name))
-            yield truck.drive([(leave.lane.x, layout.plaza_y)])
-            leave.join(truck)
-            yield truck.turn
-            yield truck.drive([(leave.lane.x, layout.outside_y), (home[0], layout.outside_y), home])
-            yield random.uniform(*limits.away_s)
-            truck.set_cargo(self.agenda.now, ())
+                self.tours.wait_for_visits(truck, generator)
+        if profile.arrivals is not None:
+            start(self.tours.call_trucks(ArrivalTimes(arrivals, profile.arrivals)))
 
-    def _approach(self, truck: Truck, gate: Gate) -> list[tuple[float, float]]:
-        x, _ = truck.track.place
-        return [(x, self.layout.outside_y), (gate.lane.x, self.layout.outside_y)]
-
-    def _visit_depot(self, truck: Truck, random: Generator, *, brings: bool) -> Process:
-        """The empty depot's own machines send nothing in this version."""
-        layout = self.layout
-        depot_x = layout.depot[0] + float(random.uniform(-70, 70))
-        gate_x, _ = truck.track.place
-        way = keep_right([(gate_x, layout.plaza_y), (depot_x, layout.plaza_y)], layout.plaza_y)
-        yield truck.drive([*way, (depot_x, layout.depot[1])])
-        yield random.uniform(*self.profile.trucks.depot_s)
-        cargo = () if brings else (make_container(random, self.profile.containers),)
-        truck.set_cargo(self.agenda.now, cargo)
-        out_x = layout.lanes_out[0].x
-        yield truck.drive(keep_right([(depot_x, layout.plaza_y), (out_x, layout.plaza_y)], layout.plaza_y))
-
-    def _visit_block(self, truck: Truck, random: Generator, *, brings: bool) -> Process:
-        layout = self.layout
-        gate_x, _ = truck.track.place
-        block = self._block_for(gate_x)
-        road = layout.plaza_y
-        entry = [(gate_x, road), *layout.lane_entry(block.bay(), road)]
-        yield truck.drive(keep_right(entry, road))
-        containers = truck.cargo if brings else (make_container(random, self.profile.containers),)
-        block.requests.put(Request("stack" if brings else "deliver", truck, containers))
-        yield truck.turn
-        exit_way = [*layout.lane_exit(truck.track.place, road), (layout.lanes_out[0].x, road)]
-        yield truck.drive(keep_right(exit_way, road))
+    def _figures(self) -> Process:
+        """Note the figures of each full hour of the port's time."""
+        while True:
+            yield HOUR_S
+            end = self.agenda.now
+            for fact in figures_of_the_hour(self.truth.hour, end - HOUR_S, end):
+                self.truth.add(fact)
+            self.truth.hour = [fact for fact in self.truth.hour if fact.end_s >= end]
