@@ -7,14 +7,14 @@ bytes.
 """
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from devices.codecs.native import Block, Event, Payload, Scalar, Status, Telemetry, encode
-from devices.columns import Floats, Ints
+from devices.columns import Bools, Ints
 from devices.topics import Stream, topic_of
-from devices.vocabulary import INDEX, SCALE
 from simulators import signals
 from simulators.port.world import Port
 from simulators.profiles import Profile
@@ -28,6 +28,7 @@ KEPT_S: Final = 2.0
 """How long motions are kept after they were sampled, s: a packed block reaches back by less."""
 MOVES_FROM_MPS: Final = 0.05
 
+BY_TIME: Final = itemgetter(0, 1)
 Ready = tuple[int, int, Stream, Payload]
 """When (ns UTC), which device, on which stream, what."""
 
@@ -79,18 +80,22 @@ class PortMessages:
         """Return everything that is sent in the next ``duration_ns``, ordered by time, then device."""
         begin, end = self._at_ns, self._at_ns + duration_ns
         self.port.advance((end - self.origin_ns) / NS)
-        # One telemetry payload per device and instant: signals of several rates that fall together travel together.
-        instants: dict[tuple[int, int], dict[str, float]] = {}
         ready: list[Ready] = []
+        # One telemetry payload per device and instant: signals of several rates that fall together travel together.
+        together: dict[tuple[int, int], dict[str, float]] = {}
         for source in self._built.sources:
             if source.rows > 1:
                 ready.extend(self._blocks(source, begin, end))
-            else:
-                self._sample(source, begin, end, instants)
-        ready.extend((at, device, Stream.TELEMETRY, Telemetry(v=1, m=m)) for (at, device), m in instants.items())
+                continue
+            for at, values in self._sample(source, begin, end):
+                if source.alone:
+                    ready.append((at, source.device, Stream.TELEMETRY, Telemetry(v=1, m=values)))
+                else:
+                    together.setdefault((at, source.device), {}).update(values)
+        ready.extend((at, device, Stream.TELEMETRY, Telemetry(v=1, m=m)) for (at, device), m in together.items())
         ready.extend(self._reads(end))
         ready.extend(self._alarms(end))
-        ready.sort(key=lambda item: item[:2])
+        ready.sort(key=BY_TIME)
         self._at_ns = end
         self.port.forget((begin - self.origin_ns) / NS - KEPT_S)
         return [self._message(*item) for item in ready]
@@ -99,26 +104,28 @@ class PortMessages:
         """Remove and return what has really happened up to now, in the port's time."""
         return self.port.truth.take((self._at_ns - self.origin_ns) / NS)
 
-    def _sample(self, source: Source, begin: int, end: int, instants: dict[tuple[int, int], dict[str, float]]) -> None:
-        """Enter what a source samples in [begin, end)."""
+    def _sample(self, source: Source, begin: int, end: int) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield the instants at which a source samples in [begin, end), and what it then shows."""
         first = begin + (source.phase_ns - begin) % source.period_ns
         if first >= end:
             return
-        due = np.arange(first, end, source.period_ns)
+        due: Ints = np.arange(first, end, source.period_ns)
+        if source.rests is not None and source.rests(self._port_s(first), self._port_s(end)):
+            due = due[_reports_at_rest(source, due)]
+            if not len(due):
+                return
         sampled = source.sample((due - self.origin_ns) / NS)
-        if source.rests_ns:
-            # A device that stands is silent but for every so many of its periods.
-            heard = np.asarray(sampled["speed_mps"]) > MOVES_FROM_MPS
-            heard |= due // source.period_ns % max(1, source.rests_ns // source.period_ns) == 0
-            due = due[heard]
-            sampled = {name: values[heard] for name, values in sampled.items()}
-        values = signals.rounded(sampled)
-        for at, row in zip(due.tolist(), zip(*values.values(), strict=True), strict=True):
-            named = zip(values, row, strict=True)
-            if self._has_gaps:
-                # NaN, the one value that is not itself, is what the device does not know at that instant.
-                named = ((name, value) for name, value in named if value == value)  # type: ignore[assignment]  # noqa: PLR0124
-            instants.setdefault((at, source.device), {}).update(named)
+        table = signals.rounded(sampled)
+        if source.rests is not None:
+            heard = (np.asarray(sampled["speed_mps"]) > MOVES_FROM_MPS) | _reports_at_rest(source, due)
+            due, table = due[heard], table[heard]
+        for at, row in zip(due.tolist(), table.tolist(), strict=True):
+            named = zip(sampled, row, strict=True)
+            # NaN, the one value that is not itself, is what the device does not know at that instant.
+            yield at, {name: value for name, value in named if value == value} if self._has_gaps else dict(named)  # noqa: PLR0124
+
+    def _port_s(self, at_ns: int) -> float:
+        return (at_ns - self.origin_ns) / NS
 
     def _blocks(self, source: Source, begin: int, end: int) -> Iterator[Ready]:
         """Yield the packed blocks of a source whose last instant lies in [begin, end)."""
@@ -131,7 +138,7 @@ class PortMessages:
         times: Ints = (starts[:, None] + step * np.arange(source.rows)).ravel()
         sampled = source.sample((times - self.origin_ns) / NS)
         names = tuple(sampled)
-        table = _table(sampled).reshape(len(starts), source.rows, len(names))
+        table = signals.rounded(sampled).astype("<f4").reshape(len(starts), source.rows, len(names))
         for start, rows in zip(starts.tolist(), table, strict=True):
             yield start + span, source.device, Stream.TELEMETRY, Block(1, start, step, names, rows.tobytes())
 
@@ -183,8 +190,6 @@ class PortMessages:
         return Message(at, index, payload.seq, self._topics[index][stream], encoded, stream is Stream.STATUS)
 
 
-def _table(sampled: signals.Signals) -> Floats:
-    """Return samples as rounded little-endian float32, one row per instant; shape (n, names)."""
-    scale = SCALE[[INDEX[name] for name in sampled]]
-    values = np.stack(list(sampled.values()), axis=1)
-    return np.asarray(np.rint(values * scale) / scale, "<f4")
+def _reports_at_rest(source: Source, due: Ints) -> Bools:
+    """Return which of the instants ``due`` (n,) a device does not leave out while it stands."""
+    return np.asarray(due // source.period_ns % max(1, source.rests_ns // source.period_ns) == 0)

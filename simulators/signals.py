@@ -7,6 +7,7 @@ names are those of ``devices.vocabulary``; values are rounded to the vocabulary'
 import math
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -159,13 +160,19 @@ def park_sensor(weather: Weather, number: int, times: Floats) -> Signals:
     }
 
 
-def rounded(signals: Signals) -> dict[str, list[float]]:
-    """Round to the vocabulary's resolution and turn into Python numbers; NaN stays."""
-    values: dict[str, list[float]] = {}
-    for name, samples in signals.items():
-        scale = SCALE[INDEX[name]]
-        values[name] = (np.rint(samples * scale) / scale).tolist()
-    return values
+def rounded(signals: Signals) -> Floats:
+    """Return samples rounded to the vocabulary's resolution as a table, one row per instant; shape (n, names).
+
+    NaN stays.
+    """
+    names = tuple(signals)
+    scale = _scale_of(names)
+    return np.asarray(np.rint(np.stack([signals[name] for name in names], axis=1) * scale) / scale)
+
+
+@cache
+def _scale_of(names: tuple[str, ...]) -> Floats:
+    return SCALE[[INDEX[name] for name in names]]
 
 
 def _crane(crane: Crane, times: Floats) -> dict[str, Floats]:

@@ -59,6 +59,10 @@ class Source(NamedTuple):
     sample: Sampler
     rows: int = 1
     rests_ns: int = 0
+    rests: Callable[[float, float], bool] | None = None
+    """Whether the device stands from one moment to another (s), where that makes it report more seldom."""
+    alone: bool = True
+    """Whether no other source of the device reports at the same instants."""
 
 
 class PortDevices:
@@ -125,6 +129,7 @@ class PortDevices:
             SLOW_HZ,
             lambda times: signals.quay_crane_slow(crane, weather, meter, times, noise),
             phase_ns=fast.phase_ns,
+            alone=fast.rows > 1,
         )
 
     def _yard_crane(self, crane: YardCrane) -> None:
@@ -161,12 +166,9 @@ class PortDevices:
             info |= {"plate": truck.plate, "tag": truck.tag}
         index = self._add(DeviceClass.VEHICLE, truck.name, info)
         noise = self.noise_of(truck.name)
-        self._source(
-            index,
-            hertz,
-            lambda times: signals.truck(truck, self._projection, times, noise),
-            rests_ns=round(rests_s * NS),
-        )
+        source = self._source(index, hertz, lambda times: signals.truck(truck, self._projection, times, noise))
+        if rests_s:
+            self.sources[-1] = source._replace(rests_ns=round(rests_s * NS), rests=truck.track.driven.rests)
 
     def _add(self, device_class: DeviceClass, name: str, info: dict[str, Scalar]) -> int:
         key = DeviceKey(self._site, device_class, name)
@@ -174,19 +176,19 @@ class PortDevices:
         return len(self.devices) - 1
 
     def _source(
-        self, device: int, hertz: float, sample: Sampler, phase_ns: int | None = None, rests_ns: int = 0
+        self, device: int, hertz: float, sample: Sampler, phase_ns: int | None = None, *, alone: bool = True
     ) -> Source:
         """Devices do not tick together: each starts at its own phase, drawn from the seed, on a millisecond."""
         period = round(NS / hertz)
         phase = _phase(self._phases, period) if phase_ns is None else phase_ns
-        self.sources.append(Source(device, period, phase, sample, rests_ns=rests_ns))
+        self.sources.append(Source(device, period, phase, sample, alone=alone))
         return self.sources[-1]
 
     def _fast(self, device: int, form: str, hertz: float, sample: Sampler) -> Source:
         """Add a source of fast signals, packed where the profile says so and a block holds more than one row."""
         rows = round(hertz * BLOCK_NS / NS)
         if form == "native" or rows <= 1:
-            return self._source(device, hertz, sample)
+            return self._source(device, hertz, sample, alone=False)
         self.sources.append(Source(device, BLOCK_NS, _phase(self._phases, BLOCK_NS), sample, rows))
         return self.sources[-1]
 

@@ -44,6 +44,12 @@ class Axis:
         """When the last motion is over, s."""
         return self._start[-1] + self.ramp
 
+    def rests(self, since: float, until: float) -> bool:
+        """Whether the axis stands still from ``since`` to ``until`` (s)."""
+        piece = bisect_right(self._start, since) - 1
+        last = piece + 1 == len(self._start)
+        return not self._speed[piece] and not self._acceleration[piece] and (last or self._start[piece + 1] > until)
+
     @property
     def first_position(self) -> float:
         """The position at the beginning of what is still remembered."""
@@ -114,8 +120,9 @@ class Axis:
     def sample(self, times: Floats) -> tuple[Floats, Floats]:
         """Return position and speed at ``times`` (n,), both (n,), in m and m/s."""
         if not self.ramp:
-            piece = np.searchsorted(self._start, times, side="right") - 1
-            since = times - np.array(self._start)[piece]
+            starts = np.array(self._start)
+            piece = starts.searchsorted(times, side="right") - 1
+            since = times - starts[piece]
             speed = np.array(self._speed)[piece]
             rate = np.array(self._acceleration)[piece]
             return np.array(self._position)[piece] + since * (speed + 0.5 * rate * since), speed + rate * since
@@ -128,11 +135,11 @@ class Axis:
         starts = np.array(self._start)
         rates = np.array(self._acceleration)
         if not self.ramp:
-            return np.asarray(rates[np.searchsorted(starts, times, side="right") - 1])
+            return np.asarray(rates[starts.searchsorted(times, side="right") - 1])
         speeds = np.array(self._speed)
 
         def speed(at: Floats) -> Floats:
-            piece = np.searchsorted(starts, at, side="right") - 1
+            piece = starts.searchsorted(at, side="right") - 1
             return np.asarray(speeds[piece] + rates[piece] * (at - starts[piece]))
 
         return np.asarray((speed(times) - speed(times - self.ramp)) / self.ramp)
@@ -149,8 +156,9 @@ class Axis:
 
     def _integrated(self, times: Floats) -> tuple[Floats, Floats]:
         """Return position (m) and its integral from time 0 (m·s) without the ramp, both (n,)."""
-        piece = np.searchsorted(self._start, times, side="right") - 1
-        since = times - np.array(self._start)[piece]
+        starts = np.array(self._start)
+        piece = starts.searchsorted(times, side="right") - 1
+        since = times - starts[piece]
         position = np.array(self._position)[piece]
         speed = np.array(self._speed)[piece]
         rate = np.array(self._acceleration)[piece]
@@ -189,7 +197,10 @@ class Steps:
 
     def sample(self, times: Floats) -> Floats:
         """Return the value at ``times`` (n,), shape (n,)."""
-        return np.array(self._value)[np.searchsorted(self._start, times, side="right") - 1]
+        values = self._value
+        if len(values) == 1:
+            return np.full(len(times), values[0])
+        return np.array(values)[np.array(self._start).searchsorted(times, side="right") - 1]
 
     def forget(self, before: float) -> None:
         """Drop the values that ended before ``before`` (s)."""
@@ -280,11 +291,12 @@ class Track:
     def sample(self, times: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
         """Return x, y (m), speed (m/s), local heading (rad from +x towards +y) and odometer (m) at ``times`` (n,)."""
         driven, speed = self.driven.sample(times)
-        leg = np.minimum(np.searchsorted(self._at, driven, side="left"), len(self._at) - 1)
+        at = np.array(self._at)
+        leg = np.minimum(at.searchsorted(driven, side="left"), len(at) - 1)
         heading = np.array(self._heading)[leg]
         return (
-            np.interp(driven, self._at, self._x),
-            np.interp(driven, self._at, self._y),
+            np.interp(driven, at, self._x),
+            np.interp(driven, at, self._y),
             np.abs(speed),
             heading,
             driven,
