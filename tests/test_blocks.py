@@ -103,7 +103,7 @@ def test_blocks_of_any_shapes_and_names_in_one_batch_window_like_single_ones(
 ) -> None:
     frames = []
     for seq, (names, columns, rows) in enumerate(shapes):
-        packed = [[(seq * 7 + row * 3 + column) % 2 for column in range(columns)] for row in range(rows)]
+        packed = [[float((seq * 7 + row * 3 + column) % 2) for column in range(columns)] for row in range(rows)]
         payload = block(packed, seq=seq, t0=START + seq * NS, names=tuple(names[:columns]))
         frames.append(frame(payload, seq))
     with pytest.MonkeyPatch.context() as changed:
