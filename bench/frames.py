@@ -6,6 +6,9 @@ from typing import Any, Final
 
 from bench.tracker_frames import TRACKERS
 from devices.codecs.native import Block, Event, Status, Telemetry, encode
+from devices.codecs.tic40 import encode as encode_tic40
+from devices.codecs.tic40_flat import encode_flat
+from devices.vocabulary import DeviceClass
 
 START_NS: Final = 1_795_421_730_250_000_000
 """2026-11-23T08:15:30.25Z."""
@@ -76,6 +79,69 @@ def llrp_event(kind: int, value: bytes) -> bytes:
     return struct.pack(">HII", 0x0400 | 63, 10 + len(body), 8) + body
 
 
+QUAY_CRANE: Final[dict[str, float | bool]] = {
+    "hoist_height_m": 12.85,
+    "hoist_speed_mps": 1.5,
+    "load_t": 24.6,
+    "gross_load_t": 36.1,
+    "trolley_position_m": 31.2,
+    "gantry_position_m": 104.5,
+    "spreader_locked": True,
+    "spreader_landed": False,
+    "spreader_size_ft": 40.0,
+    "control_on": True,
+    "wind_speed_mps": 5.5,
+    "power_kw": 812.5,
+}
+TRUCK: Final[dict[str, float | bool]] = {
+    "speed_mps": 6.25,
+    "heading_deg": 271.5,
+    "longitude_deg": 121.8712,
+    "latitude_deg": 29.9377,
+    "job_step": 4.0,
+    "battery_percent": 71.5,
+}
+
+
+def tic40_trapped() -> bytes:
+    """Return a quay crane's message with everything that such messages have been seen to get wrong."""
+
+    def item(value: Any, unit: str = "", stamp: str = "2026-11-23T08:15:30.25", **more: str) -> dict[str, Any]:  # noqa: ANN401 - anything
+        return {"pom": "output", "pomt": "actual", "unit": unit, "timestamp": stamp, "value": value} | more
+
+    old = "2022-11-05T00:16:08"
+    hoist = {
+        "hoisting": {"height": [item(-3.62, "meters", reference="ground_+up")], "lenght": [item("", "meters")]},
+        "weight": {"gross": [item(6.014, "ton")], "net": [item("0.512", "ton", "")]},
+    }
+    spreader = {
+        "id": "1",
+        "locked": {"status": [item("False"), item("True", pom="input")]},
+        "landed": {"status": [item(value=False)]},
+        "size20foot": {"status": [item("False")]},
+        "size40foot": {"status": [item("True")]},
+        "twin": {"status": [item("False", stamp=old)]},
+        "locking": {"totalcounter": [item(12_345, "times")]},
+    }
+    crane = {
+        "ID": "STS07",
+        "type": "STS",
+        "on": {"status": [item("True")], "totaltimer": [item("8123.5", "hour", "")]},
+        "hoist": [hoist],
+        "trolley": [{"trolleying": {"reach": [item(103.57, "meters", reference="backreach")]}}],
+        "spreader": [spreader, {"id": "2", "locked": {"status": [item("True")]}}],
+        "boom": [{"luffing": {"angle": [item("", "degrees")]}}],
+    }
+    header = {
+        "id": "1",
+        "sender": "PLC",
+        "timestamp": "2026-11-23T08:15:30.25",
+        "destinantion": "",
+        "version": "2022.005",
+    }
+    return _text({"msg": header, "che": [crane]})
+
+
 LLRP_KEEPALIVE: Final = struct.pack(">HII", 0x0400 | 62, 10, 9)
 
 FRAMES: Final[dict[str, tuple[bytes, ...]]] = {
@@ -85,6 +151,16 @@ FRAMES: Final[dict[str, tuple[bytes, ...]]] = {
         encode(Block(v=1, t0=START_NS, dt=10**8, names=("load_t", "power_kw"), f32=bytes(48), boot=7, seq=119)),
         encode(Event(v=1, type="spreader_fault", data={"code": 17.0, "side": "land"}, boot=7, seq=120, ts=START_NS)),
         encode(Status(v=1, online=True, info={"maker": "ZPMC"}, boot=7, seq=0), binary=False),
+    ),
+    "tic40": (
+        tic40_trapped(),
+        encode_tic40("STS07", DeviceClass.QUAY_CRANE, START_NS, QUAY_CRANE),
+        encode_tic40("TT101", DeviceClass.VEHICLE, START_NS, TRUCK),
+    ),
+    "tic40-flat": (
+        encode_flat("STS07", DeviceClass.QUAY_CRANE, START_NS, QUAY_CRANE, separator="."),
+        encode_flat("RTG12", DeviceClass.YARD_CRANE, START_NS, QUAY_CRANE, separator="|"),
+        encode_flat("TT101", DeviceClass.VEHICLE, START_NS, TRUCK),
     ),
     "impinj": (
         impinj_read(),

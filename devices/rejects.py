@@ -19,6 +19,7 @@ class Reason(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     CLOCK_UNSET = "clock_unset"
     CLOCK_FUTURE = "clock_future"
+    STALE = "stale"
     IDENTITY_MISMATCH = "identity_mismatch"
     SEQUENCE_TOO_OLD = "sequence_too_old"
     TOO_LARGE = "too_large"

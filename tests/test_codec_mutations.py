@@ -11,6 +11,7 @@ from bench.frames import FRAMES
 from bench.fuzz import MAX_PEAK, check, main, mutations, peak_of
 from devices.codecs.readings import Reading
 from devices.codecs.registry import CODECS, make_codec
+from devices.rejects import Reason
 
 SLICE = 4_000
 every_codec = pytest.mark.parametrize("name", FRAMES)
@@ -21,7 +22,9 @@ def test_the_made_messages_are_all_good(name: str) -> None:
     for frame in FRAMES[name]:
         readings = make_codec(name).decode(frame)
         assert readings
-        assert all(reading.refused == () for reading in readings)
+        refused = {reject.reason for reading in readings for reject in reading.refused}
+        # What is trapped on purpose is refused for its age alone.
+        assert refused <= ({Reason.STALE} if name == "tic40" else set())
 
 
 @every_codec

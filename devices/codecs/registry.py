@@ -11,10 +11,14 @@ from devices.codecs.llrp import Llrp
 from devices.codecs.native_readings import Native
 from devices.codecs.owntracks import OwnTracks
 from devices.codecs.readings import Codec
+from devices.codecs.tic40 import Tic40
+from devices.codecs.tic40_flat import Tic40Flat
 from devices.codecs.zebra import Zebra
 
 CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "native": Native,
+    "tic40": Tic40,
+    "tic40-flat": Tic40Flat,
     "impinj": Impinj,
     "zebra": Zebra,
     "llrp": Llrp,

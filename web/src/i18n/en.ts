@@ -172,6 +172,7 @@ export const en = {
   "reason.out_of_range": "out of range",
   "reason.clock_unset": "device clock not set",
   "reason.clock_future": "device clock ahead",
+  "reason.stale": "left over from long ago",
   "reason.identity_mismatch": "identity differs from topic",
   "reason.sequence_too_old": "sequence too old",
   "reason.too_large": "too large",

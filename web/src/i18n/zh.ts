@@ -171,6 +171,7 @@ export const zh: Dictionary = {
   "reason.out_of_range": "超出量程",
   "reason.clock_unset": "设备时钟未设",
   "reason.clock_future": "设备时钟超前",
+  "reason.stale": "过期的旧值",
   "reason.identity_mismatch": "身份与主题不符",
   "reason.sequence_too_old": "序号过旧",
   "reason.too_large": "消息过大",

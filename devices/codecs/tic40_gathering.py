@@ -1,0 +1,186 @@
+"""Observations of a TIC 4.0 message, gathered into readings: one for each machine and instant."""
+
+from collections.abc import Callable
+from typing import Final
+
+from devices.codecs.readings import Reading, Scalar
+from devices.codecs.tic40_words import (
+    ANY_TARGETS,
+    CLASSES,
+    COORDINATE,
+    MEASURED_POINTS,
+    MEASURED_TYPES,
+    TARGETS,
+    WGS84,
+    instant,
+    time_of,
+    value_of,
+)
+from devices.rejects import Reason, Reject, RejectError
+from devices.times import NS
+from devices.topics import ROOT, device_id
+from devices.vocabulary import DeviceClass
+
+DAY_NS: Final = 86_400_000_000_000
+MAX_OBSERVATIONS: Final = 20_000
+PAIR: Final = 2
+NO_ZONE: Final = "no_zone"
+
+Where = Callable[[], str]
+"""Makes the JSON Pointer to a value: only what is refused needs one."""
+
+
+class Machine:
+    """One machine (CHE) of a message, and what it says of each instant."""
+
+    def __init__(self, message: "Message", identity: str, kind: str, fallback: DeviceClass | None) -> None:
+        """``identity`` is the machine's own id, ``kind`` its type, ``fallback`` its class if that says nothing."""
+        self._message = message
+        self.identity = identity
+        self.device_class = CLASSES.get(kind.strip().upper(), fallback)
+        self._targets = ANY_TARGETS if self.device_class is None else TARGETS.get(self.device_class, {})
+        self._readings: dict[int | None, Reading] = {}
+        self._refused: list[Reject] = []
+        self._empty = 0
+
+    def observe(self, path: str, said: object, stamp: object, unit: str, pom: str, pomt: str, where: Where) -> None:
+        """Take one value of an observed property; what is wrong with it refuses it alone."""
+        self._message.count()
+        try:
+            ts, zoned = self._instant(stamp)
+        except ValueError as error:
+            self._refused.append(Reject(Reason.WRONG_TYPE, f"{where()}/timestamp", str(error)))
+            return
+        if ts is not None and self._message.ts is not None and self._message.ts - ts > self._message.max_age_ns:
+            age, most = ((ns // NS) for ns in (self._message.ts - ts, self._message.max_age_ns))
+            detail = f"observed {age:,} s before the message; at most {most:,} s"
+            self._refused.append(Reject(Reason.STALE, where(), detail))
+            return
+        target = self._targets.get(path)
+        if target is None or pom not in MEASURED_POINTS or pomt not in MEASURED_TYPES:
+            if _is_empty(said):
+                self._empty += 1
+                return
+            if not isinstance(said, str | int | float):
+                said = str(said)[:64]
+            name = path if pom in MEASURED_POINTS and pomt in MEASURED_TYPES else f"{path}.{pom}.{pomt}"
+            self._reading(ts, zoned=zoned).unknown[name[:128]] = said
+            return
+        try:
+            value = value_of(said, unit, target)
+        except ValueError as error:
+            self._refused.append(Reject(Reason.WRONG_TYPE, where(), str(error)[:200]))
+            return
+        if value is None:
+            self._empty += _is_empty(said)
+            return
+        reading = self._reading(ts, zoned=zoned)
+        if target.metric.name in reading.values:
+            # A second value of one instant, such as a reach from another reference: the first one stands.
+            reading.unknown[f"{path}#{len(reading.unknown)}"] = value
+        else:
+            reading.values[target.metric.name] = value
+
+    def locate(self, said: object, qualifier: str, stamp: object, where: Where) -> None:
+        """Take a coordinate: latitude and longitude in degrees, in this order."""
+        self._message.count()
+        if qualifier.replace(" ", "").lower() not in {WGS84, ""}:
+            self.observe(f"{COORDINATE}.{qualifier}", str(said), stamp, "", "", "", where)
+            return
+        pair = [float(part) for part in said if isinstance(part, int | float)] if isinstance(said, list) else []
+        if len(pair) != PAIR:
+            if said:
+                self._refused.append(Reject(Reason.WRONG_TYPE, where(), "expected latitude and longitude"))
+            else:
+                self._empty += 1
+            return
+        try:
+            ts, zoned = self._instant(stamp)
+        except ValueError as error:
+            self._refused.append(Reject(Reason.WRONG_TYPE, f"{where()}/timestamp", str(error)))
+            return
+        self._reading(ts, zoned=zoned).values |= {"latitude_deg": pair[0], "longitude_deg": pair[1]}
+
+    def _instant(self, stamp: object) -> tuple[int | None, bool]:
+        """Return the time of a value, or that of the message where the value has none, and whether it had a zone."""
+        if type(stamp) is str and stamp:
+            return time_of(stamp)
+        return instant(stamp) or (self._message.ts, self._message.zoned)
+
+    def _reading(self, ts: int | None, *, zoned: bool) -> Reading:
+        found = self._readings.get(ts)
+        if found is None:
+            found = self._readings[ts] = Reading(ts=ts)
+        if not zoned and ts is not None:
+            found.flags = (NO_ZONE,)
+        return found
+
+    def readings(self) -> tuple[list[Reading], list[Reject]]:
+        """Return the readings in the order of their times, and what was refused; the first reading has it too."""
+        found = sorted(self._readings.values(), key=lambda reading: reading.ts or 0)
+        for reading in found:
+            reading.device, reading.device_class = self.identity, self.device_class
+        if found:
+            found[0].refused = tuple(self._refused)
+            facts: dict[str, Scalar] = dict(self._message.facts)
+            if self._empty:
+                facts["empty_values"] = self._empty
+            found[0].info = facts
+        return found, self._refused
+
+
+class Message:
+    """A message: its header, and its machines."""
+
+    def __init__(self, topic: str, max_age_ns: int) -> None:
+        """``topic`` may tell the class; values observed more than ``max_age_ns`` before the message are refused."""
+        levels = topic.split("/")
+        told = levels[2] if len(levels) > 2 and levels[0] == ROOT else ""  # noqa: PLR2004 - the level of the class
+        self._fallback = DeviceClass(told) if told in set(DeviceClass) else None
+        self.max_age_ns = max_age_ns
+        self.ts: int | None = None
+        self.zoned = True
+        self.facts: dict[str, Scalar] = {}
+        self._machines: list[Machine] = []
+        self._observations = 0
+
+    def head(self, stamp: object, version: object, sender: object) -> None:
+        """Take over the header; RejectError where its time is unreadable."""
+        try:
+            self.ts, self.zoned = instant(stamp) or (None, True)
+        except ValueError as error:
+            raise RejectError(Reason.WRONG_TYPE, "/msg/timestamp", str(error)) from None
+        for name, said in (("tic_version", version), ("sender", sender)):
+            if isinstance(said, str) and said:
+                self.facts[name] = said[:64]
+
+    def machine(self, identity: str, kind: str) -> Machine:
+        """Enter a machine."""
+        found = Machine(self, device_id(identity) if identity else "", kind, self._fallback)
+        self._machines.append(found)
+        return found
+
+    def count(self) -> None:
+        """Count an observation; RejectError above the bound."""
+        self._observations += 1
+        if self._observations > MAX_OBSERVATIONS:
+            raise RejectError(Reason.TOO_LARGE, "", f"more than {MAX_OBSERVATIONS} values")
+
+    def readings(self) -> list[Reading]:
+        """Return all readings; RejectError where there are none, with the first reason."""
+        readings: list[Reading] = []
+        refused: list[Reject] = []
+        for machine in self._machines:
+            found, rejects = machine.readings()
+            readings += found
+            if not found:
+                refused += rejects
+        if not readings:
+            raise RejectError(*(refused or [Reject(Reason.NO_SAMPLES, "", "no value")])[0])
+        if refused:
+            readings[0].refused += tuple(refused)
+        return readings
+
+
+def _is_empty(said: object) -> bool:
+    return said is None or (isinstance(said, str) and not said.strip())
