@@ -127,7 +127,8 @@ def test_the_trapped_message_is_understood() -> None:
     assert (reading.device, reading.device_class, reading.ts) == ("STS07", DeviceClass.QUAY_CRANE, START_NS)
     assert reading.values == {
         "control_on": True, "on_time_s": 8_123.5 * 3_600, "hoist_height_m": -3.62, "gross_load_t": 6.014,
-        "load_t": 0.512, "trolley_position_m": 103.57, "spreader_locked": False, "spreader_landed": False, "spreader_size_ft": 40.0,
+        "load_t": 0.512, "trolley_position_m": 103.57, "spreader_locked": False, "spreader_landed": False,
+        "spreader_size_ft": 40.0,
     }  # fmt: skip
     assert reading.unknown == {
         "che.spreader.locked.status.input.actual": "True",
