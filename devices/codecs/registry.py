@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from devices.codecs.edifact import Edifact
 from devices.codecs.epc import EpcCodes
 from devices.codecs.impinj import Impinj
 from devices.codecs.iso6346 import ContainerNumbers
@@ -24,6 +25,7 @@ CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "llrp": Llrp,
     "epc": EpcCodes,
     "iso6346": ContainerNumbers,
+    "edifact": Edifact,
     "jt808": Jt808,
     "owntracks": OwnTracks,
 }
