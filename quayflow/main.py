@@ -211,9 +211,14 @@ def verify(  # noqa: PLR0913 - one flag each
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Deliver messages out of order.")] = False,
     duplicate: Annotated[float, typer.Option(min=0, max=1, help="Share of messages delivered twice.")] = 0.0,
     drop: Annotated[float, typer.Option(min=0, max=1, help="Share of messages never delivered.")] = 0.0,
+    data: Annotated[Path | None, typer.Option(help="Instead: print the hash of this data folder's store.")] = None,
     as_json: Json = False,
 ) -> None:
     """Simulate a port in virtual time through the whole pipeline and mark it against the truth; no broker needed."""
+    if data is not None:
+        from quayflow.hashing import show_hash  # noqa: PLC0415 - as above
+
+        finish(show_hash(settings_of(None, data=data), as_json=as_json))
     from quayflow.verifying import VerifyConfig, show  # noqa: PLC0415 - as above
     from quayflow.verifying import verify as run_verify  # noqa: PLC0415 - as above
     from simulators.profiles import ProfileError  # noqa: PLC0415 - as above

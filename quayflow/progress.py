@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 PLAIN_PERIOD_S: Final = 1.0
 
@@ -19,7 +27,7 @@ def bytes_progress(what: str, total: int) -> Iterator[Advance]:
     """Yield a callback that is told how many bytes of ``total`` are done since it was last called."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain(what, total)
+        yield _plain(what, total, lambda done: f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB")
         return
     columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
@@ -27,7 +35,20 @@ def bytes_progress(what: str, total: int) -> Iterator[Advance]:
         yield lambda count: bar.advance(task, count)
 
 
-def _plain(what: str, total: int) -> Advance:
+@contextmanager
+def count_progress(what: str, total: int) -> Iterator[Advance]:
+    """Yield a callback that is told how many things of ``total`` are done since it was last called."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain(what, total, lambda done: f"{done:,} of {total:,}")
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _plain(what: str, total: int, spelt: Callable[[int], str]) -> Advance:
     done, said = 0, time.monotonic()
 
     def advance(count: int) -> None:
@@ -35,8 +56,6 @@ def _plain(what: str, total: int) -> Advance:
         done += count
         if time.monotonic() - said >= PLAIN_PERIOD_S:
             said = time.monotonic()
-            sys.stderr.write(
-                f"{what}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {100 * done / max(total, 1):.0f} %\n"
-            )
+            sys.stderr.write(f"{what}: {spelt(done)}, {100 * done / max(total, 1):.0f} %\n")
 
     return advance

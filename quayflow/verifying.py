@@ -13,14 +13,15 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import typer
 
-from analytics.rows import WindowRows, fold
+from analytics.rows import TIERS_S, WindowRows, fold
 from ingest.pipeline import Pipeline, PipelineConfig
+from ingest.rerunning import catch_up
+from quayflow.hashing import StoreHash
 from simulators import profiles
 from simulators.messages import NS, Message, PortMessages
 from simulators.noise import LEVELS
@@ -33,14 +34,17 @@ START_NS: Final = 1_767_225_600 * NS
 CHUNK_NS: Final = NS
 COMMIT_EVERY: Final = 10
 SETTLE_NS: Final = 120 * NS
-"""Virtual time after the last message in which everything still open is released."""
+"""Virtual time after the last message has arrived, in which everything still open is released."""
+CATCH_UP_EVERY: Final = 1_800
+"""Chunks after which detectors run again over what came late."""
+DELAYS: Final = ((0.7, NS), (0.9, 60 * NS), (1.0, 900 * NS))
+"""Shuffled messages: share of those that are delayed by up to so much, ns. What waits for the watermark, what is merged
+late, and what comes when the windows are closed and the detectors long past it."""
 MATCH_S: Final = 1.5
 """An event counts as found if it ends within this of the truth, s; sampling at 2 Hz and rounding stay well below."""
 EDGE_S: Final = 30.0
 """What ends this close to the end of the simulated time is left out, s: messages of it may be missing."""
 DETECTED: Final = frozenset({"crane_move", "yard_move", "gate_passage"})
-HASHED: Final = tuple(name for name in WindowRows.columns() if name not in {"series", "epoch", "late"})
-"""What of a folded row the hash covers; ``late`` tells how rows came about, not what they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class VerifyConfig:
     hours: float = 1.0
     """Virtual time, h > 0."""
     shuffle: bool = False
-    """Whether messages arrive out of order, each delayed at random within what detectors wait for."""
+    """Whether messages arrive out of order: most delayed by up to a second, some by up to 15 minutes."""
     duplicate: float = 0.0
     """Share of messages that arrive twice, 0 to 1."""
     drop: float = 0.0
@@ -88,13 +92,14 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     pipeline_config = PipelineConfig()
     pipeline = Pipeline("verify", 1, pipeline_config)
     port = PortMessages(profiles.load(config.profile), config.seed, config.site, START_NS, noise=config.noise)
-    longest_delay = pipeline_config.lateness.allowed_ns * 9 // 10
-    faults = _Faults(config, longest_delay)
+    faults = _Faults(config)
+    journal: list[Frame] = []
     rows: list[WindowRows] = []
-    events: list[EventRecord] = []
+    events: dict[str, EventRecord] = {}
     delivered = offset = 0
     chunks = round(config.hours * 3600 * NS / CHUNK_NS)
-    for chunk in range(chunks + SETTLE_NS // CHUNK_NS):
+    settled = chunks + (SETTLE_NS + faults.longest_delay_ns) // CHUNK_NS
+    for chunk in range(settled):
         now = START_NS + (chunk + 1) * CHUNK_NS
         messages = [*(port.hello() if chunk == 0 else ()), *(port.advance(CHUNK_NS) if chunk < chunks else ())]
         frames = []
@@ -104,21 +109,33 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
         pipeline.process(frames)
         delivered += len(frames)
         pipeline.tick(now)
+        if config.shuffle:
+            journal += frames
+            if chunk % CATCH_UP_EVERY == CATCH_UP_EVERY - 1:
+                catch_up(pipeline, journal)
         if chunk % COMMIT_EVERY == 0:
             rows.append(pipeline.take_rows(chunk))
-            events += pipeline.take_events()
-    rows.append(pipeline.take_rows(chunks + SETTLE_NS // CHUNK_NS))
-    events += pipeline.take_events()
-    return _report(config, pipeline, port, faults, delivered, _folded(rows), events)
+            _take_events(pipeline, events)
+    catch_up(pipeline, journal)
+    rows.append(pipeline.take_rows(settled))
+    _take_events(pipeline, events)
+    return _report(config, pipeline, port, faults, delivered, _folded(rows), list(events.values()))
+
+
+def _take_events(pipeline: Pipeline, events: dict[str, EventRecord]) -> None:
+    """Take what was found and retracted since the last call, as a store does."""
+    for id_ in pipeline.detection.take_retracted():
+        events.pop(id_, None)
+    events |= {event.id: event for event in pipeline.take_events()}
 
 
 class _Faults:
     """What happens to messages on their way: delay, repetition, loss."""
 
-    def __init__(self, config: VerifyConfig, longest_delay_ns: int) -> None:
+    def __init__(self, config: VerifyConfig) -> None:
         self._config = config
         self._random = random.Random(config.seed)  # noqa: S311 - repeatable on purpose
-        self._delay = longest_delay_ns if config.shuffle else 0
+        self.longest_delay_ns = DELAYS[-1][1] if config.shuffle else 0
         self._under_way: list[tuple[int, int, Message, int]] = []
         self._count = 0
         self.dropped = 0
@@ -140,8 +157,12 @@ class _Faults:
 
     def _send(self, message: Message, flags: int) -> None:
         self._count += 1
-        arrival = message.due_ns + (self._random.randrange(self._delay) if self._delay else 0)
+        arrival = message.due_ns + (self._delay() if self.longest_delay_ns else 0)
         heapq.heappush(self._under_way, (arrival, self._count, message, flags | 1))
+
+    def _delay(self) -> int:
+        share = self._random.random()
+        return self._random.randrange(next(longest for most, longest in DELAYS if share < most))
 
 
 def _folded(rows: list[WindowRows]) -> WindowRows:
@@ -157,19 +178,11 @@ def _folded(rows: list[WindowRows]) -> WindowRows:
 
 
 def _store_hash(rows: WindowRows, events: list[EventRecord]) -> str:
-    """Return a hash of folded rows and detected events that does not depend on the order in which they were made."""
-    digest = blake2b(digest_size=16)
-    names = ["\t".join(key) for key in rows.keys]
-    rank = np.argsort(np.argsort(np.array(names)))
-    order = np.lexsort((rows.window, rank[rows.series], rows.tier_s))
-    for name in sorted(names):
-        digest.update(name.encode() + b"\n")
-    digest.update(rank[rows.series][order].tobytes())
-    for column in HASHED:
-        digest.update(np.ascontiguousarray(getattr(rows, column)[order]).tobytes())
-    for event in sorted(event.id for event in events if event.type in DETECTED):
-        digest.update(event.encode())
-    return digest.hexdigest()
+    result = StoreHash()
+    for tier_s in TIERS_S:
+        result.add_rows(rows.take(rows.tier_s == tier_s))
+    result.add_events(events)
+    return result.hexdigest()
 
 
 def _report(
@@ -203,6 +216,7 @@ def _report(
         # No detector makes trips yet, and the truth log holds none.
         "trips": {"truth": 0, "found": 0, "recall": None, "precision": None},
         "late_for_detectors": pipeline.detection.late_for_detectors,
+        "runs_again": pipeline.detection.runs_again,
         "accounts": dict(sorted(accounts.items())),
         "ledger_balanced": ledger.balanced() and ledger.received == delivered,
         "rows": len(rows),

@@ -28,6 +28,10 @@ def test_order_and_repetition_change_no_bit_of_the_store(undisturbed: Report) ->
     disturbed = verify(VerifyConfig(hours=HOURS, shuffle=True, duplicate=0.2))
     assert disturbed["delivered"] > disturbed["messages"]
     assert disturbed["store_hash"] == undisturbed["store_hash"]
+    # Some of it came when its windows were closed and the detectors had gone on.
+    assert disturbed["accounts"]["merged_late"] > 0
+    assert disturbed["runs_again"] > 0
+    assert disturbed["late_for_detectors"] == 0
     assert disturbed["accounts"]["duplicate"] == disturbed["delivered"] - disturbed["messages"]
     assert disturbed["ledger_balanced"]
 
