@@ -19,7 +19,7 @@ from devices.times import NS
 from devices.topics import Stream, TopicError, parse
 from ingest.batch import WHOLE, Batch, Refused, set_online
 from ingest.blocks import Block
-from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, checked_time, is_read, tag_read
+from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
 from ingest.directory import NOBODY, CardinalityError, Device, Directory
 from ingest.foreign import Foreign
 from ingest.sources import Feed
@@ -29,6 +29,9 @@ MAX_SPAN: Final = 3_600 * NS
 """Longest time that one block may cover, ns: it is cut at the end of every window that it reaches over."""
 MAX_ROUTES: Final = 100_000
 """Topics whose way is remembered: a source may take in any number of them, whatever the bound on devices."""
+
+
+_NEW: Final = Verdict.NEW
 
 
 class Route(NamedTuple):
@@ -50,22 +53,24 @@ class Decoder:
     def decode(self, frames: Sequence[Frame]) -> Batch:
         """Decode frames in order."""
         batch = Batch()
-        routes, received, received_samples = self._routes, batch.received, batch.received_samples
+        routes, received, received_samples = self._routes, batch.received.append, batch.received_samples.append
+        telemetry, decode = Stream.TELEMETRY, native.decode_telemetry
         for frame in frames:
+            _, recv_ts, _, _, topic, payload = frame
             index, samples = NOBODY, 0
             try:
-                device, stream = routes.get(frame.topic) or self._route(frame.topic, frame.recv_ts)
+                device, stream = routes.get(topic) or self._route(topic, recv_ts)
                 index = device.index
                 device.frames += 1
-                device.last_seen = frame.recv_ts
+                device.last_seen = recv_ts
                 device.touched = True
-                if stream is Stream.TELEMETRY:
-                    if BLOCK_MARK in frame.payload and (block := _block_in(frame.payload)) is not None:
+                if stream is telemetry:
+                    if BLOCK_MARK in payload and (block := _block_in(payload)) is not None:
                         samples = block.rows * len(block.names)
                         if self._is_new(frame, device, block, samples, batch):
                             self._accept_block(frame, device, block, batch)
                     else:
-                        found = native.decode_telemetry(frame.payload)
+                        found = decode(payload)
                         samples = len(found.m)
                         if self._is_new(frame, device, found, samples, batch):
                             self._accept_telemetry(frame, device, found, batch)
@@ -78,8 +83,8 @@ class Decoder:
                         self._accept_other(frame, device, other, names, batch)
             except RejectError as error:
                 batch.refused.append(Refused(frame, index, error.reject, WHOLE, samples))
-            received.append(index)
-            received_samples.append(samples)
+            received(index)
+            received_samples(samples)
         return batch
 
     def _route(self, topic: str, recv_ts: int) -> Route:
@@ -117,7 +122,7 @@ class Decoder:
             raise RejectError(Reason.WRONG_TYPE, "/boot", f"expected at most {MAX_BOOT}")
         else:
             verdict = device.tracker.see(boot, seq)
-        if verdict is Verdict.NEW:
+        if verdict is _NEW:
             return True
         if verdict is Verdict.TOO_OLD:
             detail = f"sequence {seq} of boot {boot} is older than what is remembered: new or repeated is not known"
@@ -127,23 +132,20 @@ class Decoder:
         return False
 
     def _accept_telemetry(self, frame: Frame, device: Device, found: native.Telemetry, batch: Batch) -> None:
-        ts = _time_of(frame, found)
-        values = found.m
-        if not values:
-            raise RejectError(Reason.NO_SAMPLES, "/m", "no values")
-        series = device.series
-        try:
-            batch.series += [series[name] for name in values]
+        ts, values, seq = _time_of(frame, found), found.m, found.seq or 0
+        names = tuple(values)
+        if names == device.telemetry_names:
+            batch.series += device.telemetry_series
             batch.value += values.values()
-            samples = len(values)
-        except KeyError:
-            samples = self._accept_new_names(frame, device, values, batch)
+            samples = len(names)
+        else:
+            samples = self._accept_names(frame, device, values, batch)
         if not device.online:
-            set_online(device, online=True, ts=ts, seq=found.seq or 0, batch=batch)
+            set_online(device, online=True, ts=ts, seq=seq, batch=batch)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(ts)
-        batch.seq.append(found.seq or 0)
+        batch.seq.append(seq)
         batch.samples.append(samples)
         batch.scattered.append(samples)
 
@@ -200,6 +202,18 @@ class Decoder:
             return self._directory.series(device, name)
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, where, str(error)) from None
+
+    def _accept_names(self, frame: Frame, device: Device, values: dict[str, float | bool], batch: Batch) -> int:
+        """Take over samples under other names than those of the device's last frame; return how many were accepted."""
+        if not values:
+            raise RejectError(Reason.NO_SAMPLES, "/m", "no values")
+        series = [device.series.get(name, -1) for name in values]
+        if -1 in series:
+            return self._accept_new_names(frame, device, values, batch)
+        device.telemetry_names, device.telemetry_series = tuple(values), series
+        batch.series += series
+        batch.value += values.values()
+        return len(series)
 
     def _accept_new_names(self, frame: Frame, device: Device, values: dict[str, float | bool], batch: Batch) -> int:
         """Take over samples some of whose names are new or unknown; return how many were accepted."""
@@ -298,8 +312,10 @@ def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Ver
 
 def _time_of(frame: Frame, found: native.Payload) -> int:
     """Return the event time of a frame whose clock can be believed."""
-    ts = found.ts
-    return checked_time(ts if type(ts) is int else native.event_time(found, frame.recv_ts), frame.recv_ts)
+    ts, recv_ts = found.ts, frame.recv_ts
+    if type(ts) is int and YEAR_2000 <= ts <= recv_ts + MAX_AHEAD:
+        return ts
+    return checked_time(native.event_time(found, recv_ts), recv_ts)
 
 
 def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -> None:

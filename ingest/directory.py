@@ -29,10 +29,14 @@ class Device:
     """Metric name → series index, for the metrics that it has published so far."""
     derived: dict[str, int] = field(default_factory=dict)
     """Metric name → series index, for what ingest made of its frames: not to be published by a device."""
-    block_names: tuple[str, ...] = ()
-    """Columns of the last packed block of which every name was known …"""
-    block_series: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    telemetry_names: tuple[str, ...] | None = None
+    """Names of the last telemetry of which every name was known …"""
+    telemetry_series: list[int] = field(default_factory=list)
     """… and their series: a device repeats itself."""
+    block_names: tuple[str, ...] = ()
+    """Columns of the last packed block, likewise …"""
+    block_series: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """… and their series."""
     tracker: SequenceTracker = field(default_factory=SequenceTracker)
     first_seen: int = 0
     last_seen: int = 0

@@ -490,3 +490,28 @@ def test_live_values_are_the_newest_by_event_time_and_told_once() -> None:
     assert pipeline.take_live() == {}
     (device,) = pipeline.touched()
     assert pipeline.record_of(device).latest == {"load_t": (T0 + 5 * NS, 5.0)}
+
+
+def test_a_device_may_change_its_names_at_any_time() -> None:
+    bodies: list[dict[str, float | bool]] = [
+        {"load_t": 1.0, "hoist_height_m": 2.0},
+        {"hoist_height_m": 3.0, "load_t": 4.0},
+        {"load_t": 5.0},
+        {"load_t": 6.0, "no_such_metric": 7.0, "hoist_height_m": 8.0},
+        {},
+        {"load_t": 9.0, "hoist_height_m": 10.0},
+    ]
+    frames = [frame(CRANE, {**values(seq, T0 + seq * NS), "m": body}) for seq, body in enumerate(bodies)]
+    pipeline = pipeline_of()
+    pipeline.process(numbered(frames))
+    assert_every_frame_is_booked(pipeline, len(frames))
+    rows = {key.metric: row for (tier, _, key), row in folded(pipeline).items() if tier == 60}
+    assert rows["load_t"][:2] == (5, 25_000)
+    assert rows["hoist_height_m"][:2] == (4, 23_000)
+    reasons = [(record.reason, record.pointer) for record in pipeline.take_quarantine()]
+    assert reasons == [(Reason.UNKNOWN_METRIC, "/m/no_such_metric"), (Reason.NO_SAMPLES, "/m")]
+
+
+def test_a_first_frame_without_values_is_refused() -> None:
+    (refused,) = quarantine_of(frame(CRANE, {**values(0, T0), "m": {}}))
+    assert (refused.reason, refused.pointer) == (Reason.NO_SAMPLES, "/m")
