@@ -168,11 +168,16 @@ class JournalWriter:
         for _ in scan.frames(segment.base):
             pass
         self.torn_bytes = scan.size - scan.valid_bytes
-        if self.torn_bytes:
-            log.warning("cut %d bytes of incomplete records off %s", self.torn_bytes, segment.path.name)
-            os.truncate(segment.path, scan.valid_bytes)
-        self._fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
-        os.fdatasync(self._fd)
+        try:
+            if self.torn_bytes:
+                log.warning("cut %d bytes of incomplete records off %s", self.torn_bytes, segment.path.name)
+                os.truncate(segment.path, scan.valid_bytes)
+            self._fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self.close()
+            msg = f"cannot go on in {segment.path}: {error}"
+            raise JournalError(msg) from error
         self._path, self._base = segment.path, segment.base
         self.end = segment.base + scan.valid_bytes
         self.frames = segment.first_frame + scan.count
