@@ -6,6 +6,7 @@ among them: the journal's calls of ``os`` are replaced there.
 """
 
 import asyncio
+import gc
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,12 @@ class Connection(Protocol):
         """Cut it; idempotent."""
 
 
+def tune_collector() -> None:
+    """Put long-lived objects out of the garbage collector's way: what is short-lived is freed by its references."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+
+
 @dataclass(frozen=True, slots=True)
 class Edges:
     """The world of one worker."""
@@ -52,3 +59,5 @@ class Edges:
     """Announces live values and events."""
     jitter: random.Random = field(default_factory=random.Random)
     """Spreads attempts to connect."""
+    tune: Callable[[], None] = tune_collector
+    """Prepares the process for a long life."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -265,9 +264,7 @@ class Worker:
             status=self.status,
             now=self._now,
         )
-        # Long-lived objects are out of the collector's way, and garbage is mostly freed by reference counts.
-        gc.freeze()
-        gc.set_threshold(100_000, 20, 100)
+        self._edges.tune()
         quiet = asyncio.Event()
         catch_up = CatchUp(
             self._pipeline, self._config.worker, self._journal_config.folder, self._sink, lambda: not self._ahead

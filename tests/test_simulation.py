@@ -184,7 +184,7 @@ def test_a_full_disk_takes_some_or_nothing_and_a_dead_process_calls_nothing(fold
     with disk.mounted():
         descriptor = os.open(folder / "file", os.O_WRONLY | os.O_CREAT)
         disk.full = True
-        taken = []
+        taken: list[int] = []
         with pytest.raises(OSError, match="No space"):
             taken.extend(os.write(descriptor, b"0123456789") for _ in range(100))
         assert set(taken) <= {5}

@@ -27,7 +27,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.slowness: Callable[[], float] = lambda: 0.0
         """Seconds that every piece of work for an executor takes longer at the moment."""
         self.life = 0
-        """Counts births and deaths of the process: what was handed to executors before the last is not done."""
+        """Which process is running: what an earlier one handed to executors is not done."""
+        self.alive = True
+        """Whether one is running; what a dying one hands to executors is not done either."""
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
@@ -49,10 +51,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if executor is not None:
             self._free_at[id(executor)] = ends
         future: asyncio.Future[Any] = self.create_future()
-        life = self.life
+        life = self.life if self.alive else -1
 
         def work() -> None:
-            if life != self.life:
+            if life != self.life or not self.alive:
                 future.cancel()
                 return
             try:

@@ -10,7 +10,7 @@ from faults.simulation.broker import Publication
 from faults.simulation.clock import NS, START_NS
 
 SITE: Final = "CNNGB-SEEDS"
-DURATION_S: Final = 24.0
+DURATION_S: Final = 18.0
 """How long devices publish, virtual s."""
 QUIET_S: Final = 1.0
 """No fault strikes before this, so that there is something to lose."""

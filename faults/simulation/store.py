@@ -80,6 +80,18 @@ class SimulatedSink:
             raise StoreUnreachableError("the answer was lost")
         return list(commit.events)
 
+    def history(self, worker: str, uid: str) -> dict[int, bytes]:
+        """Return the hours of a device's findings: start in ns UTC → blob."""
+        del worker
+        return {
+            hour.start_ns: hour.blob for commit in self._store.commits for hour in commit.history if hour.uid == uid
+        }
+
+    def forget_history(self, worker: str, before_ns: int) -> int:
+        """Keep everything."""
+        del worker, before_ns
+        return 0
+
     def expire(self, before_ns: Mapping[int, int]) -> int:
         """Keep everything."""
         del before_ns

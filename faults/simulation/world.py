@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 import tempfile
@@ -82,16 +81,16 @@ class World:
     async def _live(self) -> None:
         """Let one worker live until it ends or is ended."""
         self.lives += 1
-        self.loop.life += 1
+        self.loop.life, self.loop.alive = self.lives, True
         self._stop, self._ends, self._power = asyncio.Event(), asyncio.Event(), False
         self.disk.dead = False
-        edges = Edges(_nothing_shared, self.connect, self.open_sink, Silent, self._dice)
+        edges = Edges(_nothing_shared, self.connect, self.open_sink, Silent, self._dice, lambda: None)
         worker = Worker(self._config(), "simulated", self.loop.now_ns, edges)
         living = asyncio.create_task(worker.run(self._stop))
         dying = asyncio.create_task(self._ends.wait())
         await asyncio.wait([living, dying], return_when=asyncio.FIRST_COMPLETED)
         self.disk.dead = self._ends.is_set()
-        self.loop.life += 1
+        self.loop.alive = not self.disk.dead
         living.cancel()
         try:
             await living
@@ -253,7 +252,6 @@ def played(plan: Plan) -> Iterator[World]:
     """Play a plan; the world is as it was left, with its folder, inside the block."""
     dice = random.Random(plan.seed ^ 0x5EED)
     parent = MEMORY if MEMORY.is_dir() else None
-    threshold = gc.get_threshold()
     logging.disable(logging.CRITICAL)
     try:
         with tempfile.TemporaryDirectory(prefix="quayflow-seed-", dir=parent) as folder:
@@ -265,10 +263,6 @@ def played(plan: Plan) -> Iterator[World]:
             yield world
     finally:
         logging.disable(logging.NOTSET)
-        # The worker has tuned the collector for a process of its own.
-        gc.unfreeze()
-        gc.set_threshold(*threshold)
-        gc.collect()
 
 
 async def _made(plan: Plan, folder: Path, loop: VirtualLoop, dice: random.Random) -> World:
