@@ -33,15 +33,21 @@ def is_read(event: native.Event, topic: str) -> bool:
     return event.type == "tag_read" and "/rfid-gate/" in topic
 
 
-def tag_read(device: int, ts: int, event: native.Event) -> TagRead:
-    """Return the read that an event reports; RejectError names the field that is missing or wrong."""
+def tag_read(device: int, ts: int, event: native.Event, *, partial: bool = False) -> TagRead:
+    """Return the read that an event reports; RejectError names the field that is missing or wrong.
+
+    ``partial``: readers of other makes may not report antenna and signal strength; such a read is the weakest there is.
+    """
     tag, direction = event.data.get("tag"), event.data.get("direction", "in")
     if not isinstance(tag, str) or not 0 < len(tag) <= MAX_TAG:
         reason = Reason.WRONG_TYPE if "tag" in event.data else Reason.MISSING_FIELD
         raise RejectError(reason, "/data/tag", f"expected text of 1 to {MAX_TAG} characters")
     if direction not in {"in", "out"}:
         raise RejectError(Reason.WRONG_TYPE, "/data/direction", f'expected "in" or "out", got {direction!r:.40}')
-    antenna, rssi_dbm = _measured(event.data, "antenna"), _measured(event.data, "rssi_dbm")
+    antenna, rssi_dbm = (
+        BY_NAME[name].minimum if partial and name not in event.data else _measured(event.data, name)
+        for name in ("antenna", "rssi_dbm")
+    )
     return TagRead(device, ts, event.seq or 0, tag, int(antenna), rssi_dbm, str(direction))
 
 

@@ -208,9 +208,10 @@ class Foreign:
     ) -> None:
         if _is_read(happening, device.key.device_class):
             event = native.Event(v=native.VERSION, type=happening.type, data=happening.data, seq=seq)
-            read = tag_read(device.index, ts, event)
-            batch.series += [self._derived(device, name) for name in READ_METRICS]
-            batch.value += [1.0, read.rssi_dbm, float(read.antenna)]
+            read = tag_read(device.index, ts, event, partial=True)
+            batch.series += [self._derived(device, name) for name in _read_metrics(happening)]
+            measured = {"reads": 1.0, "rssi_dbm": read.rssi_dbm, "antenna": float(read.antenna)}
+            batch.value += [measured[name] for name in _read_metrics(happening)]
             batch.reads.append(read)
             return
         is_command = happening.type in COMMANDS
@@ -247,7 +248,12 @@ def _names(reading: Reading) -> int:
 
 def _size(happening: Happening, device_class: str) -> int:
     """Return how many samples an event makes."""
-    return len(READ_METRICS) if _is_read(happening, device_class) else 1
+    return len(_read_metrics(happening)) if _is_read(happening, device_class) else 1
+
+
+def _read_metrics(happening: Happening) -> list[str]:
+    """Return what is measured of a read: that it was read, and what else its reader reports."""
+    return [name for name in READ_METRICS if name == "reads" or name in happening.data]
 
 
 def _is_read(happening: Happening, device_class: str) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 
 from devices.codecs.json_frames import JsonFrames, reject_of
 from devices.codecs.readings import Happening, Reading, Scalar
-from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, tag_read
+from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
 from devices.vocabulary import DeviceClass
 
@@ -70,28 +70,27 @@ class Impinj:
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per read or event; of several objects, each that is wrong is refused alone."""
-        del topic
         messages, refused = self._frames.decode(payload)
         if len(messages) == 1 and not refused:
             found = messages[0]
             if found.tag_inventory_event is not None:
-                return [_inventory(found, found.tag_inventory_event)]
+                return [_inventory(found, found.tag_inventory_event, topic)]
             if found.tag_reads is None:
-                return [_event(found, payload)]
-        return _readings(messages, refused)
+                return [_event(found, topic, payload)]
+        return _readings(messages, refused, topic)
 
 
-def _readings(messages: Sequence[_Message], refused: tuple[Reject, ...]) -> list[Reading]:
+def _readings(messages: Sequence[_Message], refused: tuple[Reject, ...], topic: str) -> list[Reading]:
     readings: list[Reading] = []
     rejects = list(refused)
     for nth, found in enumerate(messages):
         try:
             if found.tag_inventory_event is not None:
-                readings.append(_inventory(found, found.tag_inventory_event))
+                readings.append(_inventory(found, found.tag_inventory_event, topic))
             elif found.tag_reads is not None:
-                readings += _smart_reads(found, found.tag_reads, rejects)
+                readings += _smart_reads(found, found.tag_reads, rejects, topic)
             else:
-                readings.append(_event(found, b""))
+                readings.append(_event(found, topic))
         except RejectError as error:
             reason, pointer, detail = error.reject
             rejects.append(Reject(reason, f"/{nth}{pointer}" if len(messages) > 1 else pointer, detail))
@@ -101,7 +100,7 @@ def _readings(messages: Sequence[_Message], refused: tuple[Reject, ...]) -> list
     return readings
 
 
-def _inventory(message: _Message, found: _TagInventory) -> Reading:
+def _inventory(message: _Message, found: _TagInventory, topic: str) -> Reading:
     if found.epc_hex:
         tag = hex_tag(found.epc_hex, "/tagInventoryEvent/epcHex")
     elif found.epc:
@@ -120,7 +119,7 @@ def _inventory(message: _Message, found: _TagInventory) -> Reading:
     if found.transmit_power_cdbm is not None:
         values["transmit_power_dbm"] = found.transmit_power_cdbm / CENTI
     return Reading(
-        device=message.hostname,
+        device=reader_of(message.hostname, topic),
         device_class=DeviceClass.RFID_GATE,
         ts=read_time(message.timestamp, "/timestamp"),
         values=values,
@@ -128,7 +127,7 @@ def _inventory(message: _Message, found: _TagInventory) -> Reading:
     )
 
 
-def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Reject]) -> list[Reading]:
+def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Reject], topic: str) -> list[Reading]:
     readings = []
     for nth, read in enumerate(reads):
         where = f"/tag_reads/{nth}"
@@ -147,7 +146,7 @@ def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Rejec
             values["transmit_power_dbm"] = read.tx_power
         readings.append(
             Reading(
-                device=message.mac or message.reader_name,
+                device=reader_of(message.mac or message.reader_name, topic),
                 device_class=DeviceClass.RFID_GATE,
                 ts=ts,
                 values=values,
@@ -158,7 +157,7 @@ def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Rejec
     return readings
 
 
-def _event(message: _Message, payload: bytes) -> Reading:
+def _event(message: _Message, topic: str, payload: bytes = b"") -> Reading:
     """Return what is no read, such as a change of the inventory's state, as an event of its own type."""
     if not message.event_type:
         raise RejectError(Reason.MISSING_FIELD, "/eventType", "neither eventType nor tag_reads")
@@ -173,7 +172,7 @@ def _event(message: _Message, payload: bytes) -> Reading:
             scalars = ((name, value) for name, value in inner.items() if isinstance(value, str | int | float))
             data = dict(list(scalars)[:MAX_DATA])
     return Reading(
-        device=message.hostname,
+        device=reader_of(message.hostname, topic),
         device_class=DeviceClass.RFID_GATE,
         ts=read_time(message.timestamp, "/timestamp"),
         happenings=(Happening(message.event_type[:64], data),),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from devices.codecs.readings import Happening, Reading, Scalar
-from devices.codecs.tag_reads import US, tag_read
+from devices.codecs.tag_reads import US, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
 from devices.vocabulary import DeviceClass
 
@@ -113,7 +113,6 @@ class Llrp:
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per tag report, event or other message; what follows a broken one is refused."""
-        del topic
         if len(payload) > MAX_PAYLOAD:
             raise RejectError(Reason.TOO_LARGE, "", f"{len(payload)} bytes: at most {MAX_PAYLOAD}")
         readings: list[Reading] = []
@@ -125,6 +124,8 @@ class Llrp:
             if not readings:
                 raise RejectError(*reject) from None
             readings[0].refused = (reject,)
+        for reading in readings:
+            reading.device = reader_of(reading.device, topic)
         return readings
 
 

@@ -7,11 +7,13 @@ from typing import Final
 from devices.codecs.readings import Happening, Scalar
 from devices.rejects import Reason, RejectError
 from devices.times import parse_rfc3339
+from devices.topics import ROOT, device_id
 
 HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){1,62}")
 """A code of 8 to 496 bits."""
 DIRECTIONS: Final = {"in": "in", "entry": "in", "entrance": "in", "out": "out", "exit": "out"}
 """Name of an antenna in lower case → the direction of the lane that it looks at."""
+NAMING_TOPIC: Final = f"{ROOT}/"
 LOWEST_MHZ: Final = 800.0
 HIGHEST_MHZ: Final = 1_000.0
 TURN: Final = 360.0
@@ -20,6 +22,11 @@ US: Final = 1_000
 LATEST_MS: Final = 10**14
 LATEST_US: Final = 10**17
 LATEST_NS: Final = 2**63
+
+
+def reader_of(told: str, topic: str) -> str:
+    """Return the id of a reader: "" where the topic names it, since readers call themselves by host name or MAC."""
+    return device_id(told) if told and not topic.startswith(NAMING_TOPIC) else ""
 
 
 def tag_read(tag: str, antenna: int | None, rssi_dbm: float | None, tid: str = "", antenna_name: str = "") -> Happening:

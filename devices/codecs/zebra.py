@@ -12,7 +12,7 @@ import msgspec
 
 from devices.codecs.json_frames import JsonFrames
 from devices.codecs.readings import Happening, Reading, Scalar
-from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, tag_read
+from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
 from devices.vocabulary import DeviceClass
 
@@ -62,17 +62,16 @@ class Zebra:
     def __init__(self) -> None:
         """Begin without a number."""
         self._frames = JsonFrames(_Message)
-        self._last: dict[tuple[str, bool], int] = {}
+        self._last: dict[tuple[str, str, bool], int] = {}
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per read, heartbeat or event; of several objects, each that is wrong is refused alone."""
-        del topic
         messages, refused = self._frames.decode(payload)
         readings: list[Reading] = []
         rejects = list(refused)
         for nth, message in enumerate(messages):
             try:
-                readings += self._readings(message, rejects)
+                readings += self._readings(message, rejects, topic)
             except RejectError as error:
                 reason, pointer, detail = error.reject
                 rejects.append(Reject(reason, f"/{nth}{pointer}" if len(messages) > 1 else pointer, detail))
@@ -82,30 +81,31 @@ class Zebra:
             readings[0].refused = tuple(rejects)
         return readings
 
-    def _readings(self, message: _Message, rejects: list[Reject]) -> list[Reading]:
+    def _readings(self, message: _Message, rejects: list[Reject], topic: str) -> list[Reading]:
         data = message.data
         ts = read_time(message.timestamp, "/timestamp")
         if data is not None and data.id_hex is not None:
-            return [self._read(data, ts, "/data")]
+            return [self._read(data, ts, topic, "/data")]
         if data is not None and (data.tag_data or data.barcode_data):
-            return self._batch(data, ts, rejects)
+            return self._batch(data, ts, topic, rejects)
         kind = message.type.lower()
         seq = message.event_num if message.event_num is not None else data.event_num if data is not None else None
-        reading = Reading(device=data.mac if data is not None else "", device_class=DeviceClass.RFID_GATE, ts=ts)
+        reader = reader_of(data.mac if data is not None else "", topic)
+        reading = Reading(device=reader, device_class=DeviceClass.RFID_GATE, ts=ts)
         if kind in HEARTBEATS:
             reading.online = True
         else:
             said: dict[str, Scalar] = {"component": message.component} if message.component else {}
             reading.happenings = (Happening(kind[:64] or "event", said),)
-        self._number(reading, seq, is_read=False)
+        self._number(reading, seq, topic, is_read=False)
         return [reading]
 
-    def _batch(self, data: _Data, ts: int | None, rejects: list[Reject]) -> list[Reading]:
+    def _batch(self, data: _Data, ts: int | None, topic: str, rejects: list[Reject]) -> list[Reading]:
         """Return the reads of a handheld; what it scanned as barcodes are events."""
         readings = []
         for nth, read in enumerate(data.tag_data or ()):
             try:
-                readings.append(self._read(read, ts, f"/data/tagData/{nth}"))
+                readings.append(self._read(read, ts, topic, f"/data/tagData/{nth}"))
             except RejectError as error:
                 rejects.append(error.reject)
         for scan in data.barcode_data or ():
@@ -115,7 +115,7 @@ class Zebra:
             )
         return readings
 
-    def _read(self, read: _Read, ts: int | None, where: str) -> Reading:
+    def _read(self, read: _Read, ts: int | None, topic: str, where: str) -> Reading:
         if read.id_hex is None:
             raise RejectError(Reason.MISSING_FIELD, f"{where}/idHex", "field 'idHex' is required")
         tag, tid = hex_tag(read.id_hex, f"{where}/idHex"), read.tid
@@ -134,22 +134,22 @@ class Zebra:
         if read.reads is not None and read.reads > 1:
             info["reads"] = read.reads
         reading = Reading(
-            device=read.mac,
+            device=reader_of(read.mac, topic),
             device_class=DeviceClass.RFID_GATE,
             ts=ts,
             values=values,
             happenings=(tag_read(tag, read.antenna, read.peak_rssi, tid),),
             info=info,
         )
-        self._number(reading, read.event_num, is_read=True)
+        self._number(reading, read.event_num, topic, is_read=True)
         return reading
 
-    def _number(self, reading: Reading, seq: int | None, *, is_read: bool) -> None:
+    def _number(self, reading: Reading, seq: int | None, topic: str, *, is_read: bool) -> None:
         """Note the number of a reading; heartbeats are numbered apart from reads."""
         if seq is None or seq < 0:
             return
         reading.seq = seq
-        key = (reading.device, is_read)
+        key = (topic, reading.device, is_read)
         last = self._last.get(key)
         if last is None and len(self._last) >= MAX_SOURCES:
             self._last.pop(next(iter(self._last)))
