@@ -52,6 +52,15 @@ WORKER_FIGURES: Final = (
     WorkerFigure("held_bytes", "quayflow_ingest_held_bytes", "Bytes read and not acknowledged."),
     WorkerFigure("held_bytes_most", "quayflow_ingest_held_bytes_most", "The most that was."),
     WorkerFigure("reading_stops", "quayflow_ingest_reading_stops", "Times reading stopped at a bound.", counter=True),
+    WorkerFigure("gateway_connections", "quayflow_ingest_gateway_connections", "Connections of terminals."),
+    WorkerFigure("gateway_terminals", "quayflow_ingest_gateway_terminals", "Terminals known by name."),
+    WorkerFigure("gateway_waiting", "quayflow_ingest_gateway_waiting", "Frames that wait for the disk."),
+    WorkerFigure("gateway_accepted", "quayflow_ingest_gateway_accepted", "Connections accepted.", counter=True),
+    WorkerFigure("gateway_frames", "quayflow_ingest_gateway_frames", "Frames journalled.", counter=True),
+    WorkerFigure("gateway_bytes", "quayflow_ingest_gateway_bytes", "Bytes journalled.", counter=True),
+    WorkerFigure("gateway_garbage_bytes", "quayflow_ingest_gateway_garbage_bytes", "Bytes of no frame.", counter=True),
+    WorkerFigure("gateway_missed", "quayflow_ingest_gateway_missed", "Serials left out.", counter=True),
+    WorkerFigure("gateway_pauses", "quayflow_ingest_gateway_pauses", "Times a socket was not read.", counter=True),
     WorkerFigure("frames_per_second", "quayflow_ingest_frames_per_second", "Frames received per second."),
     WorkerFigure("bytes_per_second", "quayflow_ingest_bytes_per_second", "Payload bytes received per second."),
     WorkerFigure("samples_per_second", "quayflow_ingest_samples_per_second", "Samples decoded per second."),
@@ -85,6 +94,7 @@ class _SnapshotCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         snapshot = self.snapshot
         yield from _worker_families(snapshot)
+        yield from _gateway_reasons(snapshot)
         for name, text in (("frames", "Frames by account."), ("samples", "Samples by account.")):
             family = CounterMetricFamily(f"quayflow_ledger_{name}", text, labels=("account", "reason"))
             totals: dict[tuple[str, str], int] = {}
@@ -120,6 +130,18 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
             value = status.get(figure.key)
             if isinstance(value, int | float):
                 family.add_metric((worker,), float(value))
+        yield family
+
+
+def _gateway_reasons(snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield what the status keeps under one key for each reason."""
+    for what, text in (("refused", "Frames not taken."), ("closed", "Connections ended.")):
+        family = CounterMetricFamily(f"quayflow_ingest_gateway_{what}", text, labels=("worker", "reason"))
+        prefix = f"gateway_{what}_"
+        for worker, status in snapshot.workers.items():
+            for key, value in status.items():
+                if key.startswith(prefix) and isinstance(value, int | float):
+                    family.add_metric((worker, key.removeprefix(prefix)), float(value))
         yield family
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from devices.codecs import jt808_bodies as jt808
 from devices.codecs.jt808_frames import LOCATION, frame_of, frames_of
+from devices.codecs.teltonika import packet_of, record_of
 
 START_NS: Final = 1_795_421_730_000_000_000
 """2026-11-23T08:15:30Z."""
@@ -40,6 +41,14 @@ TRACKERS: Final[dict[str, tuple[bytes, ...]]] = {
         frame_of(0x0002, PHONE, 3),
         frame_of(0x0702, PHONE, 4, bytes.fromhex("022007211830000004D5C5C8FD") + bytes(20) + b"\x02AB\x20\x19\x06\x30"),
         *frames_of(0x0704, PHONE, 9, jt808.batch(_LOCATIONS * 20, late=True)),
+    ),
+    "teltonika": (
+        packet_of(8, 2, record_of(START_NS, 29.9, 121.8, elements={16: 4_711}) * 2),
+        bytes.fromhex("000F") + b"123456789012345",
+        packet_of(0x0C, 1, b"\x06\0\0\0\x05hello"),
+        # 8 extended: ids and counts of two bytes, an element of three bytes.
+        packet_of(0x8E, 1, record_of(START_NS, 29.9, 121.8)[:24] + bytes(12) + b"\0\x01\0\x4e\0\x03abc"),
+        packet_of(0x10, 1, record_of(START_NS, 29.9, 121.8)[:24] + b"\0\0\5\1\1\0\xef\1\0\0\0"),
     ),
     "owntracks": tuple(
         json.dumps(tree).encode()

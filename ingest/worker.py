@@ -18,6 +18,7 @@ from ingest.catching_up import CatchUp, held_from
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
+from ingest.gateway import Gateway, GatewayConfig, key_in
 from ingest.intake import Marks
 from ingest.ledger import Account
 from ingest.pipeline import Pipeline, PipelineConfig
@@ -69,6 +70,8 @@ class IngestConfig:
     """Name of this worker, unique among those that share a store."""
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     """Rules and bounds of the pipeline."""
+    gateway: GatewayConfig | None = None
+    """Where terminals connect that speak no MQTT; None: nowhere."""
     commit_interval_s: float = 1.0
     """Shortest time between two commits, s."""
     commit_share: float = 0.1
@@ -116,7 +119,10 @@ class Worker:
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
         # Held while frames have been processed that the journal does not hold yet: no commit may contain them.
         self._undurable = asyncio.Lock()
+        # Held from the place in the journal on to the last byte there: broker and gateway deliver beside each other.
+        self._taking = asyncio.Lock()
         self._ahead = False
+        self._gateway: Gateway | None = None
         self._stop = asyncio.Event()
         self._pipeline = Pipeline(config.worker, 0, config.pipeline)
         self._broker = "connecting"
@@ -134,7 +140,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Recover, then ingest until ``stop``; everything acknowledged is durable when this returns or raises.
 
-        Raises DataFolderError, JournalError or StoreUnreachableError where the worker cannot go on.
+        Raises DataFolderError, GatewayError, JournalError or StoreUnreachableError where the worker cannot go on.
         """
         config, self._stop = self._config, stop
         with DataFolder.open(config.data) as folder:
@@ -151,10 +157,15 @@ class Worker:
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
             try:
                 self._recover(self._sink)
+                if config.gateway is not None:
+                    self._gateway = Gateway(config.gateway, key_in(config.data), self._take, self._now)
+                    await self._gateway.listen()
                 if config.journal_compress:
                     self._compressor.start()
                 await self._ingest(stop)
             finally:
+                if self._gateway is not None:
+                    self._gateway.close()
                 self._disk.shutdown()
                 self._committer.shutdown()
                 self._compressor.close()
@@ -221,7 +232,7 @@ class Worker:
             "session_losses": blob.session_losses,
             "reconnects": blob.reconnects,
             "epoch": blob.epoch,
-        }
+        } | (self._gateway.status() if self._gateway is not None else {})
 
     def _recover(self, sink: Sink) -> None:
         """Load the checkpoint and process what the journal holds beyond it."""
@@ -278,7 +289,10 @@ class Worker:
                     group.create_task(results.run(quiet), name="results"),
                     group.create_task(catch_up.run(quiet, self._undurable, lambda: self._journal.end), name="catch-up"),
                 ]
-                await group.create_task(self._consume(stop), name="consume")
+                consuming = [group.create_task(self._consume(stop), name="consume")]
+                if self._gateway is not None:
+                    consuming.append(group.create_task(self._gateway.run(stop), name="gateway"))
+                await asyncio.wait(consuming)
                 quiet.set()
                 await asyncio.wait(beside)
         except ExceptionGroup as failed:
@@ -356,6 +370,10 @@ class Worker:
 
         Before anything of it is processed, commits go on, so that an end in order remains possible on a full disk.
         """
+        async with self._taking:
+            return await self._take_in_turn(messages)
+
+    async def _take_in_turn(self, messages: list[Message]) -> bool:
         try:
             start = await self._with_space(self._journal.begin)
         except JournalFullError:

@@ -352,6 +352,7 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
 
 def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
     """Run a part to its end and leave with its exit status; expected failures are one sentence, not a traceback."""
+    from ingest.gateway import GatewayError  # noqa: PLC0415 - as above
     from ingest.session import SessionError  # noqa: PLC0415 - as above
     from quayflow.broker import BrokerError  # noqa: PLC0415 - as above
     from quayflow.stack import StackError  # noqa: PLC0415 - as above
@@ -368,7 +369,15 @@ def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
     except (ProfileError, RecordingError, SettingsError, StoreUrlError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise SystemExit(2) from None
-    except (SessionError, BrokerError, StackError, ChildFailedError, DataFolderError, StoreUnreachableError) as error:
+    except (
+        SessionError,
+        BrokerError,
+        StackError,
+        ChildFailedError,
+        DataFolderError,
+        GatewayError,
+        StoreUnreachableError,
+    ) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise SystemExit(UNREACHABLE) from None
     except JournalError as error:

@@ -41,6 +41,7 @@ def sources_of(settings: Settings) -> "tuple[Source, ...]":
 async def run_ingest(settings: Settings) -> None:
     """Run an ingest worker until SIGTERM or SIGINT."""
     from analytics.watermarks import Lateness  # noqa: PLC0415 - each part is loaded by the process that runs it
+    from ingest.gateway import GatewayConfig  # noqa: PLC0415 - as above
     from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
     from ingest.session import SessionConfig  # noqa: PLC0415 - as above
     from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
@@ -66,6 +67,15 @@ async def run_ingest(settings: Settings) -> None:
         max_series=settings.max_series,
         sources=sources,
     )
+    gateway = GatewayConfig(
+        site=settings.site,
+        host=settings.gateway_host,
+        jt808_port=settings.jt808_port,
+        teltonika_port=settings.teltonika_port,
+        anyone=settings.jt808_anyone,
+        max_connections=settings.gateway_connections,
+        idle_s=settings.gateway_idle_s,
+    )
     config = IngestConfig(
         data=settings.data.absolute(),
         windows_url=windows_url,
@@ -73,6 +83,7 @@ async def run_ingest(settings: Settings) -> None:
         session=session,
         worker=settings.worker,
         pipeline=pipeline,
+        gateway=None if settings.jt808_port is None and settings.teltonika_port is None else gateway,
         commit_interval_s=settings.commit_interval_s,
         keep_s=settings.keep_s,
         journal_keep_bytes=settings.journal_keep_bytes,

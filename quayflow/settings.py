@@ -78,6 +78,19 @@ class Settings(BaseSettings):
     sources: tuple[SourceSettings, ...] = ()
     """Topics that carry foreign formats, such as Sparkplug B; in the environment as JSON."""
 
+    gateway_host: str = "127.0.0.1"
+    """Address on which the gateway for terminals listens."""
+    jt808_port: int | None = Field(None, ge=0, le=65_535)
+    """TCP port for JT/T 808 terminals; 0 takes a free one."""
+    jt808_anyone: bool = False
+    """Whether JT/T 808 terminals are believed without the code that they were given at registration."""
+    teltonika_port: int | None = Field(None, ge=0, le=65_535)
+    """TCP port for Teltonika terminals; 0 takes a free one."""
+    gateway_connections: int = Field(10_000, ge=1)
+    """Connections of terminals beyond this many are closed."""
+    gateway_idle_s: float = Field(900.0, gt=0)
+    """Silence after which a terminal is taken for gone, s."""
+
     held_messages: int = Field(20_000, ge=1)
     """Messages that ingest holds at most between reading and acknowledging them."""
     held_bytes: int = Field(4 << 20, ge=65_536)

@@ -12,6 +12,7 @@ from devices.codecs.llrp import Llrp
 from devices.codecs.native_readings import Native
 from devices.codecs.owntracks import OwnTracks
 from devices.codecs.readings import Codec
+from devices.codecs.teltonika import Teltonika
 from devices.codecs.tic40 import Tic40
 from devices.codecs.tic40_flat import Tic40Flat
 from devices.codecs.zebra import Zebra
@@ -27,6 +28,7 @@ CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "iso6346": ContainerNumbers,
     "edifact": Edifact,
     "jt808": Jt808,
+    "teltonika": Teltonika,
     "owntracks": OwnTracks,
 }
 """Name → factory. Codecs that remember (aliases, counters) do so per object: make one for each source."""

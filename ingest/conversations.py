@@ -1,0 +1,278 @@
+"""What the gateway and a terminal say to each other: bytes in, frames to journal and replies to send out. No I/O.
+
+A reply is handed out together with the frames that it answers for, and is sent once these are durable. A frame that is
+refused is answered as failed, or not at all, so that the terminal keeps it: nothing that was answered well is lost.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from devices.codecs import jt808_bodies as bodies
+from devices.codecs.jt808_frames import (
+    ACKNOWLEDGE,
+    AUTHENTICATE,
+    FLAG,
+    FROM_PLATFORM,
+    MAX_FRAME,
+    QUERY_TIME,
+    REGISTER,
+    REGISTER_REPLY,
+    REPLY,
+    SYNC_TIME,
+    SYNC_TIME_REPLY,
+    TIME_REPLY,
+    Message,
+    frame_of,
+    open_frame,
+)
+from devices.codecs.jt808_terminals import authentication, registration
+from devices.codecs.teltonika import IMEI_DIGITS, LAYOUTS, is_sound
+from devices.rejects import RejectError
+
+MAX_BAD: Final = 16
+"""Refusals in a row after which a connection is closed."""
+RESTARTED: Final = 1_000
+"""A serial that is further ahead than this is that of a terminal that has started anew."""
+CODE_DIGITS: Final = 16
+
+
+class Said(NamedTuple):
+    """What one frame of a terminal leads to."""
+
+    frames: tuple[bytes, ...] = ()
+    """To be journalled."""
+    reply: bytes = b""
+    """To be sent when they are durable."""
+    refused: str = ""
+    """Why the frame was not taken, "" if it was."""
+
+
+class Conversation(Protocol):
+    """One connection of a terminal, as far as its format goes."""
+
+    device: str
+    """Who speaks, "" until that is known and believed."""
+    over: str
+    """Why the terminal is not worth listening to any more, in a word; "" while it is."""
+    garbage: int
+    """Bytes that belonged to no frame."""
+    missed: int
+    """Messages that the terminal's counter says were sent and that never came."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a frame that has not come whole."""
+
+    def receive(self, data: bytes) -> list[Said]:
+        """Take what has come and return what it leads to."""
+
+
+def code_of(key: bytes, phone: str) -> str:
+    """Return the authentication code of a terminal: made of its number, so that none needs to be kept."""
+    return hmac.new(key, phone.encode(), hashlib.sha256).hexdigest()[:CODE_DIGITS]
+
+
+class Jt808Conversation:
+    """JT/T 808: a terminal registers, authenticates with the code that it was given, and reports."""
+
+    def __init__(self, key: bytes, now: Callable[[], int], *, anyone: bool = False) -> None:
+        """``key`` makes the codes; ``now`` gives ns UTC. ``anyone``: terminals are believed without a code."""
+        self.device = self.over = ""
+        self.garbage = self.missed = 0
+        self._key = key
+        self._now = now
+        self._anyone = anyone
+        self._buffer = bytearray()
+        self._synchronised = False
+        self._registration: tuple[bytes, ...] = ()
+        self._serial = 0
+        self._last: int | None = None
+        self._bad = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a frame that has not come whole."""
+        return len(self._buffer)
+
+    def receive(self, data: bytes) -> list[Said]:
+        """Take what has come: everything between two flags is a frame, and what comes before the first is garbage."""
+        self._buffer += data
+        said = []
+        while not self.over and (end := self._buffer.find(FLAG)) >= 0:
+            between = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            if not self._synchronised:
+                self._synchronised = True
+                self.garbage += end
+            elif between:
+                said.append(self._judged(FLAG + between + FLAG))
+        if len(self._buffer) > MAX_FRAME or not self._synchronised:
+            self.garbage += len(self._buffer)
+            self._buffer.clear()
+            self._synchronised = False
+        return said
+
+    def _judged(self, frame: bytes) -> Said:
+        said = self._heard(frame)
+        self._bad = self._bad + 1 if said.refused else 0
+        if self._bad >= MAX_BAD:
+            self.over = said.refused
+        return said
+
+    def _heard(self, frame: bytes) -> Said:
+        try:
+            message = open_frame(frame)
+        except RejectError:
+            # Whoever is known has it in quarantine, under its name.
+            return Said((frame,)) if self.device else Said(refused="undecodable")
+        if not self.device:
+            said = self._introduced(message, frame)
+            if said is not None:
+                return said
+        if message.phone != self.device:
+            if "checksum" in message.flags:
+                return Said((frame,))
+            return Said(reply=self._general(message, bodies.FAILED), refused="other_phone")
+        self._count(message.serial)
+        return Said((frame,), self._reply(message))
+
+    def _introduced(self, message: Message, frame: bytes) -> Said | None:
+        """Answer a terminal that is not believed yet; None once it is and the frame is one like any other."""
+        if message.flags:
+            # A name that may be damaged is nobody's.
+            return Said(refused="damaged")
+        if self._anyone and message.kind != REGISTER:
+            self.device = message.phone
+            return None
+        if message.kind == REGISTER:
+            return self._registered(message, frame)
+        if message.kind != AUTHENTICATE or not self._knows_code(message):
+            refused = "wrong_code" if message.kind == AUTHENTICATE else "not_authenticated"
+            return Said(reply=self._general(message, bodies.FAILED), refused=refused)
+        self.device = message.phone
+        self._count(message.serial)
+        frames, self._registration = (*self._registration, frame), ()
+        return Said(frames, self._reply(message))
+
+    def _registered(self, message: Message, frame: bytes) -> Said:
+        """Hand out the code; the message is kept until the terminal has shown that it is the one it names."""
+        try:
+            registration(message.body, of_2019=message.of_2019)
+        except RejectError:
+            return Said(reply=self._general(message, bodies.FAILED), refused="undecodable")
+        self._registration = (frame,)
+        return Said(reply=self._reply(message))
+
+    def _knows_code(self, message: Message) -> bool:
+        try:
+            code = authentication(message.body, of_2019=message.of_2019).code
+        except RejectError:
+            return False
+        return hmac.compare_digest(code.encode(), code_of(self._key, message.phone).encode())
+
+    def _reply(self, message: Message) -> bytes:
+        """Return what the platform answers to a message that it takes."""
+        if message.kind == ACKNOWLEDGE or message.kind & FROM_PLATFORM:
+            return b""
+        if message.kind == REGISTER:
+            body = bodies.registration_reply(message.serial, code_of(self._key, message.phone))
+            return self._framed(message, REGISTER_REPLY, body)
+        if message.kind == QUERY_TIME:
+            return self._framed(message, TIME_REPLY, bodies.time_reply(self._now()))
+        if message.kind == SYNC_TIME:
+            return self._framed(message, SYNC_TIME_REPLY, bodies.time_sync_reply(self._now()))
+        return self._general(message, bodies.ACCEPTED)
+
+    def _general(self, message: Message, result: int) -> bytes:
+        return self._framed(message, REPLY, bodies.general_reply(message.serial, message.kind, result))
+
+    def _framed(self, message: Message, kind: int, body: bytes) -> bytes:
+        serial, self._serial = self._serial, (self._serial + 1) & 0xFFFF
+        return frame_of(kind, message.phone, serial, body, of_2019=message.of_2019)
+
+    def _count(self, serial: int) -> None:
+        """Count the serials that a terminal has left out, across their wrap; one sent again is behind."""
+        if self._last is not None and 1 < (ahead := (serial - self._last) & 0xFFFF) <= RESTARTED:
+            self.missed += ahead - 1
+        self._last = serial
+
+
+TELTONIKA_HEAD: Final = 8
+MAX_PACKET: Final = 16_384
+"""Longest packet taken from a Teltonika terminal, bytes; its makers' own bound is 1,280 for most models."""
+PING: Final = 0xFF
+
+
+class TeltonikaConversation:
+    """Teltonika: a terminal says its IMEI and then sends packets, each acknowledged with its number of records."""
+
+    def __init__(self) -> None:
+        """Start at the introduction."""
+        self.device = self.over = ""
+        self.garbage = self.missed = 0
+        self._buffer = bytearray()
+        self._bad = 0
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of a packet that has not come whole."""
+        return len(self._buffer)
+
+    def receive(self, data: bytes) -> list[Said]:
+        """Take what has come; it is over with the first byte that can belong to no packet."""
+        self._buffer += data
+        said: list[Said] = []
+        while not self.over and (found := self._packet() if self.device else self._introduction()) is not None:
+            said.append(found)
+            self._bad = self._bad + 1 if found.refused else 0
+            if self._bad >= MAX_BAD:
+                self.over = found.refused
+        return said
+
+    def _introduction(self) -> Said | None:
+        buffer = self._buffer
+        if len(buffer) < 2:  # noqa: PLR2004 - the length
+            return None
+        length = int.from_bytes(buffer[:2])
+        if length not in IMEI_DIGITS:
+            return self._rubbish()
+        if len(buffer) < 2 + length:
+            return None
+        imei = bytes(buffer[2 : 2 + length])
+        if not imei.isdigit():
+            return self._rubbish()
+        del buffer[: 2 + length]
+        self.device = imei.decode()
+        return Said(reply=b"\x01")
+
+    def _packet(self) -> Said | None:
+        buffer = self._buffer
+        while buffer and buffer[0] == PING:
+            del buffer[0]
+        if any(buffer[:4]):
+            return self._rubbish()
+        if len(buffer) < TELTONIKA_HEAD:
+            return None
+        length = int.from_bytes(buffer[4:8])
+        if not 3 <= length <= MAX_PACKET:  # noqa: PLR2004 - codec and two counts
+            return self._rubbish()
+        whole = TELTONIKA_HEAD + length + 4
+        if len(buffer) < whole:
+            return None
+        packet = bytes(buffer[:whole])
+        del buffer[:whole]
+        if not is_sound(packet):
+            # Without an acknowledgement it is sent again.
+            return Said(reply=bytes(4), refused="damaged")
+        # Commands' answers are not counted in records, and not acknowledged.
+        reply = packet[9].to_bytes(4) if packet[8] in LAYOUTS else b""
+        return Said((packet,), reply)
+
+    def _rubbish(self) -> Said:
+        """Give up: where the next packet begins cannot be told."""
+        self.garbage += len(self._buffer)
+        self._buffer.clear()
+        self.over = "undecodable"
+        return Said(refused="undecodable")

@@ -1,0 +1,403 @@
+"""The gateway on real sockets: durable before the reply, bounded whoever connects, positions in the API at the end."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from made_port import Clock, served
+
+from api.app import create_app
+from api.config import ApiConfig
+from devices.codecs import jt808_bodies as bodies
+from devices.codecs.jt808_frames import (
+    AUTHENTICATE,
+    BATCH,
+    FLAG,
+    HEARTBEAT,
+    LOCATION,
+    REGISTER,
+    REGISTER_REPLY,
+    REPLY,
+    Message,
+    frame_of,
+    open_frame,
+)
+from devices.codecs.teltonika import packet_of, record_of
+from devices.times import NS, format_rfc3339
+from engines.mosquitto import running_mosquitto
+from engines.ports import free_port, wait_until
+from faults.ingest_process import IngestProcess
+from ingest import intake
+from ingest.gateway import KEY_FILE, Gateway, GatewayConfig, GatewayError, key_in
+from store.journal import read
+
+SITE = "CNNGB-DEMO"
+PHONE = "13812345678"
+KEY = b"k" * 32
+NOW = 1_795_420_800 * NS
+CONFIG = GatewayConfig(SITE, jt808_port=0, teltonika_port=0, anyone=True, gather_s=0.001)
+
+
+class Disk:
+    """Takes messages as the worker does, as fast as it is let."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+        self.free.set()
+        self.taken: list[intake.Message] = []
+
+    async def take(self, messages: list[intake.Message]) -> bool:
+        await self.free.wait()
+        self.taken += messages
+        return True
+
+
+@asynccontextmanager
+async def running(config: GatewayConfig = CONFIG) -> AsyncIterator[tuple[Gateway, Disk]]:
+    disk, stop = Disk(), asyncio.Event()
+    gateway = Gateway(config, KEY, disk.take, lambda: NOW)
+    await gateway.listen()
+    task = asyncio.create_task(gateway.run(stop))
+    try:
+        yield gateway, disk
+    finally:
+        disk.free.set()
+        stop.set()
+        await task
+    assert not gateway.connections
+
+
+class Terminal:
+    """A terminal's end of a connection, with a serial of its own."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, phone: str) -> None:
+        self.reader, self.writer, self.phone = reader, writer, phone
+        self.serial = 0
+
+    def send(self, kind: int, body: bytes = b"") -> None:
+        self.writer.write(frame_of(kind, self.phone, self.serial, body))
+        self.serial += 1
+
+    async def reply(self) -> Message:
+        async with asyncio.timeout(10):
+            await self.reader.readexactly(1)
+            return open_frame(FLAG + await self.reader.readuntil(FLAG), strict=True)
+
+    async def ask(self, kind: int, body: bytes = b"") -> Message:
+        self.send(kind, body)
+        return await self.reply()
+
+    async def closed(self) -> bytes:
+        """Wait until the gateway has ended it, and return what it said until then."""
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                return await self.reader.read()
+        return b""
+
+
+async def terminal(gateway: Gateway, phone: str = PHONE, codec: str = "jt808") -> Terminal:
+    return Terminal(*await asyncio.open_connection("127.0.0.1", gateway.ports[codec]), phone)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(15):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody of it
+            await asyncio.sleep(0.005)
+    assert condition(), what
+
+
+def run(test: Awaitable[None]) -> None:
+    async def wrapped() -> None:
+        async with asyncio.timeout(60):
+            await test
+
+    asyncio.run(wrapped())
+
+
+def location(second: int = 0, longitude: float = 121.85) -> bytes:
+    return bodies.location(NOW + second * NS, 29.93, longitude, speed_mps=5)
+
+
+def test_a_reply_waits_until_the_frame_is_durable() -> None:
+    async def test() -> None:
+        async with running() as (gateway, disk):
+            one = await terminal(gateway)
+            disk.free.clear()
+            one.send(LOCATION, location())
+            await until(lambda: gateway.waiting_frames == 1, "the frame waits")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await one.reader.read(1)
+            disk.free.set()
+            reply = await one.reply()
+            assert (reply.kind, reply.body) == (REPLY, bodies.general_reply(0, LOCATION))
+            [message] = disk.taken
+            assert message.topic == f"port/{SITE}/vehicle/{PHONE}/jt808"
+            assert gateway.waiting_frames == gateway.waiting_bytes == 0
+
+    run(test())
+
+
+def test_a_terminal_that_has_left_keeps_its_frames_in_the_journal() -> None:
+    async def test() -> None:
+        async with running() as (gateway, disk):
+            disk.free.clear()
+            one = await terminal(gateway)
+            one.send(LOCATION, location())
+            await until(lambda: gateway.waiting_frames == 1, "the frame waits")
+            one.writer.close()
+            await until(lambda: not gateway.connections, "it is gone")
+            disk.free.set()
+            await until(lambda: len(disk.taken) == 1, "it is taken")
+            assert gateway.closed == {"peer": 1}
+
+    run(test())
+
+
+def test_a_slow_disk_stops_the_reading_and_costs_no_frame() -> None:
+    async def test() -> None:
+        async with running(replace(CONFIG, max_waiting=100)) as (gateway, disk):
+            disk.free.clear()
+            one = await terminal(gateway)
+            for second in range(5_000):
+                one.send(HEARTBEAT if second % 2 else LOCATION, b"" if second % 2 else location(second))
+            await until(lambda: bool(gateway.paused), "it is paused")
+            most = gateway.waiting_frames
+            await asyncio.sleep(0.1)
+            assert gateway.waiting_frames == most < 2_000
+            disk.free.set()
+            for _ in range(5_000):
+                await one.reply()
+            assert len(disk.taken) == gateway.frames == 5_000
+            assert gateway.pauses > 1
+            serials = [open_frame(message.payload).serial for message in disk.taken]
+            assert serials == list(range(5_000))
+
+    run(test())
+
+
+def test_the_newest_of_two_terminals_with_one_number_wins() -> None:
+    async def test() -> None:
+        async with running(replace(CONFIG, anyone=False)) as (gateway, disk):
+            one = await terminal(gateway)
+            code = (await one.ask(REGISTER, bodies.registration("浙B12345"))).body[3:]
+            await one.ask(AUTHENTICATE, code)
+            other = await terminal(gateway)
+            await other.ask(HEARTBEAT)
+            # Whoever only says the number does not take its place.
+            assert (await one.ask(HEARTBEAT)).body[4] == bodies.ACCEPTED
+            await other.ask(AUTHENTICATE, code)
+            assert await one.closed() == b""
+            assert (await other.ask(LOCATION, location())).body[4] == bodies.ACCEPTED
+            assert gateway.closed == {"replaced": 1}
+            assert gateway.refused == {"not_authenticated": 1}
+            assert gateway.status()["gateway_terminals"] == 1
+            kinds = [open_frame(message.payload).kind for message in disk.taken]
+            assert kinds == [REGISTER, AUTHENTICATE, HEARTBEAT, AUTHENTICATE, LOCATION]
+
+    run(test())
+
+
+def test_who_does_not_speak_or_not_to_the_end_is_hung_up_on() -> None:
+    async def test() -> None:
+        hasty = replace(CONFIG, introduction_s=1.5, frame_s=0.7, idle_s=2.5)
+        async with running(hasty) as (gateway, _):
+            silent, half, drop, idle = [await terminal(gateway, str(nth + 1)) for nth in range(4)]
+            half.writer.write(frame_of(LOCATION, "2", 0, location())[:20])
+            await idle.ask(HEARTBEAT)
+
+            async def dripping() -> None:
+                # A byte now and then: from its first byte on, a frame has so long and no longer.
+                for byte in frame_of(LOCATION, "3", 0, location()):
+                    drop.writer.write(bytes([byte]))
+                    await asyncio.sleep(0.05)
+
+            with contextlib.suppress(ConnectionError):
+                await asyncio.gather(dripping(), *(each.closed() for each in (silent, half, drop, idle)))
+            await until(lambda: not gateway.connections, "all are gone")
+            assert gateway.closed == {"no_introduction": 1, "half_frame": 2, "silent": 1}
+
+    run(test())
+
+
+def test_rubbish_is_hung_up_on_and_counted() -> None:
+    async def test() -> None:
+        async with running(replace(CONFIG, anyone=False)) as (gateway, disk):
+            one, other, third = [await terminal(gateway, str(nth + 1)) for nth in range(3)]
+            one.writer.write(b"GET / HTTP/1.1\r\n\r\n" + frame_of(LOCATION, "1", 0, location()) * 20)
+            other.writer.write(b"\x7eabc\x7e" * 20)
+            third.writer.write(b"x" * 100_000)
+            await one.closed()
+            await other.closed()
+            await until(lambda: gateway.garbage == 18 + 100_000, "garbage is counted")
+            assert gateway.refused == {"not_authenticated": 16, "undecodable": 16}
+            assert gateway.closed == {"refused": 2}
+            assert not disk.taken
+
+    run(test())
+
+
+def test_who_does_not_read_its_replies_is_hung_up_on() -> None:
+    async def test() -> None:
+        async with running() as (gateway, disk):
+            with socket.create_connection(("127.0.0.1", gateway.ports["jt808"])) as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+                deaf.setblocking(False)
+                frame = frame_of(HEARTBEAT, PHONE, 0) * 500
+                sent = bytearray()
+                while not gateway.closed:
+                    with contextlib.suppress(BlockingIOError):
+                        sent += frame[: deaf.send(frame)]
+                    await asyncio.sleep(0.002)
+            assert gateway.closed == {"not_reading": 1}
+            assert disk.taken
+
+    run(test())
+
+
+def test_connections_beyond_the_bound_are_closed_and_the_others_go_on() -> None:
+    async def test() -> None:
+        async with running(replace(CONFIG, max_connections=2)) as (gateway, _):
+            one, two = await terminal(gateway, "1"), await terminal(gateway, "2")
+            await one.ask(HEARTBEAT)
+            assert await (await terminal(gateway, "3")).closed() == b""
+            assert (await two.ask(HEARTBEAT)).body[4] == bodies.ACCEPTED
+            assert gateway.closed == {"too_many": 1}
+
+    run(test())
+
+
+def test_two_thousand_terminals_at_once_all_get_their_replies() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 4_200:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8_192), hard))
+
+    async def test() -> None:
+        async with running(replace(CONFIG, gather_s=0.02)) as (gateway, disk):
+            terminals = [await terminal(gateway, str(10_000 + nth)) for nth in range(2_000)]
+            for nth in range(2):
+                for each in terminals:
+                    each.send(LOCATION, location(nth))
+                replies = await asyncio.gather(*(each.reply() for each in terminals))
+                assert {reply.body[4] for reply in replies} == {bodies.ACCEPTED}
+                assert [reply.phone for reply in replies] == [each.phone for each in terminals]
+            assert gateway.status()["gateway_terminals"] == 2_000
+            assert Counter(message.topic for message in disk.taken) == Counter({
+                f"port/{SITE}/vehicle/{each.phone}/jt808": 2 for each in terminals
+            })  # fmt: skip
+            for each in terminals:
+                each.writer.close()
+
+    run(test())
+
+
+def test_a_teltonika_terminal_over_tcp() -> None:
+    async def test() -> None:
+        async with running() as (gateway, disk):
+            one = await terminal(gateway, codec="teltonika")
+            one.writer.write(bytes.fromhex("000F") + b"356307042441013")
+            assert await one.reader.readexactly(1) == b"\x01"
+            packet = packet_of(8, 2, record_of(NOW, 29.93, 121.85) * 2)
+            one.writer.write(packet)
+            assert await one.reader.readexactly(4) == b"\0\0\0\2"
+            assert [message.topic for message in disk.taken] == [f"port/{SITE}/vehicle/356307042441013/teltonika"]
+            assert disk.taken[0].payload == packet
+
+    run(test())
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            gateway = Gateway(replace(CONFIG, teltonika_port=port), KEY, Disk().take, lambda: NOW)
+            with pytest.raises(GatewayError, match=f"teltonika on 127.0.0.1, port {port}"):
+                await gateway.listen()
+
+    run(test())
+
+
+@pytest.mark.parametrize("wrong", [{"site": "Ningbo"}, {"idle_s": 0}, {"max_connections": 0}])
+def test_a_configuration_that_cannot_be_is_refused_by_name(wrong: dict[str, object]) -> None:
+    [name] = wrong
+    with pytest.raises(ValueError, match=name):
+        replace(CONFIG, **wrong)  # type: ignore[arg-type]
+
+
+def test_the_key_stays_and_is_nobody_elses(tmp_path: Path) -> None:
+    key = key_in(tmp_path)
+    assert len(key) == 32
+    assert key_in(tmp_path) == key
+    assert (tmp_path / KEY_FILE).stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[tuple[IngestProcess, int, int]]:
+    """A worker behind a real broker, with the port of its gateway and that of the broker."""
+    port = free_port()
+    with running_mosquitto() as broker, IngestProcess(tmp_path / "data", broker.port, jt808_port=port) as process:
+        yield process.start(), port, broker.port
+
+
+@pytest.mark.slow
+def test_a_terminals_positions_come_out_of_the_api(installation: tuple[IngestProcess, int, int]) -> None:
+    process, port, broker_port = installation
+    start = time.time_ns() // NS * NS - 60 * NS
+    where = [bodies.location(start + nth * NS, 29.93, 121.85 + nth / 1_000, laden=True) for nth in range(5)]
+    late = bodies.batch([bodies.location(start - 3_600 * NS + nth * NS, 29.9, 121.0) for nth in range(3)], late=True)
+
+    async def report() -> None:
+        one = Terminal(*await asyncio.open_connection("127.0.0.1", port), PHONE)
+        registered = await one.ask(REGISTER, bodies.registration("浙B12345"))
+        assert registered.kind == REGISTER_REPLY
+        assert (await one.ask(AUTHENTICATE, registered.body[3:])).body[4] == bodies.ACCEPTED
+        for each in where[:3]:
+            assert (await one.ask(LOCATION, each)).body[4] == bodies.ACCEPTED
+        # The worker dies at once after its reply: what it had answered is there afterwards, and the code still holds.
+        process.kill()
+        await one.closed()
+        process.start()
+        again = Terminal(*await asyncio.open_connection("127.0.0.1", port), PHONE)
+        await again.ask(AUTHENTICATE, registered.body[3:])
+        for kind, body in ((LOCATION, where[2]), (LOCATION, where[3]), (LOCATION, where[4]), (BATCH, late)):
+            assert (await again.ask(kind, body)).body[4] == bodies.ACCEPTED
+
+    run(report())
+    database = f"sqlite:///{process.folder / 'quayflow.db'}"
+    frames = list(read(process.folder / "journal"))
+    assert len(frames) == 10
+    config = ApiConfig(windows_url=database, records_url=database, broker_host="127.0.0.1", broker_port=broker_port)
+    with served(create_app(config, clock=Clock(time.time_ns()))) as url, httpx.Client(base_url=url) as client:
+        uid = f"{SITE}/vehicle/{PHONE}"
+
+        def ledger() -> dict[str, dict[str, int]]:
+            items = client.get("/v1/ledger").json()["items"]
+            return next((item for item in items if item["uid"] == uid), {"frames": {}})
+
+        wait_until(lambda: ledger()["frames"].get("received") == 10, "the ledger has every frame", 20)
+        assert client.get("/v1/ledger").json()["balanced"]
+        found = ledger()
+        # The third location came twice: before the end and after it.
+        assert (found["frames"]["duplicate"], found["frames"]["quarantined"]) == (1, 0)
+        assert found["flags"] == {"historical": 3}
+        [device] = client.get("/v1/devices", params={"class": "vehicle"}).json()["items"]
+        assert device["info"]["plate"] == "浙B12345"
+        assert device["latest"]["longitude_deg"]["value"] == pytest.approx(121.854)
+        assert device["latest"]["laden"]["value"] == 1
+        wanted = {"metric": "longitude_deg", "step": "10s", "start": format_rfc3339(start - 7_200 * NS)}
+        series = client.get(f"/v1/devices/{PHONE}/telemetry", params=wanted).json()
+        assert series["summary"]["count"] == 8
+        assert series["summary"]["sum"] == pytest.approx(5 * 121.852 + 3 * 121.0)
+        assert series["points"][0]["max"] == 121.0
+        assert series["points"][-1]["last"] == pytest.approx(121.854)
+        metrics = client.get("/metrics").text
+        assert 'quayflow_ingest_gateway_frames_total{worker="ingest-1"}' in metrics
