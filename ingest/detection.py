@@ -25,6 +25,8 @@ from store.interface import EventRecord
 
 RETRACTED = "event_retracted"
 """Type of the event that says that another one has turned out not to have happened."""
+NOTICES = frozenset({"device_online", "device_offline", RETRACTED})
+"""Types of events that tell the order of receipt, or how events changed, and not what happened in the port."""
 DEVICES_AT_ONCE = 32
 """Devices that run again in one pass over the journal."""
 
@@ -362,7 +364,9 @@ class Detection:
         hours = self.hours[device]
         newest, released = max(hours), int(self._watermarks.released[device])
         for start in sorted(hours):
-            if start != newest and released > start + PERIOD + self._gap:
+            over = start != newest and released > start + PERIOD + self._gap
+            # What has changed in it is still to be made into rows.
+            if over and (device, start) not in self._stale:
                 yield device, (start, hours.pop(start))
 
     def _is_quay(self, device: int) -> bool:

@@ -109,6 +109,8 @@ def run_again(
     held_from: int,
     config: PipelineConfig,
     codecs: Mapping[str, bytes],
+    *,
+    hours_each: int = 0,
 ) -> Iterator[Outcome]:
     """Run devices again; yield what came of each.
 
@@ -119,8 +121,9 @@ def run_again(
         held_from: since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
         config: rules of the pipeline.
         codecs: what the codecs of foreign formats remember, as of now: names told before the stretch count in it.
+        hours_each: how many hours each device goes on at most; by default so many as memory allows.
     """
-    hours_each = max(1, DEVICE_HOURS // max(1, len(plans)))
+    hours_each = hours_each or max(1, DEVICE_HOURS // max(1, len(plans)))
     starts = [_Start(plan, histories.get(plan.uid, {}), hours_each) for plan in plans]
     for start in starts:
         start.possible = start.possible and start.received_from >= held_from

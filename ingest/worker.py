@@ -526,11 +526,12 @@ class Worker:
         accounted = blob.unseen + pipeline.ledger.received
         self._balanced = pipeline.ledger.balanced() and accounted == self._journal.frames and not self._corrupt
         touched = pipeline.touched()
+        rows = pipeline.take_rows(blob.commits)
         frozen = freeze(pipeline, blob, touched)
         return Commit(
             worker=self._config.worker,
             offset=self._journal.end,
-            rows=pipeline.take_rows(blob.commits),
+            rows=rows,
             devices=[pipeline.record_of(device) for device in touched if device.index != NOBODY],
             events=pipeline.take_events(),
             quarantine=pipeline.take_quarantine(),

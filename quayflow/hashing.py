@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from analytics.rows import TIERS_S, WindowRows, fold
-from ingest.detection import RETRACTED
+from ingest.detection import NOTICES
 from quayflow.progress import count_progress
 from quayflow.settings import Settings
 from store.interface import EventRecord, StoreUnreachableError, WindowStore
@@ -24,7 +24,6 @@ from store.open import open_records, open_windows
 from store.records import SqlRecords
 
 HASHED: Final = tuple(name for name in WindowRows.columns() if name not in {"series", "epoch", "late"})
-NOTICES: Final = frozenset({"device_online", "device_offline", RETRACTED})
 FOREVER_NS: Final = 2**62
 AT_ONCE: Final = 64
 """Series whose rows are held in memory together."""

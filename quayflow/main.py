@@ -12,7 +12,7 @@ import typer
 
 from quayflow import __version__
 from quayflow.decoding import decode
-from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave
+from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
 from quayflow.settings import Settings, SettingsError, load
 
@@ -281,6 +281,30 @@ def journal_cat(
     """Write frames to standard output, in a form that `quayflow replay` reads."""
     folder = folder_of(settings_of(None, data=data))
     leave(lambda: cat(folder, start, end, topic, limit, form))
+
+
+@journal_app.command("rebuild", short_help="Put the store right from the journal.")
+def journal_rebuild(
+    *,
+    start: Annotated[
+        int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="Event time. [default: the first]")
+    ] = None,
+    end: Annotated[
+        int | None, typer.Option("--to", parser=time_of, metavar="TIME", help="Event time. [default: the last]")
+    ] = None,
+    data: Data = None,
+    worker: Annotated[str | None, typer.Option(help="Name of the worker. [default: ingest-1]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute the hours from --from to --to of the store again from the journal, and put right what differs.
+
+    Ingest must not be running on the data folder.
+    """
+    from quayflow.parts import pipeline_config_of  # noqa: PLC0415 - as above
+    from quayflow.rebuilding import rebuild  # noqa: PLC0415 - as above
+
+    settings = settings_of(None, data=data, worker=worker)
+    finish(rebuild(settings, pipeline_config_of(settings), start, end, as_json=as_json))
 
 
 @journal_app.command("export", short_help="Write samples or frames to a Parquet or JSON-lines file.")

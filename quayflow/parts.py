@@ -17,6 +17,7 @@ from quayflow import __version__
 from quayflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from ingest.pipeline import PipelineConfig
     from ingest.sources import Source
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,22 @@ def sources_of(settings: Settings) -> "tuple[Source, ...]":
         raise SettingsError(f"sources: {error}") from None
 
 
+def pipeline_config_of(settings: Settings) -> "PipelineConfig":
+    """Return the rules of the pipeline; SettingsError where one cannot be."""
+    from analytics.watermarks import Lateness  # noqa: PLC0415 - as above
+    from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
+
+    return PipelineConfig(
+        lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),
+        max_devices=settings.max_devices,
+        max_series=settings.max_series,
+        sources=sources_of(settings),
+    )
+
+
 async def run_ingest(settings: Settings) -> None:
     """Run an ingest worker until SIGTERM or SIGINT."""
-    from analytics.watermarks import Lateness  # noqa: PLC0415 - each part is loaded by the process that runs it
-    from ingest.gateway import GatewayConfig  # noqa: PLC0415 - as above
-    from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
+    from ingest.gateway import GatewayConfig  # noqa: PLC0415 - each part is loaded by the process that runs it
     from ingest.session import SessionConfig  # noqa: PLC0415 - as above
     from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
 
@@ -61,12 +73,6 @@ async def run_ingest(settings: Settings) -> None:
         max_batch_messages=settings.held_messages,
         max_batch_bytes=settings.held_bytes,
     )
-    pipeline = PipelineConfig(
-        lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),
-        max_devices=settings.max_devices,
-        max_series=settings.max_series,
-        sources=sources,
-    )
     gateway = GatewayConfig(
         site=settings.site,
         host=settings.gateway_host,
@@ -82,7 +88,7 @@ async def run_ingest(settings: Settings) -> None:
         records_url=records_url,
         session=session,
         worker=settings.worker,
-        pipeline=pipeline,
+        pipeline=pipeline_config_of(settings),
         gateway=None if settings.jt808_port is None and settings.teltonika_port is None else gateway,
         commit_interval_s=settings.commit_interval_s,
         keep_s=settings.keep_s,

@@ -160,10 +160,18 @@ class WindowStore(Protocol):
         others may then be stored or not.
         """
 
-    def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
+    def remove(self, rows: WindowRows) -> None:
+        """Let the rows of these keys answer nothing any more; their values are not looked at.
+
+        They are deleted or, where the store cannot, overwritten by rows with a count of 0. Errors as :meth:`write`.
+        """
+
+    def read(
+        self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None
+    ) -> WindowRows:
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded, in any order.
 
-        ``keys`` of the answer is ``series``.
+        ``keys`` of the answer is ``series``, ``worker`` is empty. ``worker``: only rows that this worker has written.
         """
 
     def find(

@@ -39,6 +39,7 @@ CORE_RANGE_NS: Final = 72 * 3600 * NS
 # The client declares its precisions as objects of a class whose values are the texts that it wants.
 _NANOSECONDS: Final = cast("WritePrecision", WritePrecision.NS)
 _REFUSED: Final = frozenset({400, 413, 422})
+_KEY: Final = ("tier_s", "window", "series", "epoch")
 _FIELDS: Final = (*INTEGER_FIELDS, *FLOAT_FIELDS)
 _GROUP: Final = '"site", "class", "device", "metric", "worker"'
 _SELECT: Final = ", ".join(f'"{name}"' for name in _FIELDS)
@@ -129,7 +130,15 @@ class InfluxWindowStore:
         except urllib3.exceptions.HTTPError as error:
             raise StoreUnreachableError(f"InfluxDB at {target.url} cannot be reached: {error}") from error
 
-    def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
+    def remove(self, rows: WindowRows) -> None:
+        """Overwrite the points of these keys by such as say that nothing is left: 3.x can delete none."""
+        zero = np.zeros(len(rows), np.int64)
+        nothing = dict.fromkeys(WindowRows.columns(), zero) | {name: getattr(rows, name) for name in _KEY}
+        self.write(WindowRows(rows.keys, rows.worker, *(nothing[name] for name in WindowRows.columns())))
+
+    def read(
+        self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None
+    ) -> WindowRows:
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
         # A window's points lie in its first second, so bounds that are moved up to windows' starts cut between windows.
         width = tier_s * NS
@@ -139,6 +148,7 @@ class InfluxWindowStore:
         parts: list[WindowRows] = []
         for first, last in self._ranges(start, end):
             for where in _conditions(position):
+                where = where if worker is None else f'{where} AND "worker" = {quoted(worker)}'  # noqa: PLW2901
                 statement = f"{source} WHERE time >= {first} AND time < {last} AND {where} GROUP BY {_GROUP}"
                 parts.extend(_rows(group, tier_s, position, series) for group in self._ask(statement))
         # The conditions name exactly the wanted series, so every group has its position.

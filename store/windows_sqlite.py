@@ -1,6 +1,6 @@
 """Window rows in SQLite: one writer, readers in any number of processes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Final
@@ -21,6 +21,9 @@ SERIES_PER_QUERY: Final = 400
 _STORED: Final = tuple(column.name for column in WINDOW_ROWS.columns)
 _REPLACE: Final = "INSERT OR REPLACE INTO window_rows ({}) VALUES ({})".format(  # noqa: S608 - our own column names
     ", ".join(f'"{name}"' for name in _STORED), ", ".join("?" * len(_STORED))
+)
+_REMOVE: Final = (
+    "DELETE FROM window_rows WHERE tier_s = ? AND period = ? AND series = ? AND window = ? AND worker = ? AND epoch = ?"
 )
 _READ: Final = tuple(name for name in WindowRows.columns() if name != "tier_s")
 _SELECT: Final = ", ".join(f'"{name}"' for name in _READ)
@@ -56,6 +59,15 @@ class RowWriter:
         columns["period"] = period[order].tolist()
         columns["worker"] = [self._worker_id(connection, rows.worker)] * len(rows)
         connection.executemany(_REPLACE, zip(*(columns[name] for name in _STORED), strict=True))
+
+    def remove(self, connection: SqliteConnection, rows: WindowRows) -> None:
+        """Delete the rows of these keys."""
+        if not len(rows):
+            return
+        series, worker = self._series_ids(connection, rows), self._worker_id(connection, rows.worker)
+        period = rows.window // (rows.tier_s * (NS * WINDOWS_PER_PERIOD))
+        keys = (rows.tier_s, period, series, rows.window, np.full(len(rows), worker, np.int64), rows.epoch)
+        connection.executemany(_REMOVE, zip(*(each.tolist() for each in keys), strict=True))
 
     def _worker_id(self, connection: SqliteConnection, worker: str) -> int:
         if worker not in self._workers:
@@ -108,20 +120,29 @@ class SqliteWindowStore:
 
     def write(self, rows: WindowRows) -> None:
         """Write rows in one transaction; a key that exists is replaced."""
+        self._change(self._rows.write, rows)
+
+    def remove(self, rows: WindowRows) -> None:
+        """Delete the rows of these keys in one transaction."""
+        self._change(self._rows.remove, rows)
+
+    def _change(self, change: Callable[[SqliteConnection, WindowRows], None], rows: WindowRows) -> None:
         if self._writer is None:
             raise StoreUnreachableError(f"{self._name} is open for reading only")
         try:
             with reaching(self._name), self._writer.begin() as connection:
-                self._rows.write(raw(connection), rows)
+                change(raw(connection), rows)
         except BaseException:
             self._rows.forget()
             raise
 
-    def read(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowRows:
+    def read(
+        self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None
+    ) -> WindowRows:
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
         try:
             with reaching(self._name), self._readers.connect() as connection:
-                return _read(raw(connection), tier_s, start_ns, end_ns, series)
+                return _read(raw(connection), tier_s, start_ns, end_ns, series, worker)
         except NotYetError:
             return WindowRows.empty(series)
 
@@ -161,7 +182,12 @@ class SqliteWindowStore:
 
 
 def _read(
-    connection: SqliteConnection, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]
+    connection: SqliteConnection,
+    tier_s: int,
+    start_ns: int,
+    end_ns: int,
+    series: Sequence[SeriesKey],
+    worker: str | None,
 ) -> WindowRows:
     ids = _ids_of(connection, series)
     span = tier_s * NS * WINDOWS_PER_PERIOD
@@ -177,7 +203,7 @@ def _read(
     found: list[tuple[int, ...]] = []
     for first in range(0, len(numbers), SERIES_PER_QUERY):
         some = numbers[first : first + SERIES_PER_QUERY]
-        found.extend(_rows_of(connection, tier_s, (start_ns, end_ns), periods, some))
+        found.extend(_rows_of(connection, tier_s, (start_ns, end_ns), periods, some, worker))
     table = np.array(found, np.int64).reshape(len(found), len(_READ))
     columns = dict(zip(_READ, np.ascontiguousarray(table.T), strict=True))
     position = np.zeros(max(numbers) + 1, np.int64)
@@ -188,7 +214,12 @@ def _read(
 
 
 def _rows_of(
-    connection: SqliteConnection, tier_s: int, span_ns: tuple[int, int], periods: range, numbers: list[int]
+    connection: SqliteConnection,
+    tier_s: int,
+    span_ns: tuple[int, int],
+    periods: range,
+    numbers: list[int],
+    worker: str | None,
 ) -> list[tuple[int, ...]]:
     """Return the rows of a few series: one seek for every period and series."""
     if not periods:
@@ -201,7 +232,11 @@ def _rows_of(
         f" SELECT {_SELECT} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
         " WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?"
     )
-    return connection.execute(query, (periods[0], periods[-1], *numbers, tier_s, *span_ns)).fetchall()
+    parameters: tuple[object, ...] = (periods[0], periods[-1], *numbers, tier_s, *span_ns)
+    if worker is not None:
+        query += " AND worker = (SELECT id FROM writers WHERE writers.worker = ?)"
+        parameters += (worker,)
+    return connection.execute(query, parameters).fetchall()
 
 
 def _ids_of(connection: SqliteConnection, series: Sequence[SeriesKey]) -> dict[int, int]:

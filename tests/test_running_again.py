@@ -300,3 +300,13 @@ def as_before(blob: bytes, fields: int) -> bytes:
 def test_retractions_are_no_samples() -> None:
     assert RETRACTED not in BY_NAME
     assert worker_of({}) == WorkerBlob()
+
+
+def test_an_hour_is_kept_open_until_its_figures_are_rows() -> None:
+    store = Store()
+    store.take([each._replace(recv_ts=T0 + 2 * HOUR * NS) for each in [*lift("QC01", 100, 0), *lift("QC01", 6_000, 9)]])
+    store.pipeline.tick(T0 + 3 * HOUR * NS)
+    assert freeze(store.pipeline, store.blob, []).history == []
+    assert len(store.pipeline.take_rows(1)) > 0
+    (hour,) = freeze(store.pipeline, store.blob, []).history
+    assert (hour.uid, hour.start_ns) == ("CNNGB-DEMO/quay-crane/QC01", T0)

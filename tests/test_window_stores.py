@@ -107,6 +107,31 @@ def test_workers_are_kept_apart_and_fold(store: WindowStore, device: str) -> Non
     assert fold(all_of(store, [key(device)])).sum.tolist() == [33]
 
 
+def test_rows_of_one_worker_alone_are_read(store: WindowStore, device: str) -> None:
+    for number, worker in enumerate(("w1", "w 3,=ü")):
+        store.write(rows_of([key(device)], [{"sum": number}, {"epoch": 5, "sum": 10 + number}], worker))
+    for number, worker in enumerate(("w1", "w 3,=ü")):
+        assert sorted(store.read(10, *ALWAYS, [key(device)], worker).sum.tolist()) == [number, 10 + number]
+    assert len(store.read(10, *ALWAYS, [key(device)], "nobody")) == 0
+
+
+def test_removed_rows_answer_nothing_and_no_other_is_touched(store: WindowStore, device: str) -> None:
+    stay = [{"window": BEGIN + 10 * NS}, {"epoch": 1}, {"tier_s": 60}, {"series": 1}]
+    rows = rows_of([key(device), key(device, "power_kw")], [{}, *stay])
+    store.write(rows)
+    store.write(rows_of([key(device)], [{}], "w2"))
+    gone = rows.take(np.array([0]))
+    for _ in range(2):
+        store.remove(gone)
+        store.remove(WindowRows.empty())
+        left = fold(all_of(store, list(rows.keys)))
+        expected = fold(WindowRows.concatenate([rows.take(np.array([1, 2, 4])), rows_of(rows.keys, [{}])]))
+        assert as_set(left) == as_set(expected)
+        assert len(all_of(store, [key(device)], 60)) == 1
+    store.write(gone)
+    assert fold(all_of(store, [key(device)])).count.sum() == 12
+
+
 def test_tiers_are_kept_apart(store: WindowStore, device: str) -> None:
     store.write(rows_of([key(device)], [{"tier_s": tier_s, "sum": tier_s} for tier_s in TIERS_S]))
     for tier_s in TIERS_S:

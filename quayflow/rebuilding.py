@@ -1,0 +1,300 @@
+"""`quayflow journal rebuild`: compute hours of the store again from the journal, and put right what differs.
+
+Whatever a store has forgotten, made up or left in pieces, the journal knows what it was given. Rows are compared with
+what they should be, one per window; those that differ, or lie there in several pieces, are replaced. Events likewise.
+Nothing outside the hours is touched, nor what other workers wrote, nor the checkpoint.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+import typer
+
+from analytics.findings import PERIOD, period_of
+from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
+from devices.columns import Bools, Ints
+from devices.times import NS, format_rfc3339
+from ingest.catching_up import held_from
+from ingest.checkpoint import CODEC, thaw
+from ingest.checks import MAX_AHEAD
+from ingest.detection import NOTICES
+from ingest.directory import NOBODY
+from ingest.pipeline import Pipeline, PipelineConfig
+from ingest.recomputing import Should, Stretch, event_times, plan_of, recompute
+from quayflow.hashing import HASHED
+from quayflow.progress import count_progress
+from quayflow.settings import Settings
+from store.data_folder import DataFolder
+from store.delivery import store_rows
+from store.interface import Checkpoint, Commit, EventRecord, Sink, StoreUnreachableError, WindowStore
+from store.journal import Frame, JournalError, read
+from store.open import open_records, open_sink, open_windows
+from store.records import SqlRecords
+
+ROWS_AT_ONCE: Final = 2_000_000
+"""Rows held in memory together; hours are taken so many at a time that no more come."""
+ROWS_PER_HOUR: Final = sum(PERIOD // (tier_s * NS) for tier_s in TIERS_S)
+SERIES_AT_ONCE: Final = 500
+DRAIN_S: Final = 60.0
+EVENTS_AT_ONCE: Final = 5_000
+
+
+@dataclass(slots=True)
+class Account:
+    """What a rebuild has changed; rows of all tiers."""
+
+    start: str = ""
+    end: str = ""
+    rows: int = 0
+    """Rows that the hours should have, one per window."""
+    rows_missing: int = 0
+    """Windows of which the store held nothing."""
+    rows_differing: int = 0
+    """Windows of which it said something else."""
+    rows_in_pieces: int = 0
+    """Windows of which it said the right thing in several rows."""
+    rows_superfluous: int = 0
+    """Windows of which it should have said nothing."""
+    rows_written: int = 0
+    rows_removed: int = 0
+    rows_refused: int = 0
+    """Rows that the store refuses, such as InfluxDB beyond its retention."""
+    events_added: int = 0
+    events_changed: int = 0
+    events_removed: int = 0
+    devices_left_alone: int = 0
+    """Devices whose events could not be found again, for want of a state to begin with."""
+
+
+class Rebuild:
+    """One run over the store of a data folder that no ingest holds."""
+
+    def __init__(
+        self, settings: Settings, config: PipelineConfig, sink: Sink, windows: WindowStore, records: SqlRecords
+    ) -> None:
+        """``sink`` is the worker's own; what it still had to deliver must have been delivered."""
+        checkpoint = sink.load(settings.worker)
+        if checkpoint is None:
+            raise StoreUnreachableError(
+                f"{settings.data}: no checkpoint of worker {settings.worker}: name it with --worker, or start ingest, "
+                "which reads the whole journal where there is none"
+            )
+        self._worker = settings.worker
+        self._journal = settings.data / "journal"
+        self._config = config
+        self._checkpoint: Checkpoint = checkpoint
+        self._sink, self._windows, self._records = sink, windows, records
+        self._pipeline = Pipeline(self._worker, 0, config)
+        thaw(self._pipeline, checkpoint.state)
+        self._devices = [each for each in self._pipeline.directory.devices if each.index != NOBODY]
+        self._uids = {each.uid for each in self._devices}
+        self._codecs = {
+            name.removeprefix(CODEC): blob for name, blob in checkpoint.state.items() if name.startswith(CODEC)
+        }
+        self.account = Account()
+
+    def run(self, start: int | None, end: int | None) -> Account:
+        """Rebuild the hours that overlap [start, end), ns UTC; None is as far as the journal reaches.
+
+        Raises JournalError where it does not reach back to ``start``.
+        """
+        whole = self._stretch(start, end)
+        self.account.start, self.account.end = format_rfc3339(whole.start), format_rfc3339(whole.end)
+        histories = {device.uid: self._sink.history(self._worker, device.uid) for device in self._devices}
+        each = max(1, ROWS_AT_ONCE // (ROWS_PER_HOUR * max(1, len(self._pipeline.directory.keys)))) * PERIOD
+        with count_progress("hours", (whole.end - whole.start) // PERIOD) as advance:
+            for first in range(whole.start, whole.end, each):
+                stretch = Stretch(first, min(first + each, whole.end))
+                plans = [
+                    plan_of(self._pipeline, device.index, stretch)
+                    for device in self._devices
+                    if device.index in self._pipeline.detection.hours
+                ]
+                should = recompute(self._frames, stretch, self._config, self._worker, plans, histories, self._codecs)
+                self.account.devices_left_alone = max(self.account.devices_left_alone, len(should.unknown))
+                self._put_rows_right(stretch, should)
+                self._put_events_right(stretch, should)
+                advance((stretch.end - stretch.start) // PERIOD)
+        if not self._sink.drain(DRAIN_S):
+            raise StoreUnreachableError("the events wait in the outbox: the records did not take them in a minute")
+        return self.account
+
+    def _stretch(self, start: int | None, end: int | None) -> Stretch:
+        held = held_from(self._journal)
+        least = -(-(held + MAX_AHEAD) // PERIOD) * PERIOD if held else 0
+        if start is None or end is None:
+            all_of_it = event_times(self._frames, self._config, self._worker, self._codecs) or Stretch(least, least)
+            start = max(least, all_of_it.start) if start is None else start
+            end = all_of_it.end if end is None else end
+        first, last = period_of(start), -(-end // PERIOD) * PERIOD
+        if first < least:
+            raise JournalError(
+                f"--from {format_rfc3339(start)}: the journal holds everything only from {format_rfc3339(least)} on"
+            )
+        return Stretch(first, max(first, last))
+
+    def _frames(self, since: int) -> Iterator[Frame]:
+        """Yield the frames that the store has been given, from those on that can concern event time ``since``."""
+        for frame in read(self._journal, from_ns=max(0, since - MAX_AHEAD)):
+            if frame.offset >= self._checkpoint.offset:
+                return
+            yield frame
+
+    def _put_rows_right(self, stretch: Stretch, should: Should) -> None:
+        rows = should.rows
+        keys = sorted({*self._windows.find(), *rows.keys})
+        place = {key: index for index, key in enumerate(keys)}
+        moved = np.array([place[key] for key in rows.keys], np.int64)
+        series = moved[rows.series] if len(rows) else rows.series
+        for tier_s in TIERS_S:
+            for first in range(0, len(keys), SERIES_AT_ONCE):
+                some = keys[first : first + SERIES_AT_ONCE]
+                mine = (rows.tier_s == tier_s) & (series >= first) & (series < first + len(some))
+                wanted = _relabelled(rows.take(mine), some, series[mine] - first, self._worker)
+                there = self._windows.read(tier_s, stretch.start, stretch.end, some, self._worker)
+                there = _relabelled(there, some, there.series, self._worker)
+                known = there.count > 0
+                if should.unknown:
+                    found = [key.metric in DERIVED and key.device_key.uid in should.unknown for key in some]
+                    known &= ~np.array(found, np.bool_)[there.series]
+                self._put_tier_right(wanted, there.take(known))
+
+    def _put_tier_right(self, wanted: WindowRows, there: WindowRows) -> None:
+        account = self.account
+        account.rows += len(wanted)
+        said = fold(there)
+        at_said, at_wanted = _place(said), _place(wanted)
+        order = np.argsort(at_said)
+        position = np.searchsorted(at_said[order], at_wanted)
+        known = np.isin(at_wanted, at_said)
+        same = known.copy()
+        late = np.zeros(len(wanted), np.int64)
+        of_known = order[position[known]]
+        for name in HASHED:
+            same[known] &= getattr(wanted, name)[known] == getattr(said, name)[of_known]
+        late[known] = np.minimum(said.late[of_known], wanted.count[known])
+        pieces, number = np.unique(_place(there), return_counts=True)
+        alone = np.isin(at_wanted, pieces[number == 1])
+        superfluous = ~np.isin(at_said, at_wanted)
+        write = ~same | ~alone
+        account.rows_missing += int((~known).sum())
+        account.rows_differing += int((known & ~same).sum())
+        account.rows_in_pieces += int((same & ~alone).sum())
+        account.rows_superfluous += int(superfluous.sum())
+        written = _with_late(wanted, late).take(write)
+        replaced = np.isin(_place(there), at_wanted[write]) & ~_same_key(there, written)
+        gone = there.take(replaced | np.isin(_place(there), at_said[superfluous]))
+        refused = sum(1 for _ in store_rows(self._windows, written)) if len(written) else 0
+        self._windows.remove(gone)
+        account.rows_written += len(written) - refused
+        account.rows_refused += refused
+        account.rows_removed += len(gone)
+
+    def _put_events_right(self, stretch: Stretch, should: Should) -> None:
+        there: dict[str, EventRecord] = {}
+        after = 0
+        while page := self._records.events(
+            after=after, start_ns=stretch.start, end_ns=stretch.end, limit=EVENTS_AT_ONCE
+        ):
+            there |= {event.id: event for event in page}
+            after = page[-1].cursor
+        concerned = {id_: event for id_, event in there.items() if self._is_mine(event, should.unknown)}
+        wanted = {id_: event for id_, event in should.events.items() if self._is_mine(event, should.unknown)}
+        gone = concerned.keys() - wanted.keys()
+        changed = [id_ for id_ in wanted.keys() & concerned.keys() if not _alike(wanted[id_], concerned[id_])]
+        new = wanted.keys() - concerned.keys()
+        account = self.account
+        account.events_added += len(new)
+        account.events_changed += len(changed)
+        account.events_removed += len(gone)
+        brought = sorted((wanted[id_] for id_ in (*new, *changed)), key=lambda event: (event.ts_ns, event.id))
+        if brought or gone:
+            self._sink.commit(_commit(self._worker, self._checkpoint.offset, brought, sorted({*gone, *changed})))
+
+    def _is_mine(self, event: EventRecord, unknown: Iterable[str]) -> bool:
+        uid = f"{event.site}/{event.device_class}/{event.device}"
+        found = event.type in FOUND and uid in unknown
+        return uid in self._uids and event.type not in NOTICES and not found
+
+
+FOUND: Final = frozenset({"crane_move", "yard_move", "gate_passage"})
+DERIVED: Final = frozenset({"moves", "teu", "cycle_s", "yard_moves", "passages_in", "passages_out"})
+_BITS: Final = 31
+"""Bits of a window's number, as in the rows of findings."""
+
+
+def _place(rows: WindowRows) -> Ints:
+    """Return one number per (series, window) of rows of one tier."""
+    return (rows.series << _BITS) | (rows.window // (rows.tier_s * NS))
+
+
+def _same_key(rows: WindowRows, written: WindowRows) -> Bools:
+    """Return which rows have the key of one that is written, and so are replaced by it."""
+    epochs = dict(zip(_place(written).tolist(), written.epoch.tolist(), strict=True))
+    pairs = zip(_place(rows).tolist(), rows.epoch.tolist(), strict=True)
+    return np.array([epochs.get(place) == epoch for place, epoch in pairs], np.bool_)
+
+
+def _relabelled(rows: WindowRows, keys: list[SeriesKey], series: Ints, worker: str) -> WindowRows:
+    columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"series": series}
+    return WindowRows(keys, worker, *(columns[name] for name in WindowRows.columns()))
+
+
+def _with_late(rows: WindowRows, late: Ints) -> WindowRows:
+    """Return rows that say how much of them was late as the store has said it: only it was there."""
+    columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"late": late}
+    return WindowRows(rows.keys, rows.worker, *(columns[name] for name in WindowRows.columns()))
+
+
+def _alike(one: EventRecord, other: EventRecord) -> bool:
+    return (one.type, one.ts_ns, one.start_ns, dict(one.data)) == (
+        other.type,
+        other.ts_ns,
+        other.start_ns,
+        dict(other.data),
+    )
+
+
+def _commit(worker: str, offset: int, events: list[EventRecord], retracted: list[str]) -> Commit:
+    return Commit(
+        worker=worker,
+        offset=offset,
+        rows=WindowRows.empty(),
+        devices=(),
+        events=events,
+        quarantine=(),
+        ledger=(),
+        state={},
+        status={},
+        retracted=retracted,
+    )
+
+
+async def rebuild(
+    settings: Settings, config: PipelineConfig, start: int | None, end: int | None, *, as_json: bool
+) -> int:
+    """Rebuild, print the account and return the exit status.
+
+    Raises DataFolderError while ingest runs, JournalError or StoreUnreachableError.
+    """
+    windows_url, records_url = settings.store_urls
+    if not (settings.data / "journal").is_dir():
+        raise StoreUnreachableError(f"no journal in {settings.data}: name the data folder with --data")
+    with (
+        DataFolder.open(settings.data),
+        contextlib.closing(open_sink(windows_url, records_url, settings.data)) as sink,
+    ):
+        if not sink.drain(DRAIN_S):
+            raise StoreUnreachableError(f"{sink.backlog()} commits wait in the outbox for a store that is not there")
+        with (
+            contextlib.closing(open_windows(windows_url, read_only=False)) as windows,
+            contextlib.closing(open_records(records_url)) as records,
+        ):
+            account = Rebuild(settings, config, sink, windows, records).run(start, end)
+    shown = asdict(account)
+    typer.echo(json.dumps(shown) if as_json else "\n".join(f"{name:<20} {value}" for name, value in shown.items()))
+    return 0
