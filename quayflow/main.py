@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,15 +9,15 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 
 import typer
 
-from quayflow import __version__
+from quayflow import __version__, traffic
 from quayflow.decoding import decode
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
+from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Open, Port, Profile, Seed
 from quayflow.settings import Settings, SettingsError, load
 
 FAILED: Final = 1
 UNREACHABLE: Final = 3
-UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 app = typer.Typer(
     name="quayflow",
@@ -28,37 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-def duration(text: str) -> float:
-    """Parse ``60``, ``60s``, ``5m`` or ``1h`` into seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text.strip())
-    if found is None or float(found[1]) <= 0:
-        raise typer.BadParameter(f"{text!r}: expected a duration above 0 such as 60s, 5m or 1h")
-    return float(found[1]) * UNITS_S[found[2] or "s"]
-
-
-Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
-Port = Annotated[
-    int | None, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one. [default: 8080]")
-]
-BrokerPort = Annotated[
-    int | None, typer.Option(min=0, max=65_535, help="Port for the broker; 0 takes a free one. [default: 1883 or free]")
-]
-ExternalBroker = Annotated[
-    str | None, typer.Option("--broker", metavar="HOST:PORT", help="Use this broker instead of starting Mosquitto.")
-]
-For = Annotated[
-    float | None, typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s.")
-]
-Profile = Annotated[str | None, typer.Option(help="Name or file of the port's profile. [default: small]")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the simulated port. [default: 7]")]
-Open = Annotated[
-    bool | None, typer.Option("--open/--no-open", help="Open the page in a browser. [default: on a terminal]")
-]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -155,52 +123,6 @@ def simulate(  # noqa: PLR0913 - one flag each
     finish(run)
 
 
-@app.command(short_help="Publish recorded tracks and messages.")
-def replay(  # noqa: PLR0913 - one flag each
-    path: Annotated[Path, typer.Argument(help="CSV track, JSON-lines recording, or a folder or zip of such.")],
-    *,
-    speed: Annotated[str, typer.Option(help="Recorded seconds per second, or max.")] = "1",
-    clients: Annotated[int, typer.Option(min=1, max=1_000, help="MQTT connections.")] = 4,
-    shift: Annotated[
-        Literal["now", "none"], typer.Option(help="Move all times so that they end now, or keep them.")
-    ] = "now",
-    limit: Annotated[int | None, typer.Option(min=1, help="Replay the first so many messages.")] = None,
-    limit_devices: Annotated[int | None, typer.Option(min=1, help="Replay the first so many devices.")] = None,
-    site: Annotated[str | None, typer.Option(help="Site level of the tracks' topics. [default: CNNGB-DEMO]")] = None,
-    payload: Annotated[Literal["msgpack", "json"], typer.Option(help="Form of the tracks' payloads.")] = "msgpack",
-    threshold: Annotated[list[str] | None, typer.Option(help="Condition such as lost==0; exit 99 if missed.")] = None,
-    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
-    as_json: Json = False,
-) -> None:
-    """Publish recorded tracks and messages with their own timing, faster, or as fast as the broker takes them."""
-    from quayflow.replaying import replay as run_replay  # noqa: PLC0415 - as above
-    from simulators.replay import ReplayConfig  # noqa: PLC0415 - as above
-
-    settings = settings_of(broker, site=site)
-    try:
-        config = ReplayConfig(
-            path=path,
-            host=settings.broker_host,
-            port=settings.broker_port,
-            username=settings.broker_username,
-            password=settings.broker_password,
-            tls=settings.broker_tls,
-            tls_ca=str(settings.broker_ca_file) if settings.broker_ca_file else None,
-            site=settings.site,
-            shift=shift,
-            speed=float("inf") if speed == "max" else float(speed),
-            clients=clients,
-            limit=limit,
-            limit_devices=limit_devices,
-            payload=payload,
-            thresholds=tuple(threshold or ()),
-        )
-    except ValueError as error:
-        typer.echo(f"quayflow: {error}", err=True)
-        raise typer.Exit(2) from None
-    finish(run_replay(config, as_json=as_json))
-
-
 @app.command(short_help="Prove the pipeline on a simulated port.")
 def verify(  # noqa: PLR0913 - one flag each
     *,
@@ -251,6 +173,7 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
 
 
 app.command(short_help="Print what one message of any format says.")(decode)
+traffic.register(app)
 app.add_typer(journal_app, name="journal")
 
 
@@ -382,6 +305,7 @@ def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
     from quayflow.stack import StackError  # noqa: PLC0415 - as above
     from quayflow.supervisor import ChildFailedError  # noqa: PLC0415 - as above
     from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
+    from simulators.readback import ReadBackError  # noqa: PLC0415 - as above
     from simulators.tracks import RecordingError  # noqa: PLC0415 - as above
     from store.data_folder import DataFolderError  # noqa: PLC0415 - as above
     from store.interface import StoreUnreachableError  # noqa: PLC0415 - as above
@@ -401,6 +325,7 @@ def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
         DataFolderError,
         GatewayError,
         StoreUnreachableError,
+        ReadBackError,
     ) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise SystemExit(UNREACHABLE) from None

@@ -349,7 +349,13 @@ async def drain(publisher: Publisher, patience_s: float) -> bool:
     return True
 
 
-def devices_of(publisher: Publisher, uids: Sequence[str], boots: Sequence[int]) -> dict[str, dict[str, int]]:
+class HasAccounts(Protocol):
+    """A publisher, or whatever else keeps an account for each device."""
+
+    accounts: list[Account]
+
+
+def devices_of(publisher: HasAccounts, uids: Sequence[str], boots: Sequence[int]) -> dict[str, dict[str, int]]:
     """Return the ledger: uid → boot, messages sent and acknowledged, first and last sequence number acknowledged."""
     return {
         uid: {

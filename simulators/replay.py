@@ -1,117 +1,40 @@
 """Replay: recorded tracks and messages, published with their own timing or as fast as the broker takes them.
 
+    recording ─► entries ─► moved in time, cloned ─► due ─► sender ─► broker ─► ingest ─► store
+                                                                └► watcher          read back ◄─┘
+
 Messages leave when they are due, whatever became of the ones before, and how late they left is measured. A message
 counts as lost when the broker has not acknowledged it by the end, whether it was sent or not: a replay never passes by
 sending less than was asked for.
 """
 
 import asyncio
-import hashlib
-import heapq
-import itertools
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
-import msgspec
-
-from devices.codecs.native import Event, Status, Telemetry, decode_event, decode_status, decode_telemetry, encode
-from devices.rejects import RejectError
-from devices.times import format_rfc3339, parse_rfc3339
-from devices.topics import SITE, DeviceKey, Stream, TopicError, parse, topic_of
-from devices.vocabulary import DeviceClass
-from simulators.publisher import Broker, Publisher, devices_of
+from devices.times import format_rfc3339
+from simulators.outcome import Moment, ReplayResult
+from simulators.playing import Play
+from simulators.publisher import devices_of
+from simulators.readback import Expected, ReadBack, Reader
+from simulators.recording import open_recording
+from simulators.replay_config import ReplayConfig
 from simulators.schedule import NS, stopped_by_signal, wait_until
-from simulators.thresholds import Threshold
-from simulators.tracks import BadRows, Point, Recorded, RecordingError, files, read_messages, read_track
+from simulators.sender import Sender
+from simulators.watching import Watcher, topics_to_watch
 
-MIDDLE_M: Final = (360.0, 220.0)
-"""Where the middle of a track is placed unless an offset is given: the middle of the small port, m."""
+__all__ = ["ReplayConfig", "ReplayProgress", "ReplayResult", "run"]
+
 MAX_OUTSTANDING: Final = 5_000
 PROGRESS_S: Final = 0.2
-SHIFTS: Final = ("now", "none")
-FIGURES: Final = frozenset(
-    {"messages", "sent", "acked", "lost", "bad_rows", "resent", "refused", "reconnects", "elapsed_s", "rate"}
-    | {"behind_p50", "behind_p95", "behind_p99", "behind_max"}
-)
-"""Figures that thresholds may name; ``behind_…`` and ``elapsed_s`` in s, ``rate`` in messages/s."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayConfig:
-    """What to replay, where to and how."""
-
-    path: Path
-    """A CSV or JSON-lines file, a folder or a zip archive of such."""
-    host: str = "127.0.0.1"
-    """Name or address of the broker."""
-    port: int = 1883
-    """TCP port of the broker, 1 to 65535."""
-    username: str | None = None
-    """User name for the broker, or None."""
-    password: str | None = field(default=None, repr=False)
-    """Password for the broker."""
-    tls: bool = False
-    """Whether to connect by TLS."""
-    tls_ca: str | None = None
-    """File with the certificates to trust, or None for the system's."""
-    site: str = "CNNGB-DEMO"
-    """Site level of the tracks' topics; recorded messages keep their own topics."""
-    shift: str = "now"
-    """``now``: move all times so that the replay ends as the last message's time comes; ``none``: keep them."""
-    speed: float = 1.0
-    """Recorded seconds per real second, > 0; infinite is as fast as the broker acknowledges."""
-    clients: int = 4
-    """MQTT connections, 1 to 1000; devices are spread over them."""
-    limit: int | None = None
-    """Replay the first so many messages only, ≥ 1, or None for all."""
-    limit_devices: int | None = None
-    """Replay the first so many devices only, ≥ 1, in the order of file names, or None for all."""
-    offset_m: tuple[float, float] | None = None
-    """Added to the x and y of tracks, m; None puts the middle of each track in the middle of the small port."""
-    payload: str = "msgpack"
-    """Form of the tracks' payloads: ``msgpack`` or ``json``."""
-    thresholds: tuple[str, ...] = ()
-    """Conditions on the result, such as ``lost==0``."""
-    patience_s: float = 30.0
-    """Give up when the broker acknowledges nothing for so long, s > 0."""
-
-    def __post_init__(self) -> None:
-        """Check every value; thresholds included, so that a typing error is found before the replay."""
-        _ = self.broker
-        if not SITE.fullmatch(self.site):
-            raise ValueError(f"site = {self.site!r}: allowed is a UN/LOCODE and a facility, such as CNNGB-DEMO")
-        if self.shift not in SHIFTS:
-            raise ValueError(f"shift = {self.shift!r}: allowed are {', '.join(SHIFTS)}")
-        if not self.speed > 0:
-            raise ValueError(f"speed = {self.speed}: allowed is above 0, or max")
-        if not 1 <= self.clients <= 1_000:  # noqa: PLR2004 - a client, not a storm
-            raise ValueError(f"clients = {self.clients}: allowed is 1 to 1000")
-        for name in ("limit", "limit_devices"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} = {value}: allowed is 1 or more")
-        if self.offset_m is not None and not all(math.isfinite(part) for part in self.offset_m):
-            raise ValueError(f"offset_m = {self.offset_m}: allowed are two finite numbers")
-        if self.payload not in {"msgpack", "json"}:
-            raise ValueError(f"payload = {self.payload!r}: allowed are msgpack, json")
-        if not 0 < self.patience_s < math.inf:
-            raise ValueError(f"patience_s = {self.patience_s}: allowed is above 0")
-        _ = self.conditions
-
-    @property
-    def broker(self) -> Broker:
-        """The broker's part of the configuration."""
-        return Broker(self.host, self.port, self.username, self.password, self.tls, self.tls_ca)
-
-    @property
-    def conditions(self) -> tuple[Threshold, ...]:
-        """The thresholds, parsed."""
-        return tuple(Threshold.parse(text, FIGURES) for text in self.thresholds)
+MOMENT_S: Final = 1.0
+TURN_NS: Final = 2_000_000
+"""The event loop gets its turn after so long at the latest, ns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,152 +49,12 @@ class ReplayProgress:
     """How late the latest message left, s; 0 at unlimited speed."""
     connected: int
     """Connections that stand."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """What came of a replay."""
-
-    messages: int
-    """How many were to be sent."""
-    sent: int
-    acked: int
-    lost: int
-    """``messages − acked``."""
-    bad_rows: int
-    bad_row_notes: tuple[str, ...]
-    verbatim: int
-    """Recorded messages in a form that cannot be moved in time, sent byte for byte."""
-    resent: int
-    refused: int
-    reconnects: int
-    elapsed_s: float
     rate: float
-    """Acknowledged messages per second."""
-    behind_ms: dict[str, float]
-    """How late messages left: p50, p95, p99, max; zeros at unlimited speed."""
-    shift_ns: int
-    """What was added to every recorded time, ns."""
-    first_time: str
-    last_time: str
-    """Event times of the first and the last message as sent."""
-    devices: dict[str, dict[str, float]]
-    """uid → boot, sent, acked, first_seq, last_seq; for tracks offset_x_m and offset_y_m too."""
-    thresholds: tuple[dict[str, Any], ...]
-    """Each threshold with the figure it met: ``threshold``, ``value``, ``ok``."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every threshold held."""
-        return all(threshold["ok"] for threshold in self.thresholds)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as plain values, ready for JSON."""
-        return {**asdict(self), "passed": self.passed}
-
-
-class _Timed(NamedTuple):
-    """A message ready to be sent."""
-
-    due_ns: int
-    device: int
-    seq: int
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-@dataclass(slots=True)
-class _Sender:
-    """One device of the recording: its points, or its recorded messages."""
-
-    name: str
-    entries: Sequence[Point | Recorded]
-    key: DeviceKey | None = None
-    offset: tuple[float, float] = (0.0, 0.0)
-    boot: int = 0
-
-
-class _Recording:
-    """Everything to be replayed, in memory, and how it becomes messages."""
-
-    def __init__(self, config: ReplayConfig) -> None:
-        self.bad = BadRows()
-        self.verbatim = 0
-        self.senders = self._read(config)
-        self._config = config
-        times = heapq.merge(*([entry.ts for entry in sender.entries] for sender in self.senders))
-        chosen = list(itertools.islice(times, config.limit))
-        self.messages = len(chosen)
-        if not chosen:
-            raise RecordingError(f"{config.path}: no message can be replayed ({self.bad.count} bad rows)")
-        self.first_ns, self.last_ns = chosen[0], chosen[-1]
-
-    def _read(self, config: ReplayConfig) -> list[_Sender]:
-        tracks: dict[str, _Sender] = {}
-        messages: dict[str, list[Recorded]] = {}
-        for file in files(config.path):
-            if file.name.endswith(".csv"):
-                key = DeviceKey(config.site, DeviceClass.VEHICLE, file.device)
-                if key.uid in tracks:
-                    raise RecordingError(f"{file.name}: a second file of the device {file.device}; rename one of them")
-                points = read_track(file, self.bad)
-                tracks[key.uid] = _Sender(key.uid, points, key, config.offset_m or _to_the_middle(points))
-            else:
-                for message in read_messages(file, self.bad):
-                    # Messages of one device keep their order, so a device is a topic without its last level.
-                    name = message.topic.rpartition("/")[0].removeprefix("port/") or message.topic
-                    messages.setdefault(name, []).append(message)
-        if twice := tracks.keys() & messages.keys():
-            raise RecordingError(
-                f"{config.path}: {', '.join(sorted(twice))}: both a track and messages; keep one of them"
-            )
-        recorded = [_Sender(name, sorted(entries, key=lambda one: one.ts)) for name, entries in messages.items()]
-        return [sender for sender in (*tracks.values(), *recorded) if sender.entries][: config.limit_devices]
-
-    def shift_ns(self, now_ns: int) -> int:
-        """Return what is added to recorded times so that the last message is sent when its own time has come."""
-        if self._config.shift == "none":
-            return 0
-        span = self.last_ns - self.first_ns
-        return now_ns - span + round(span / self._config.speed) - self.first_ns
-
-    def play(self, started_ns: int, shift_ns: int) -> Iterator[_Timed]:
-        """Yield the messages in the order of time, due from ``started_ns`` on."""
-        for sender in self.senders:
-            # An unshifted replay of the same recording is the same traffic, a shifted one is new traffic.
-            salt = hashlib.blake2b(f"{sender.name}|{shift_ns}".encode(), digest_size=8).digest()
-            sender.boot = int.from_bytes(salt, "big") >> 1
-        entries = heapq.merge(
-            *(
-                [(entry.ts, number, seq) for seq, entry in enumerate(sender.entries)]
-                for number, sender in enumerate(self.senders)
-            )
-        )
-        for ts, number, seq in itertools.islice(entries, self._config.limit):
-            sender = self.senders[number]
-            topic, payload, retain = self._message(sender, seq, shift_ns)
-            due = started_ns + round((ts - self.first_ns) / self._config.speed)
-            yield _Timed(due, number, seq, topic, payload, retain)
-
-    def _message(self, sender: _Sender, seq: int, shift_ns: int) -> tuple[str, bytes, bool]:
-        entry = sender.entries[seq]
-        if isinstance(entry, Point):
-            if sender.key is None:  # pragma: no cover - tracks have a key
-                raise AssertionError(sender.name)
-            values = dict(entry.values)
-            values["x_m"] += sender.offset[0]
-            values["y_m"] += sender.offset[1]
-            telemetry = Telemetry(v=1, m=dict(values), boot=sender.boot, seq=seq, ts=entry.ts + shift_ns)
-            binary = self._config.payload == "msgpack"
-            return topic_of(sender.key, Stream.TELEMETRY), encode(telemetry, binary=binary), False
-        payload = msgspec.json.encode(entry.payload) if isinstance(entry.payload, dict) else entry.payload
-        retain = entry.topic.endswith(f"/{Stream.STATUS}")
-        if not shift_ns:
-            return entry.topic, payload, retain
-        moved = _moved(entry.topic, payload, shift_ns, sender.boot)
-        self.verbatim += moved is None
-        return entry.topic, payload if moved is None else moved, retain
+    """Acknowledged messages per second since the last report."""
+    acked_ms: dict[str, float]
+    """From when messages were due until they were acknowledged: p50, p95, p99, max, ms."""
+    e2e_ms: dict[str, float]
+    """The same until a subscriber had them."""
 
 
 async def run(
@@ -286,29 +69,223 @@ async def run(
 
     Raises:
         simulators.tracks.RecordingError: the recording cannot be used at all.
+        simulators.readback.ReadBackError: the API cannot be asked.
     """
-    recording = _Recording(config)
-    started = clock()
-    shift = recording.shift_ns(started)
+    recording = await asyncio.to_thread(open_recording, config.path, config.choice, config.site, config.offset_m)
     with stopped_by_signal(stop) as ending:
-        async with Publisher(
-            config.broker, len(recording.senders), config.clients, clock, f"quayflow-replay-{os.getpid()}"
-        ) as publisher:
-            watch = asyncio.create_task(_watch(config, recording, publisher, progress, ending))
-            paced = math.isfinite(config.speed)
-            for message in recording.play(started, shift):
-                if paced and not await wait_until(message.due_ns, clock, ending):
-                    break
-                if publisher.outstanding >= MAX_OUTSTANDING:
-                    await _either(publisher.wait_below(MAX_OUTSTANDING), ending)
-                if ending.is_set():
-                    break
-                publisher.offer(message)
-            await _either(publisher.wait_below(1), ending)
-            watch.cancel()
-            if progress is not None:
-                progress(_progress(config, recording, publisher))
-            return _result(config, recording, publisher, shift, (clock() - started) / NS)
+        return await _Run(config, Play(config, recording), clock, progress, ending).run()
+
+
+class _Run:
+    """One run of a replay."""
+
+    def __init__(
+        self,
+        config: ReplayConfig,
+        play: Play,
+        clock: Callable[[], int],
+        progress: Callable[[ReplayProgress], None] | None,
+        ending: asyncio.Event,
+    ) -> None:
+        self._config = config
+        self._play = play
+        self._clock = clock
+        self._progress = progress
+        self._ending = ending
+        self._passes = 0
+        self._offered = 0
+        self._shift = 0
+        self._over = False
+        self._timeline: list[Moment] = []
+        self._paced = math.isfinite(config.speed)
+
+    async def run(self) -> ReplayResult:
+        """Play, wait for what is under way, read back, and say what came of it."""
+        config, play = self._config, self._play
+        self._shift = play.shift_ns(self._clock())
+        watcher = Watcher(config.broker, topics_to_watch(play.topics()), self._clock)
+        name = f"quayflow-replay-{os.getpid()}"
+        async with _reading_back(config, play, self._shift) as reading, watcher:
+            sender = Sender(config.broker, len(play.names), config.clients, self._clock, name, qos=config.qos)
+            async with sender:
+                started = self._clock()
+                watch = asyncio.create_task(self._watch(sender, watcher, started))
+                await self._send_all(sender, watcher, started)
+                await _either(sender.wait_below(1), self._ending)
+                elapsed = (self._clock() - started) / NS
+                await watcher.settle()
+                watch.cancel()
+                self._report(sender, watcher, 0.0)
+                back = await reading() if reading is not None else None
+            return self._result(sender, watcher, elapsed, back)
+
+    async def _send_all(self, sender: Sender, watcher: Watcher, started: int) -> None:
+        config = self._config
+        end_ns = started + round(config.duration_s * NS) if config.duration_s is not None else None
+        while not self._ending.is_set() and not self._over and (not config.loops or self._passes < config.loops):
+            begin = started if not self._passes else self._clock()
+            self._shift = self._shift if not self._passes else self._play.shift_ns(begin)
+            self._passes += 1
+            await self._send_pass(sender, watcher, begin, end_ns)
+
+    async def _send_pass(self, sender: Sender, watcher: Watcher, begin: int, end_ns: int | None) -> None:
+        clock, ending = self._clock, self._ending
+        turn = clock()
+        for message in self._play.messages(begin, self._shift):
+            if end_ns is not None and (message.due_ns >= end_ns or clock() >= end_ns):
+                self._over = True
+                return
+            if self._paced and not await wait_until(message.due_ns, clock, ending):
+                return
+            if sender.outstanding >= MAX_OUTSTANDING:
+                await _either(sender.wait_below(MAX_OUTSTANDING), ending)
+            now = clock()
+            if now - turn > TURN_NS:
+                await asyncio.sleep(0)
+                turn = clock()
+            if ending.is_set():
+                return
+            offered = message if self._paced else message._replace(due_ns=now)
+            watcher.expect(message.topic, message.payload, offered.due_ns)
+            sender.offer(offered)
+            self._offered += 1
+
+    @property
+    def _messages(self) -> int:
+        """How many are to be sent: all of them, or those due within the time given."""
+        loops = self._config.loops
+        return self._offered if self._over or not loops else self._play.per_pass * loops
+
+    async def _watch(self, sender: Sender, watcher: Watcher, started: int) -> None:
+        """Report progress, and set ``ending`` when messages wait but none has been acknowledged for too long."""
+        loop = asyncio.get_running_loop()
+        acked, since = -1, loop.time()
+        last, noted = (0, loop.time()), -MOMENT_S
+        while True:
+            now = loop.time()
+            if sender.acked != acked or not sender.outstanding:
+                acked, since = sender.acked, now
+            elif now - since > self._config.patience_s:
+                self._ending.set()
+            rate = (sender.acked - last[0]) / max(now - last[1], 1e-9)
+            last = sender.acked, now
+            self._report(sender, watcher, rate)
+            if now - noted >= MOMENT_S:
+                noted = now
+                at = (self._clock() - started) / NS
+                self._timeline.append(Moment(round(at, 3), sender.sent, sender.acked, self._behind(sender)))
+            await asyncio.sleep(PROGRESS_S)
+
+    def _behind(self, sender: Sender) -> float:
+        return sender.lag.latest_ns / NS if self._paced else 0.0
+
+    def _report(self, sender: Sender, watcher: Watcher, rate: float) -> None:
+        if self._progress is None:
+            return
+        self._progress(
+            ReplayProgress(
+                messages=self._messages,
+                sent=sender.sent,
+                acked=sender.acked,
+                behind_s=self._behind(sender),
+                connected=sender.connected,
+                rate=rate,
+                acked_ms=sender.answered.summary(),
+                e2e_ms=watcher.delivered.summary(),
+            )
+        )
+
+    def _result(self, sender: Sender, watcher: Watcher, elapsed_s: float, back: ReadBack | None) -> ReplayResult:
+        play, recording = self._play, self._play.recording
+        behind = sender.lag.summary()
+        if not self._paced:
+            behind = dict.fromkeys(behind, 0.0)
+        answered, delivered = sender.answered.summary(), watcher.delivered.summary()
+        rate = sender.acked / elapsed_s if elapsed_s > 0 else 0.0
+        messages = self._messages
+        lost = messages - sender.acked
+        stored = None
+        if back is not None:
+            # What is no device's cannot be told from other traffic in the ledger, so it counts by acknowledgement.
+            stored = min(messages, back.stored + max(0, messages - back.messages))
+            lost = max(lost, messages - stored)
+        counts = {
+            "messages": messages,
+            "sent": sender.sent,
+            "acked": sender.acked,
+            "lost": lost,
+            "bad_rows": recording.bad.count,
+            "resent": sender.resent,
+            "refused": sender.refused,
+            "reconnects": sender.reconnects,
+            "oversize": sender.oversize,
+            "undelivered": watcher.undelivered,
+        }
+        figures: dict[str, float] = {
+            **counts,
+            "stored": math.nan if stored is None else stored,
+            "mismatches": math.nan if back is None else back.mismatches,
+            "quarantined": math.nan if back is None else back.quarantined,
+            "elapsed_s": elapsed_s,
+            "rate": rate,
+        }
+        seen = (
+            ("behind", behind, 1),
+            ("acked", answered, sender.answered.count),
+            ("e2e", delivered, watcher.delivered.count),
+        )
+        for name, summary, count in seen:
+            figures |= {f"{name}_{tail}": value / 1e3 if count else math.nan for tail, value in summary.items()}
+        return ReplayResult(
+            **counts,
+            stored=stored,
+            read_back=back,
+            bad_row_notes=tuple(recording.bad.notes),
+            verbatim=play.verbatim,
+            elapsed_s=round(elapsed_s, 3),
+            rate=round(rate, 1),
+            behind_ms=behind,
+            acked_ms=answered,
+            e2e_ms=delivered,
+            watched=watcher.delivered.count + watcher.undelivered,
+            shift_ns=self._shift,
+            passes=self._passes,
+            first_time=format_rfc3339(recording.first_ns + self._shift),
+            last_time=format_rfc3339(recording.last_ns + self._shift),
+            devices=self._devices(sender),
+            timeline=tuple(self._timeline),
+            thresholds=tuple(
+                {"threshold": one.text, "value": figures[one.figure], "ok": one.holds(figures)}
+                for one in self._config.conditions
+            ),
+        )
+
+    def _devices(self, sender: Sender) -> dict[str, dict[str, float]]:
+        ledger = devices_of(sender, self._play.names, self._play.boots)
+        devices: dict[str, dict[str, float]] = {uid: dict(account) for uid, account in ledger.items()}
+        for voice in self._play.recording.voices:
+            if voice.key is not None:
+                devices[voice.name] |= {"offset_x_m": voice.offset[0], "offset_y_m": voice.offset[1]}
+        return devices
+
+
+@contextlib.asynccontextmanager
+async def _reading_back(config: ReplayConfig, play: Play, shift_ns: int) -> AsyncIterator[Callable[[], Any] | None]:
+    """Yield what reads back in the end, after noting what is stored already of the series that will be sent."""
+    if config.verify_url is None:
+        yield None
+        return
+    expected = Expected()
+
+    def prepare() -> None:
+        for message in play.messages(0, shift_ns):
+            expected.add(message.topic, message.payload)
+        play.verbatim = 0
+
+    await asyncio.to_thread(prepare)
+    with contextlib.closing(Reader(config.verify_url)) as reader:
+        await reader.before(expected)
+        yield lambda: reader.after(expected, config.patience_s)
 
 
 async def _either(waiting: Any, ending: asyncio.Event) -> None:  # noqa: ANN401 - any coroutine
@@ -320,114 +297,3 @@ async def _either(waiting: Any, ending: asyncio.Event) -> None:  # noqa: ANN401 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _watch(
-    config: ReplayConfig,
-    recording: _Recording,
-    publisher: Publisher,
-    progress: Callable[[ReplayProgress], None] | None,
-    ending: asyncio.Event,
-) -> None:
-    """Report progress, and set ``ending`` when messages wait but none has been acknowledged for too long."""
-    loop = asyncio.get_running_loop()
-    acked, since = -1, loop.time()
-    while True:
-        if publisher.acked != acked or not publisher.outstanding:
-            acked, since = publisher.acked, loop.time()
-        elif loop.time() - since > config.patience_s:
-            ending.set()
-        if progress is not None:
-            progress(_progress(config, recording, publisher))
-        await asyncio.sleep(PROGRESS_S)
-
-
-def _progress(config: ReplayConfig, recording: _Recording, publisher: Publisher) -> ReplayProgress:
-    behind = publisher.lag.latest_ns / NS if math.isfinite(config.speed) else 0.0
-    return ReplayProgress(recording.messages, publisher.sent, publisher.acked, behind, publisher.connected)
-
-
-def _result(
-    config: ReplayConfig, recording: _Recording, publisher: Publisher, shift: int, elapsed_s: float
-) -> ReplayResult:
-    behind = publisher.lag.summary()
-    if not math.isfinite(config.speed):
-        behind = dict.fromkeys(behind, 0.0)
-    rate = publisher.acked / elapsed_s if elapsed_s > 0 else 0.0
-    figures: dict[str, float] = {
-        "messages": recording.messages,
-        "sent": publisher.sent,
-        "acked": publisher.acked,
-        "lost": recording.messages - publisher.acked,
-        "bad_rows": recording.bad.count,
-        "resent": publisher.resent,
-        "refused": publisher.refused,
-        "reconnects": publisher.reconnects,
-        "elapsed_s": elapsed_s,
-        "rate": rate,
-        **{f"behind_{name}": value / 1e3 for name, value in behind.items()},
-    }
-    senders = recording.senders
-    ledger = devices_of(publisher, [sender.name for sender in senders], [sender.boot for sender in senders])
-    devices: dict[str, dict[str, float]] = {uid: dict(account) for uid, account in ledger.items()}
-    for sender in senders:
-        if sender.key is not None:
-            devices[sender.name] |= {"offset_x_m": sender.offset[0], "offset_y_m": sender.offset[1]}
-    return ReplayResult(
-        messages=recording.messages,
-        sent=publisher.sent,
-        acked=publisher.acked,
-        lost=recording.messages - publisher.acked,
-        bad_rows=recording.bad.count,
-        bad_row_notes=tuple(recording.bad.notes),
-        verbatim=recording.verbatim,
-        resent=publisher.resent,
-        refused=publisher.refused,
-        reconnects=publisher.reconnects,
-        elapsed_s=round(elapsed_s, 3),
-        rate=round(rate, 1),
-        behind_ms=behind,
-        shift_ns=shift,
-        first_time=format_rfc3339(recording.first_ns + shift),
-        last_time=format_rfc3339(recording.last_ns + shift),
-        devices=devices,
-        thresholds=tuple(
-            {"threshold": one.text, "value": figures[one.figure], "ok": one.holds(figures)} for one in config.conditions
-        ),
-    )
-
-
-def _to_the_middle(points: list[Point]) -> tuple[float, float]:
-    """Return the offset, in whole metres, that puts the middle of a track into the middle of the small port."""
-    if not points:
-        return 0.0, 0.0
-    x = [point.values["x_m"] for point in points]
-    y = [point.values["y_m"] for point in points]
-    return float(round(MIDDLE_M[0] - (min(x) + max(x)) / 2)), float(round(MIDDLE_M[1] - (min(y) + max(y)) / 2))
-
-
-def _decode(stream: Stream, payload: bytes) -> Telemetry | Event | Status:
-    match stream:
-        case Stream.TELEMETRY:
-            return decode_telemetry(payload)
-        case Stream.EVENT:
-            return decode_event(payload)
-        case Stream.STATUS:
-            return decode_status(payload)
-    raise ValueError(f"{stream}: not a stream of a device")
-
-
-def _moved(topic: str, payload: bytes, shift_ns: int, boot: int) -> bytes | None:
-    """Return a native payload moved in time and made new traffic by another boot; None where it is not native."""
-    try:
-        stream = parse(topic).stream
-        found = _decode(stream, payload)
-        if isinstance(found.ts, str):
-            found.ts = format_rfc3339(parse_rfc3339(found.ts) + shift_ns)
-        elif found.ts is not None:
-            found.ts += shift_ns
-    except (TopicError, RejectError, ValueError, OverflowError):
-        return None
-    if found.boot is not None:
-        found.boot ^= boot
-    return encode(found, binary=payload[:1] != b"{")

@@ -13,7 +13,8 @@ import typer
 
 from engines.ports import free_port
 from quayflow import __version__
-from quayflow.main import app, duration
+from quayflow.main import app
+from quayflow.options import duration
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
 

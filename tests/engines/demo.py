@@ -35,11 +35,14 @@ class Demo:
 
 
 @contextmanager
-def running_demo(folder: Path, *arguments: str) -> Iterator[Demo]:
-    """Start a demo with its data below ``folder`` and stop it as Ctrl-C would, leaving its account in ``result``."""
+def running_demo(folder: Path, *arguments: str, verb: str = "demo") -> Iterator[Demo]:
+    """Start a demo with its data below ``folder`` and stop it as Ctrl-C would, leaving its account in ``result``.
+
+    ``verb`` ``up`` does without a simulated port.
+    """
     log = folder / "demo.log"
     data = folder / "data"
-    command = [sys.executable, "-m", "quayflow", "demo", "--json", "--no-open", "--port", "0", "--data", str(data)]
+    command = [sys.executable, "-m", "quayflow", verb, "--json", "--no-open", "--port", "0", "--data", str(data)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
     with log.open("w") as errors:
         process = subprocess.Popen(

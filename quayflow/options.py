@@ -1,0 +1,41 @@
+"""Options that several commands have."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+def duration(text: str) -> float:
+    """Parse ``60``, ``60s``, ``5m`` or ``1h`` into seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise typer.BadParameter(f"{text!r}: expected a duration above 0 such as 60s, 5m or 1h")
+    return float(found[1]) * UNITS_S[found[2] or "s"]
+
+
+Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one. [default: 8080]")
+]
+BrokerPort = Annotated[
+    int | None, typer.Option(min=0, max=65_535, help="Port for the broker; 0 takes a free one. [default: 1883 or free]")
+]
+ExternalBroker = Annotated[
+    str | None, typer.Option("--broker", metavar="HOST:PORT", help="Use this broker instead of starting Mosquitto.")
+]
+For = Annotated[
+    float | None, typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s.")
+]
+Profile = Annotated[str | None, typer.Option(help="Name or file of the port's profile. [default: small]")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the simulated port. [default: 7]")]
+Open = Annotated[
+    bool | None, typer.Option("--open/--no-open", help="Open the page in a browser. [default: on a terminal]")
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")
+]
+Broker = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")]

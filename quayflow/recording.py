@@ -1,0 +1,67 @@
+"""`quayflow record` on the terminal: what has come while it runs, the account at the end."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from simulators.recorder import RecordConfig, Recorded, run
+
+UNREACHABLE: Final = 3
+PLAIN_PERIOD_S: Final = 1.0
+
+
+async def record(config: RecordConfig, *, as_json: bool) -> int:
+    """Record, show what comes on standard error, print the account; return 0, or 3 if there was no broker."""
+    with _shown(config) as show:
+        done = await run(config, show)
+    if as_json:
+        typer.echo(json.dumps({"out": str(config.out), **done.as_dict()}))
+    else:
+        typer.echo(
+            f"{done.messages:,} messages on {done.topics:,} topics in {done.seconds:.1f} s: "
+            f"{done.bytes / 1e6:,.1f} MB, on the disk {done.disk_bytes / 1e6:,.1f} MB "
+            f"in {done.segments} segments of {config.out}"
+        )
+        if done.connects > 1:
+            typer.echo(f"connected {done.connects} times, {done.resent:,} messages came marked as sent before")
+    return 0 if done.connects else UNREACHABLE
+
+
+@contextmanager
+def _shown(config: RecordConfig) -> Iterator[Callable[[Recorded], None]]:
+    """Yield a callback that shows progress: a bar on a terminal, one line a second elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("recording", total=config.limit or config.duration_s, said="")
+
+        def show(done: Recorded) -> None:
+            completed = done.messages if config.limit else done.seconds
+            bar.update(task, completed=completed, said=f"{done.messages:,} messages, {done.bytes / 1e6:,.1f} MB")
+
+        yield show
+
+
+def _plain() -> Callable[[Recorded], None]:
+    last = 0.0
+
+    def show(done: Recorded) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_PERIOD_S:
+            last = time.monotonic()
+            sys.stderr.write(
+                f"{done.seconds:6.1f} s  {done.messages:,} messages on {done.topics:,} topics  "
+                f"{done.bytes / 1e6:,.1f} MB\n"
+            )
+
+    return show

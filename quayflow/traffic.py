@@ -1,0 +1,148 @@
+"""`quayflow record`, `replay` and `load`: taking traffic down, and making it again."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NoReturn
+
+import typer
+
+from quayflow.journal import From, To
+from quayflow.options import Broker, For, Json, duration
+from quayflow.settings import Settings
+
+USAGE: Final = 2
+
+Verify = Annotated[
+    str | None, typer.Option("--verify", metavar="URL", help="Read back from this API, such as http://127.0.0.1:8080.")
+]
+Html = Annotated[Path | None, typer.Option(help="Write a report with plots to this file; it needs no network.")]
+Thresholds = Annotated[
+    list[str] | None, typer.Option("--threshold", help="Condition such as lost==0; exit status 99 if missed.")
+]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        "--patience", parser=duration, metavar="TIME", help="Give up when nothing moves for so long. [default: 30s]"
+    ),
+]
+TopicFilters = Annotated[list[str] | None, typer.Option("--topic", help="Topic filter; may be given several times.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(short_help="Record what a broker delivers.")(record)
+    app.command(short_help="Publish recorded tracks and messages.")(replay)
+
+
+def record(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the recording; one that is there is continued.")],
+    topic: TopicFilters = None,
+    duration_s: For = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many messages.")] = None,
+    broker: Broker = None,
+    as_json: Json = False,
+) -> None:
+    """Record whatever is published, in the form of the journal: `quayflow replay` and `journal` read it."""
+    from quayflow.recording import record as run_record  # noqa: PLC0415 - each part is loaded where it runs
+    from simulators.publisher import Broker as Where  # noqa: PLC0415 - as above
+    from simulators.recorder import RecordConfig  # noqa: PLC0415 - as above
+
+    settings = _settings(broker)
+    try:
+        where = Where(**_broker_of(settings))
+        config = RecordConfig(out, where, tuple(topic or ("port/#",)), duration_s, limit)
+    except ValueError as error:
+        _refuse(error)
+    _finish(run_record(config, as_json=as_json))
+
+
+def replay(  # noqa: PLR0913 - one flag each
+    path: Annotated[
+        Path, typer.Argument(help="CSV track, JSON-lines recording, folder or zip of such; journal or data folder.")
+    ],
+    *,
+    speed: Annotated[str, typer.Option(help="Recorded seconds per second, or max.")] = "1",
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="MQTT connections.")] = 4,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="Quality of service.")] = 1,
+    shift: Annotated[
+        Literal["now", "none"], typer.Option(help="Move all times so that they end now, or keep them.")
+    ] = "now",
+    limit: Annotated[int | None, typer.Option(min=1, help="Replay the first so many messages.")] = None,
+    limit_devices: Annotated[int | None, typer.Option(min=1, help="Replay the first so many devices.")] = None,
+    topic: TopicFilters = None,
+    device: Annotated[list[str] | None, typer.Option(help="Pattern of device ids such as QC*; several may be.")] = None,
+    start: From = None,
+    end: To = None,
+    loop: Annotated[int, typer.Option(min=0, help="Play it so often; 0 until --for is over.")] = 1,
+    duration_s: For = None,
+    scale_devices: Annotated[int, typer.Option(min=1, max=1_000, help="Identities per device.")] = 1,
+    site: Annotated[str | None, typer.Option(help="Site level of the tracks' topics. [default: CNNGB-DEMO]")] = None,
+    payload: Annotated[Literal["msgpack", "json"], typer.Option(help="Form of the tracks' payloads.")] = "msgpack",
+    threshold: Thresholds = None,
+    verify: Verify = None,
+    patience_s: Patience = None,
+    html: Html = None,
+    broker: Broker = None,
+    as_json: Json = False,
+) -> None:
+    """Publish recorded tracks and messages with their own timing, faster, or as fast as the broker takes them."""
+    from quayflow.replaying import replay as run_replay  # noqa: PLC0415 - as above
+    from simulators.recording import ENDLESS  # noqa: PLC0415 - as above
+    from simulators.replay_config import ReplayConfig  # noqa: PLC0415 - as above
+
+    settings = _settings(broker, site=site)
+    try:
+        config = ReplayConfig(
+            path=path,
+            **_broker_of(settings),
+            site=settings.site,
+            shift=shift,
+            speed=float("inf") if speed == "max" else float(speed),
+            clients=clients,
+            qos=qos,
+            limit=limit,
+            limit_devices=limit_devices,
+            topics=tuple(topic or ()),
+            devices=tuple(device or ()),
+            from_ns=-ENDLESS if start is None else start,
+            to_ns=ENDLESS if end is None else end,
+            loops=loop,
+            duration_s=duration_s,
+            scale_devices=scale_devices,
+            payload=payload,
+            verify_url=verify,
+            patience_s=patience_s or 30.0,
+            thresholds=tuple(threshold or ()),
+        )
+    except ValueError as error:
+        _refuse(error)
+    _finish(run_replay(config, html, as_json=as_json))
+
+
+def _broker_of(settings: Settings) -> dict[str, Any]:
+    """Return how to reach the broker, as the simulators name it."""
+    return {
+        "host": settings.broker_host,
+        "port": settings.broker_port,
+        "username": settings.broker_username,
+        "password": settings.broker_password,
+        "tls": settings.broker_tls,
+        "tls_ca": str(settings.broker_ca_file) if settings.broker_ca_file else None,
+    }
+
+
+def _settings(broker: str | None, **flags: object) -> Settings:
+    from quayflow.main import settings_of  # noqa: PLC0415 - it imports this module
+
+    return settings_of(broker, **flags)
+
+
+def _finish(work: Any) -> NoReturn:  # noqa: ANN401 - a coroutine that gives the exit status
+    from quayflow.main import finish  # noqa: PLC0415 - as above
+
+    finish(work)
+
+
+def _refuse(error: ValueError) -> NoReturn:
+    typer.echo(f"quayflow: {error}", err=True)
+    raise typer.Exit(USAGE) from None

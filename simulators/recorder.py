@@ -1,0 +1,299 @@
+"""Recording: whatever an MQTT broker delivers, in journal segments that a replay reads.
+
+Messages are acknowledged when they are on the disk, and the broker keeps the session while the connection is lost: with
+QoS 1 publishers nothing is missing in a recording.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast
+
+import mqtt5
+
+from devices.filters import fault_of
+from simulators.publisher import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
+from simulators.schedule import stopped_by_signal
+from simulators.sender import CONNECT_S, KEEP_ALIVE_S, PING_S
+from simulators.tracks import RecordingError
+from store.journal import Compressor, JournalConfig, JournalWriter, encode, list_segments
+
+log = logging.getLogger(__name__)
+
+TURN_S: Final = 0.005
+"""Messages are written in batches of what has come in so long, s."""
+PROGRESS_S: Final = 0.2
+RECEIVE_MAX: Final = 2_000
+SESSION_S: Final = 600
+FILLED_BYTES: Final = 16 << 20
+"""Reading stops while so many bytes have not been written."""
+REFUSED: Final = (
+    mqtt5.SubAckReasonCode.UNSPECIFIED_ERROR,
+    mqtt5.SubAckReasonCode.IMPLEMENTATION_SPECIFIC_ERROR,
+    mqtt5.SubAckReasonCode.NOT_AUTHORIZED,
+    mqtt5.SubAckReasonCode.TOPIC_FILTER_INVALID,
+    mqtt5.SubAckReasonCode.QUOTA_EXCEEDED,
+    mqtt5.SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+    mqtt5.SubAckReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordConfig:
+    """What to record, from where and where to."""
+
+    out: Path
+    """Folder for the segments; a recording that is there already is continued."""
+    broker: Broker = field(default_factory=Broker)
+    """Where to listen."""
+    topics: tuple[str, ...] = ("port/#",)
+    """Topic filters to subscribe to, at least one."""
+    duration_s: float | None = None
+    """Stop after this, s > 0, or None to record until told to stop."""
+    limit: int | None = None
+    """Stop after so many messages, ≥ 1, or None."""
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if not self.topics:
+            raise ValueError("topics = (): allowed is at least one topic filter")
+        for pattern in self.topics:
+            if fault := fault_of(pattern):
+                raise ValueError(f"topics = {fault}")
+        if self.duration_s is not None and not self.duration_s > 0:
+            raise ValueError(f"duration_s = {self.duration_s}: allowed is above 0")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit = {self.limit}: allowed is 1 or more")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"out = {str(self.out)!r}: allowed is a folder")
+
+
+@dataclass(slots=True)
+class Recorded:
+    """How much has been recorded."""
+
+    messages: int = 0
+    bytes: int = 0
+    """Topics and payloads."""
+    topics: int = 0
+    retained: int = 0
+    """Messages among them that were there before, as the state of their topic."""
+    resent: int = 0
+    """Messages that the broker marked as sent before: they may be in the recording twice."""
+    connects: int = 0
+    seconds: float = 0.0
+    segments: int = 0
+    disk_bytes: int = 0
+    """What the recording takes up."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the account as plain values, ready for JSON."""
+        return asdict(self)
+
+
+async def run(
+    config: RecordConfig,
+    progress: Callable[[Recorded], None] | None = None,
+    clock: Callable[[], int] = time.time_ns,
+    stop: asyncio.Event | None = None,
+) -> Recorded:
+    """Record until the time is over, the limit is reached or ``stop`` is set (without it: SIGTERM or SIGINT).
+
+    Raises:
+        simulators.tracks.RecordingError: the folder holds something else, or the broker refuses a topic filter.
+        store.journal.JournalError: the disk takes no more.
+    """
+    if config.out.exists() and any(config.out.iterdir()) and not any(config.out.glob("*.qfj")):
+        raise RecordingError(f"{config.out}: holds something else than a recording; choose a new folder")
+    with (
+        stopped_by_signal(stop) as ending,
+        contextlib.closing(JournalWriter(JournalConfig(config.out), clock)) as journal,
+    ):
+        recorder = _Recorder(config, journal, clock)
+        done = await recorder.run(ending, progress)
+    await asyncio.to_thread(Compressor(config.out, threading.Lock()).work)
+    segments = list_segments(config.out)
+    done.segments = len(segments)
+    done.disk_bytes = sum(segment.path.stat().st_size for segment in segments)
+    return done
+
+
+class _Recorder(asyncio.Protocol):
+    """A connection that is made again whenever it is lost, and the writing of what comes over it."""
+
+    def __init__(self, config: RecordConfig, journal: JournalWriter, clock: Callable[[], int]) -> None:
+        self._config = config
+        self._journal = journal
+        self._clock = clock
+        self._done = Recorded()
+        self._topics: set[str] = set()
+        self._name = f"quayflow-record-{secrets.token_hex(4)}"
+        self._waiting: list[tuple[int, mqtt5.PublishPacket]] = []
+        self._waiting_bytes = 0
+        self._buffer = b""
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+        self._fault = ""
+
+    async def run(self, ending: asyncio.Event, progress: Callable[[Recorded], None] | None) -> Recorded:
+        """Record until the end."""
+        began, shown = time.monotonic(), 0.0
+        connection = asyncio.create_task(self._stay_connected())
+        try:
+            while not ending.is_set() and not self._is_over(time.monotonic() - began):
+                if self._fault:
+                    raise RecordingError(self._fault)
+                await self._write_waiting()
+                self._done.seconds = round(time.monotonic() - began, 3)
+                if progress is not None and time.monotonic() - shown >= PROGRESS_S:
+                    shown = time.monotonic()
+                    progress(self._done)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(ending.wait(), TURN_S)
+            await self._write_waiting()
+        finally:
+            connection.cancel()
+            await asyncio.gather(connection, return_exceptions=True)
+        if progress is not None:
+            progress(self._done)
+        return self._done
+
+    def _is_over(self, elapsed_s: float) -> bool:
+        config = self._config
+        over = config.duration_s is not None and elapsed_s >= config.duration_s
+        return over or (config.limit is not None and self._done.messages >= config.limit)
+
+    async def _write_waiting(self) -> None:
+        """Write what has come, make it durable, then acknowledge it."""
+        batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._config.limit is not None:
+            batch = batch[: self._config.limit - self._done.messages]
+        if not batch:
+            return
+        frames = ((packet.topic, packet.payload, _flags(packet)) for _, packet in batch)
+        blob = encode(self._journal.begin(), self._clock(), batch[0][0], frames).blob
+        transport = self._transport
+        await asyncio.to_thread(self._journal.append, blob, len(batch))
+        done = self._done
+        done.messages += len(batch)
+        done.bytes += sum(len(packet.topic.encode()) + len(packet.payload) for _, packet in batch)
+        done.retained += sum(packet.retain for _, packet in batch)
+        done.resent += sum(packet.duplicate for _, packet in batch)
+        self._topics.update(packet.topic for _, packet in batch)
+        done.topics = len(self._topics)
+        if transport is not None and transport is self._transport:
+            # Packet ids mean something on their own connection only.
+            current = [packet for epoch, packet in batch if epoch == done.connects and packet.packet_id is not None]
+            transport.write(b"".join(mqtt5.PubAckPacket(packet.packet_id or 0).write() for packet in current))
+            transport.resume_reading()
+
+    async def _stay_connected(self) -> None:
+        attempts, clean = 0, True
+        try:
+            while True:
+                connects = self._done.connects
+                try:
+                    await self._connect_once(clean=clean)
+                except (OSError, TimeoutError) as error:
+                    if attempts % COMPLAIN_EVERY == 0:
+                        broker = self._config.broker
+                        log.warning("broker %s:%d: %s; trying again", broker.host, broker.port, error)
+                attempts = 0 if self._done.connects > connects else attempts + 1
+                clean = clean and not self._done.connects
+                pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempts, 10))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+        finally:
+            if self._transport is not None:
+                # With no session left behind: the broker would go on filling it.
+                self._transport.write(mqtt5.DisconnectPacket(session_expiry_interval=0).write())
+                self._transport.close()
+
+    async def _connect_once(self, *, clean: bool) -> None:
+        """Hold a connection until it is lost."""
+        broker, loop = self._config.broker, asyncio.get_running_loop()
+        self._buffer, self._transport = b"", None
+        self._lost.clear()
+        context = ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None
+        async with asyncio.timeout(CONNECT_S):
+            transport, _ = await loop.create_connection(lambda: self, broker.host, broker.port, ssl=context)
+        transport.write(
+            mqtt5.ConnectPacket(
+                self._name,
+                username=broker.username,
+                password=broker.password.encode() if broker.password is not None else None,
+                clean_start=clean,
+                keep_alive=KEEP_ALIVE_S,
+                session_expiry_interval=SESSION_S,
+                receive_max=RECEIVE_MAX,
+            ).write()
+        )
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), PING_S)
+            if not self._lost.is_set():
+                transport.write(mqtt5.PingReqPacket().write())
+        raise ConnectionError("the connection is lost")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note the end of the connection."""
+        del exc
+        self._transport = None
+        self._lost.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Take the packets that have arrived whole."""
+        buffer, position = memoryview(self._buffer + data), 0
+        while position < len(buffer):
+            try:
+                packet, length = mqtt5.read(buffer[position:])
+            except IndexError:
+                break  # the rest has not arrived
+            except ValueError as error:
+                log.error("the broker sends what is not MQTT: %s", error)  # noqa: TRY400
+                if self._transport is not None:
+                    self._transport.abort()
+                return
+            position += length
+            if isinstance(packet, mqtt5.PublishPacket):
+                self._waiting.append((self._done.connects, packet))
+                self._waiting_bytes += length
+            else:
+                self._control(packet)
+        self._buffer = bytes(buffer[position:])
+        if self._waiting_bytes > FILLED_BYTES and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _control(self, packet: mqtt5.Packet) -> None:
+        if isinstance(packet, mqtt5.ConnAckPacket):
+            if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
+                self._fault = f"the broker refuses the connection: {packet.reason_code.name} {packet.reason_str or ''}"
+            elif self._transport is not None:
+                self._done.connects += 1
+                filters = [
+                    mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in self._config.topics
+                ]
+                self._transport.write(mqtt5.SubscribePacket(1, filters).write())
+        elif isinstance(packet, mqtt5.SubAckPacket):
+            refused = [
+                f"{pattern}: {code.name}"
+                for pattern, code in zip(self._config.topics, packet.reason_codes, strict=False)
+                if code in REFUSED
+            ]
+            if refused:
+                self._fault = f"the broker refuses to deliver {', '.join(refused)}"
+
+
+def _flags(packet: mqtt5.PublishPacket) -> int:
+    return (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3

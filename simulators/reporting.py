@@ -1,0 +1,134 @@
+"""Reports of replays and load runs as one HTML file: tables and plots inside, nothing to fetch."""
+
+import html
+import io
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from simulators.outcome import Moment, ReplayResult
+from simulators.replay_config import ReplayConfig
+
+TAILS: Final = ("p50", "p95", "p99", "max")
+STYLE: Final = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+.verdict{display:inline-block;padding:.1rem .6rem;border-radius:.3rem;color:#fff}
+.good{background:#1a7f4b}.bad{background:#b3261e}
+table{border-collapse:collapse}td,th{padding:.2rem .9rem .2rem 0;text-align:left;border-bottom:1px solid #dde3ea}
+td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}
+"""
+SIZE: Final = (9.0, 2.6)
+FEW: Final = 40
+"""Up to so many points are marked one by one."""
+INK: Final = "#22577a"
+OTHER: Final = "#e07a1f"
+# The same figures give the same file.
+mpl.rcParams["svg.hashsalt"] = "quayflow"
+
+Row = Sequence[str]
+
+
+def replay_report(config: ReplayConfig, result: ReplayResult) -> str:
+    """Return the report of a replay."""
+    good = result.passed and not result.lost and (result.read_back is None or result.read_back.good)
+    counts = [
+        ("messages", f"{result.messages:,}"),
+        ("sent", f"{result.sent:,}"),
+        ("acknowledged", f"{result.acked:,}"),
+        ("stored", "not asked" if result.stored is None else f"{result.stored:,}"),
+        ("lost", f"{result.lost:,}"),
+        ("sent again", f"{result.resent:,}"),
+        ("refused by the broker", f"{result.refused:,}"),
+        ("reconnects", f"{result.reconnects:,}"),
+        ("too large for the broker", f"{result.oversize:,}"),
+        ("rows that cannot be read", f"{result.bad_rows:,}"),
+        ("duration", f"{result.elapsed_s:,.1f} s"),
+        ("rate", f"{result.rate:,.0f} messages/s"),
+    ]
+    lags = [("left late by", result.behind_ms), ("acknowledged after", result.acked_ms)]
+    lags += [("delivered after", result.e2e_ms)] if result.watched else []
+    parts = [
+        _table(("", ""), counts),
+        "<h2>Times in ms</h2>",
+        _table(("", *TAILS), [(name, *(f"{tails[tail]:,.1f}" for tail in TAILS)) for name, tails in lags]),
+        "<h2>Over time</h2>",
+        _rate_plot(result.timeline),
+        _behind_plot(result.timeline),
+    ]
+    if result.thresholds:
+        rows = [
+            (each["threshold"], f"{each['value']:g}", "met" if each["ok"] else "missed") for each in result.thresholds
+        ]
+        parts += ["<h2>Thresholds</h2>", _table(("condition", "figure", ""), rows)]
+    if result.read_back is not None:
+        back = result.read_back
+        agreed = f"{back.series - back.mismatches:,} of {back.series:,} checksums of devices and metrics agree"
+        parts += ["<h2>Read back</h2>", f"<p>{agreed}.</p>", _list(back.notes)]
+    if result.bad_row_notes:
+        parts += ["<h2>Skipped</h2>", _list(result.bad_row_notes)]
+    devices = sorted(result.devices.items())
+    rows = [(name, f"{each['sent']:,}", f"{each['acked']:,}") for name, each in devices]
+    parts += ["<h2>Devices</h2>", _table(("device", "sent", "acknowledged"), rows)]
+    times = f"{result.first_time} to {result.last_time}"
+    return page(
+        f"Replay of {config.path.name}", f"{config.host}:{config.port}, times {times}", "".join(parts), good=good
+    )
+
+
+def page(title: str, subtitle: str, body: str, *, good: bool) -> str:
+    """Return a whole page around a body."""
+    verdict = '<span class="verdict good">passed</span>' if good else '<span class="verdict bad">failed</span>'
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
+        f"<h1>{html.escape(title)} {verdict}</h1><p>{html.escape(subtitle)}</p>{body}</body></html>\n"
+    )
+
+
+def _table(head: Row, rows: Iterable[Row]) -> str:
+    def cells(row: Row) -> str:
+        first, *others = map(html.escape, row)
+        return f"<tr><td>{first}</td>" + "".join(f'<td class="n">{each}</td>' for each in others) + "</tr>"
+
+    titles = "".join(f"<th>{html.escape(each)}</th>" for each in head) if any(head) else ""
+    return f"<table>{f'<tr>{titles}</tr>' if titles else ''}{''.join(cells(row) for row in rows)}</table>"
+
+
+def _list(notes: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in notes) + "</ul>"
+
+
+def plot(title: str, x_title: str, y_title: str, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Return a line plot as inline SVG: name → x and y."""
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axes = figure.subplots()
+    for (name, (x, y)), colour in zip(lines.items(), (INK, OTHER, "#6a4c93", "#3c8d5a"), strict=False):
+        axes.plot(x, y, label=name, color=colour, linewidth=1.6, marker="o" if len(x) <= FEW else None, markersize=3)
+    axes.set(title=title, xlabel=x_title, ylabel=y_title)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return f"<figure>{text[text.index('<svg') :]}</figure>"
+
+
+def _rate_plot(timeline: Sequence[Moment]) -> str:
+    pairs = list(itertools.pairwise(timeline))
+    at = [later.at_s for _, later in pairs]
+    steps = [max(later.at_s - earlier.at_s, 1e-9) for earlier, later in pairs]
+    sent = [(later.sent - earlier.sent) / step for (earlier, later), step in zip(pairs, steps, strict=True)]
+    acked = [(later.acked - earlier.acked) / step for (earlier, later), step in zip(pairs, steps, strict=True)]
+    return plot("Rate", "s", "messages/s", {"sent": (at, sent), "acknowledged": (at, acked)})
+
+
+def _behind_plot(timeline: Sequence[Moment]) -> str:
+    at = [moment.at_s for moment in timeline]
+    return plot("Behind schedule", "s", "ms", {"behind": (at, [1e3 * moment.behind_s for moment in timeline])})
