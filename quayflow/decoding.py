@@ -17,6 +17,8 @@ from devices.vocabulary import BY_NAME
 FAILED: Final = 1
 LAST_NS: Final = 253_402_300_800 * 10**9
 """The first instant that has no four-digit year, ns."""
+ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000))}
+"""What a device may send and a terminal would obey or a reader of lines take as the end of one, and half characters."""
 
 Name = Annotated[str, typer.Option("--codec", metavar="NAME", help=f"Wire format: {', '.join(CODECS)}.")]
 Topic = Annotated[str, typer.Option(metavar="T", help="Topic on which the message came, where the format needs it.")]
@@ -51,7 +53,7 @@ def decode(
             typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(FAILED) from None
     for reading in readings:
-        typer.echo(json.dumps({"codec": codec} | line_of(reading), ensure_ascii=False))
+        typer.echo(json.dumps({"codec": codec} | line_of(reading), ensure_ascii=False).translate(ESCAPES))
 
 
 def line_of(reading: Reading) -> dict[str, Any]:

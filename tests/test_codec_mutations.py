@@ -11,7 +11,7 @@ from bench.frames import FRAMES
 from bench.fuzz import MAX_PEAK, check, main, mutations, peak_of
 from devices.codecs.readings import Reading
 from devices.codecs.registry import CODECS, make_codec
-from devices.rejects import Reason
+from devices.rejects import Reason, RejectError
 
 SLICE = 4_000
 every_codec = pytest.mark.parametrize("name", FRAMES)
@@ -52,6 +52,19 @@ def test_json_of_every_kind_is_read_or_refused_and_nothing_else(name: str, recor
         assert check(codec, path.read_bytes()) == "", path.name
     for text in json.loads((recorded / "robustness" / "blns.json").read_text()):
         assert check(codec, text.encode()) == "", text
+
+
+@pytest.mark.parametrize("name", ["tic40", "tic40-flat", "impinj", "zebra"])
+def test_what_is_no_json_is_refused_and_what_is_json_is_not_called_undecodable(name: str, recorded: Path) -> None:
+    refused, decodable = 0, 0
+    for path in (recorded / "robustness" / "JSONTestSuite" / "test_parsing").iterdir():
+        with pytest.raises(RejectError) as caught:
+            make_codec(name).decode(path.read_bytes())
+        if path.name.startswith("n_"):
+            refused += 1
+        if path.name.startswith("y_"):
+            decodable += caught.value.reject.reason is not Reason.UNDECODABLE
+    assert (refused, decodable) == (188, 95)
 
 
 def test_the_check_finds_what_is_wrong() -> None:

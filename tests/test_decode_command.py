@@ -104,6 +104,15 @@ def test_a_reject_is_printed_with_reason_and_pointer(payload: bytes, topic: str,
         make_codec("native").decode(payload, topic)
 
 
+def test_a_text_of_a_device_cannot_end_a_line_or_move_a_terminal() -> None:
+    text = "浙B12345\x85\u2028\x9b2J\x7f\n"
+    payload = native.encode(Event(v=1, type="fault", data={"text": text}))
+    result = CliRunner().invoke(app, ["decode", "--codec", "native", "-"], input=payload)
+    assert len(result.stdout.splitlines()) == 1
+    assert "浙B12345" in result.stdout
+    assert json.loads(result.stdout)["events"] == [{"type": "fault", "data": {"text": text}}]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

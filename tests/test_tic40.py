@@ -341,7 +341,7 @@ def test_a_message_is_refused_with_the_field_at_fault(payload: bytes, reason: Re
     ("payload", "reason"),
     [
         (b"{", Reason.UNDECODABLE),
-        (b"[]", Reason.UNDECODABLE),
+        (b"[]", Reason.WRONG_TYPE),
         (b"{}", Reason.MISSING_FIELD),
         (b'{"che.@.on.status.value":""}', Reason.NO_SAMPLES),
         (b'{"che' + b".a" * 50 + b'":1}', Reason.WRONG_TYPE),

@@ -26,6 +26,7 @@ from devices.vocabulary import (
     scaled,
     unscaled,
 )
+from devices.vocabulary_page import markdown
 
 UNIT_SUFFIXES = {
     "m": "m", "m/s": "mps", "t": "t", "ft": "ft", "kW": "kw", "deg": "deg", "L": "l", "dBm": "dbm", "rad": "rad",
@@ -123,6 +124,20 @@ def test_a_device_may_publish_what_is_of_its_class_and_not_derived(device_class:
         allowed = device_class in metric.classes and not metric.derived
         assert (metric.name in accepted) == allowed
     assert all(METRICS[index].name == name for name, index in accepted.items())
+
+
+def test_the_page_of_the_vocabulary_is_the_table(root: Path) -> None:
+    text = (root / "docs" / "vocabulary.md").read_text()
+    assert text == markdown(), "python -m devices.vocabulary_page > docs/vocabulary.md"
+    for name, metric in BY_NAME.items():
+        assert text.count(f"| `{name}` |") == (1 if metric.derived else len(metric.classes))
+
+
+def test_a_word_of_tic_40_is_of_one_metric_in_each_class() -> None:
+    for device_class in DeviceClass:
+        words = [BY_NAME[name].tic for name in accepted_from(device_class) if BY_NAME[name].tic]
+        # Latitude and longitude are one coordinate.
+        assert len(set(words)) == len(words) - ("che.location.coordinate" in words)
 
 
 def test_every_metric_named_in_the_documents_exists(root: Path) -> None:

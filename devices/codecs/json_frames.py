@@ -53,7 +53,7 @@ class JsonFrames(Generic[Message]):
                 raise
             except Exception as inner:  # noqa: BLE001 - as above
                 raise reject_of(inner) from None
-        elif b"\n" in stripped:
+        elif b"\n" in stripped and not _is_one_value(stripped):
             trees = _bounded([line for line in stripped.splitlines() if line.strip()])
         else:
             raise reject_of(error) from None
@@ -86,6 +86,15 @@ def reject_of(error: Exception) -> RejectError:
     if missing:
         return RejectError(Reason.MISSING_FIELD, f"{pointer}/{missing[1]}", sentence[:SHOWN])
     return RejectError(Reason.WRONG_TYPE, pointer, sentence[:SHOWN])
+
+
+def _is_one_value(payload: bytes) -> bool:
+    """Tell whether a payload is a single JSON value, which may well be written over several lines."""
+    try:
+        msgspec.json.decode(payload, type=msgspec.Raw)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 def _bounded(found: list[Any]) -> list[Any]:

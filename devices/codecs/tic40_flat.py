@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from devices.codecs.json_frames import reject_of
 from devices.codecs.readings import Reading
 from devices.codecs.tic40 import IDENTITIES, KINDS, MAX_PAYLOAD, TYPE_OF_CLASS, VERSION
 from devices.codecs.tic40_gathering import DAY_NS, Machine, Message
@@ -88,7 +89,7 @@ class Tic40Flat:
         try:
             tree = self._decode(payload)
         except Exception as error:  # noqa: BLE001 - besides DecodeError also RecursionError and UnicodeDecodeError
-            raise RejectError(Reason.UNDECODABLE, "", str(error)[:200] or type(error).__name__) from None
+            raise reject_of(error) from None
         return _Flat(tree, topic, self._max_age_ns).message.readings()
 
 

@@ -1,0 +1,213 @@
+"""What others published, through our codecs: how much of each source is read as it was meant, as docs/devices.md says.
+
+A vector passes if every field that its source states is read the same; where a source states nothing but the message,
+if the message is read and nothing of it refused. The tests of each codec compare more closely.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_epc import EXAMPLES, WITHOUT_LINK, code_of
+from typer.testing import CliRunner
+
+from devices.codecs.iso6346 import parse_number
+from devices.codecs.readings import Reading
+from devices.codecs.registry import CODECS, make_codec
+from devices.rejects import RejectError
+from quayflow.main import app
+
+Verdicts = Iterator[bool]
+
+
+def read(codec: str, payload: bytes, topic: str = "") -> list[Reading]:
+    """Decode by a codec of its own; nothing where the message is refused, wholly or in part. The verb must agree."""
+    result = CliRunner().invoke(app, ["decode", "--codec", codec, "--topic", topic, "-"], input=payload)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    try:
+        readings = make_codec(codec).decode(payload, topic)
+    except RejectError:
+        readings = []
+    assert (result.exit_code, len(lines)) == ((0, len(readings)) if readings else (1, 1))
+    return [] if any(reading.refused for reading in readings) else readings
+
+
+def first_event(codec: str, payload: Any) -> dict[str, Any]:
+    readings = read(codec, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
+    return readings[0].happenings[0].data if readings and readings[0].happenings else {}
+
+
+def epc_suites(name: str) -> Callable[[Path], Verdicts]:
+    def verdicts(recorded: Path) -> Verdicts:
+        for vector in json.loads((recorded / "rfid" / name).read_text()):
+            pair = vector if isinstance(vector, list) else (vector["epc_hex"], vector["tag_uri"])
+            said = first_event("epc", code_of(pair[0]))
+            identity = said["identity"] if isinstance(vector, list) else vector["pure_identity"]
+            yield (said["tag_uri"], said["identity"]) == (pair[1], identity)
+
+    return verdicts
+
+
+def epc_standard(recorded: Path) -> Verdicts:
+    del recorded
+    for scheme, digits, link in EXAMPLES:
+        said = first_event("epc", code_of(digits))
+        yield (said["scheme"], said["link"]) == (scheme, f"https://id.gs1.org{link}")
+    for digits, scheme, body in WITHOUT_LINK:
+        yield first_event("epc", code_of(digits))["tag_uri"] == f"urn:epc:tag:{scheme}:{body}"
+
+
+def readers(name: str, field: Callable[[dict[str, Any]], str]) -> Callable[[Path], Verdicts]:
+    def verdicts(recorded: Path) -> Verdicts:
+        decoded = json.loads((recorded / "rfid" / "reader_payloads_decoded.json").read_text())
+        for maker, messages in decoded.items():
+            if not maker.startswith(name):
+                continue
+            for message in messages:
+                data = first_event(name, message["payload"])
+                expected = message.get("expect", {})
+                digits = expected.get("epc_hex") or field(message["payload"])
+                yield (
+                    data.get("tag") == digits.upper() and expected.get("rssi_dbm", data["rssi_dbm"]) == data["rssi_dbm"]
+                )
+
+    return verdicts
+
+
+def zebra_observed(recorded: Path) -> Verdicts:
+    for line in (recorded / "rfid" / "reader_payloads_observed.jsonl").read_text().splitlines():
+        payload = json.loads(line)["payload"]
+        [reading] = read("zebra", json.dumps(payload).encode())
+        data = (payload[0] if isinstance(payload, list) else payload)["data"]
+        if "idHex" not in data:
+            yield reading.online is True and reading.seq == payload["eventNum"]
+            continue
+        said = reading.happenings[0].data
+        tag = f"{said['tag']}{said.get('tid', '')}"
+        yield (
+            tag == data["idHex"].upper()
+            and reading.seq == data["eventNum"]
+            and said.get("antenna") == data.get("antenna")
+        )
+
+
+def llrp(recorded: Path) -> Verdicts:
+    for path in sorted((recorded / "rfid" / "llrp").rglob("*.bytes")):
+        other = json.loads(path.with_suffix(".json").read_text())
+        readings = read("llrp", path.read_bytes())
+        if "TagReportData" in other:
+            [tag], said = other["TagReportData"], readings[0].happenings[0].data
+            code = base64.b64decode(tag["EPC96"]["EPC"]).hex().upper()
+            yield (said["tag"], said["rssi_dbm"], readings[0].ts) == (
+                code,
+                tag["PeakRSSI"],
+                tag["FirstSeenUTC"] * 1_000,
+            )
+        elif "LLRPStatus" in other:
+            yield readings[0].info["status"] == other["LLRPStatus"]["Status"]
+        else:
+            yield readings[0].ts == other["ReaderEventNotificationData"]["UTCTimestamp"] * 1_000
+
+
+def iso6346_suite(recorded: Path) -> Verdicts:
+    published = json.loads((recorded / "logistics" / "iso6346.json").read_text())
+    yield from (parse_number(number).valid for number in published["valid"])
+    for number, said in published["published_but_invalid"].items():
+        yield (
+            "check_digit" in read("iso6346", number.encode())[0].flags
+            and parse_number(number).expected == said["expected"]
+        )
+
+
+def iso6346_doctest(recorded: Path) -> Verdicts:
+    good, bad = (
+        (recorded / "logistics" / "iso6346_python-stdnum.doctest").read_text().split("Test with invalid numbers")
+    )
+    for text, valid in ((good, True), (bad, False)):
+        for number in re.findall(r"validate\('(\w+)'\)", text):
+            yield any(not reading.flags for reading in read("iso6346", number.encode())) is valid
+
+
+def edifact_reports(recorded: Path) -> Verdicts:
+    lines = (recorded / "logistics" / "edifact" / "codeco_coarri.txt").read_text().splitlines()
+    for line in lines:
+        if line and not line.startswith("#"):
+            said = first_event("edifact", line.encode())
+            yield f"EQD+CN+{said['container']}+{said['size_type']}" in line and said["container_operator"] in line
+
+
+def edifact_others(recorded: Path) -> Verdicts:
+    for path in sorted((recorded / "logistics" / "edifact").glob("*.edi")):
+        readings = read("edifact", path.read_bytes())
+        yield all(f"UNH+{reading.happenings[0].data['reference']}+" in path.read_text() for reading in readings)
+
+
+def edifact_view(recorded: Path) -> Verdicts:
+    view = json.loads((recorded / "logistics" / "fiware_EdiCodeco_example.json").read_text())
+    said = first_event("edifact", view["messageRaw"].encode())
+    yield (said["container"], said["plate"]) == (view["containerIdentification"], view["truckLicenseCode"])
+
+
+def lines_of(codec: str, path: str, pattern: str) -> Callable[[Path], Verdicts]:
+    """Messages as hexadecimal digits, found by a pattern."""
+
+    def verdicts(recorded: Path) -> Verdicts:
+        for digits in re.findall(pattern, (recorded / "trackers" / path).read_text(encoding="utf-8")):
+            yield bool(read(codec, bytes.fromhex(digits)))
+
+    return verdicts
+
+
+def owntracks(recorded: Path) -> Verdicts:
+    for line in (recorded / "trackers" / "owntracks_traccar.jsonl").read_text().splitlines():
+        payload = json.loads(line)["payload"].lstrip("/").encode()
+        [reading] = read("owntracks", payload, "owntracks/u/d") or [Reading()]
+        said = json.loads(payload)
+        yield reading.values.get("latitude_deg") == said.get("lat")
+
+
+SOURCES: dict[str, Callable[[Path], Verdicts]] = {
+    "impinj: single messages": readers("impinj", lambda said: (
+        said["tag_reads"][0]["epc"] if "tag_reads" in said else said["tagInventoryEvent"]["epcHex"]
+    )),
+    "zebra: single messages": readers("zebra", lambda said: said["data"]["idHex"]),
+    "zebra: observed": zebra_observed,
+    "llrp: device-rfid-llrp-go": llrp,
+    "epc: test suites": epc_suites("epc_vectors.json"),
+    "epc: epc-coder": epc_suites("epc_vectors_epc-coder.json"),
+    "epc: TDS 2.3, annex E.3": epc_standard,
+    "iso6346: test suites": iso6346_suite,
+    "iso6346: python-stdnum": iso6346_doctest,
+    "edifact: CODECO, COARRI": edifact_reports,
+    "edifact: other messages": edifact_others,
+    "edifact: smart-data-models": edifact_view,
+    "jt808: jt808-server, pairs": lines_of("jt808", "jt808_yezhihao_pairs.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
+    "jt808: jt808-server, frames": lines_of("jt808", "jt808_yezhihao_frames.txt", r"(?m)^([0-9a-fA-F]+)$"),
+    "jt808: go-jt808": lines_of("jt808", "jt808_gojt808_decoded.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
+    "teltonika: traccar": lines_of("teltonika", "teltonika_traccar.jsonl", r'"payload": ?"([0-9a-fA-F]+)"'),
+    "owntracks: traccar": owntracks,
+}  # fmt: skip
+
+
+def rows(root: Path) -> dict[str, tuple[int, int]]:
+    text = (root / "docs" / "devices.md").read_text()
+    found = re.findall(r"^\| `([\w-]+)` \| ([^|]+?) \|[^|]+\| (\d+)/(\d+) \|", text, re.MULTILINE)
+    return {f"{codec}: {source}": (int(passed), int(total)) for codec, source, passed, total in found}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_so_many_vectors_pass_as_the_table_says(source: str, root: Path, recorded: Path) -> None:
+    verdicts = list(SOURCES[source](recorded))
+    assert rows(root)[source] == (sum(verdicts), len(verdicts))
+    # What does not pass is known one by one and told beside the table.
+    assert sum(verdicts) >= 0.9 * len(verdicts)
+
+
+def test_every_source_and_every_codec_is_in_the_tables(root: Path) -> None:
+    assert set(rows(root)) == set(SOURCES)
+    text = (root / "docs" / "devices.md").read_text()
+    assert [name for name in CODECS if f"| `{name}` |" not in text] == []
