@@ -145,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
         failed += peak > MAX_PEAK
         took = time.perf_counter() - started
         share = 10 * refused / max(options.mutations, 1)
-        figures = f"{share:.0%} refused, {took:.0f} s, peak {peak / 2**20:.1f} MB"
+        figures = f"{share:.0%} refused, {took:.0f} s, peak {peak / 1024:.0f} kB"
         print(f"{name:<12} {options.mutations:>9,} mutations, {figures}")
     return 1 if failed else 0
 

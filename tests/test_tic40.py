@@ -81,6 +81,38 @@ def test_what_is_written_is_read_in_either_form(said: tuple[DeviceClass, dict[st
         assert (reading.unknown, reading.refused, reading.flags) == ({}, (), ())
 
 
+@given(
+    said(), st.sampled_from(["meters", "cm", "feet", "furlong", "ton", "", 7, None]), st.randoms(use_true_random=False)
+)
+def test_the_short_way_for_usual_values_says_what_the_long_way_says(
+    said: tuple[DeviceClass, dict[str, float | bool]], unit: Any, chance: Any
+) -> None:
+    """Points in capitals take every value the long way."""
+    tree = json.loads(encode("M-1", said[0], START_NS, said[1]))
+    items = [item for item in walked(tree["che"][0]) if "pom" in item]
+    for item in items:
+        if chance.random() < 0.3:
+            item.update(
+                chance.choice([{"unit": unit}, {"value": "1"}, {"value": 1}, {"value": True}, {"value": 1e300}])
+            )
+    outcomes = []
+    for pom in ("output", "OUTPUT"):
+        for item in items:
+            item["pom"] = pom
+        try:
+            outcomes.append(repr(Tic40().decode(json.dumps(tree).encode())))
+        except RejectError as error:
+            outcomes.append(repr(error.reject))
+    assert outcomes[0] == outcomes[1]
+
+
+def walked(node: Any) -> list[dict[str, Any]]:
+    """Every object below a node."""
+    if isinstance(node, list):
+        return [found for child in node for found in walked(child)]
+    return [node, *(found for child in node.values() for found in walked(child))] if isinstance(node, dict) else []
+
+
 def test_the_form_is_that_of_the_model() -> None:
     tree = json.loads(encode("STS07", DeviceClass.QUAY_CRANE, START_NS, QUAY_CRANE))
     assert set(tree) == {"msg", "che"}
@@ -195,7 +227,7 @@ def test_an_empty_value_is_no_value(empty: Any) -> None:
 @pytest.mark.parametrize(("word", "number"), [(word, number) for number, word in enumerate(JOB_STEPS)])
 def test_a_step_of_a_job_is_its_number(word: str, number: int) -> None:
     for spelling in (word, word.upper(), word.replace(" ", "_"), str(number)):
-        assert value_of(spelling, "", Target(BY_NAME["job_step"])) == number
+        assert value_of(spelling, "", Target(BY_NAME["job_step"], {})) == number
 
 
 def test_old_values_are_refused_by_their_age_and_young_ones_have_their_own_time() -> None:
@@ -274,6 +306,15 @@ def test_a_coordinate_is_latitude_first() -> None:
     place["coordinate"][0]["value"] = [29.9]
     with pytest.raises(RejectError, match="expected latitude and longitude"):
         Tic40().decode(message({"id": "TT1", "type": "TT", "location": place}))
+
+
+def test_the_place_in_the_yard_is_a_fact_and_no_measurement() -> None:
+    place = {"logical": [{"qualifier": "yard", "block": "B07", "row": "3", "bay": 12, "tier": ""}]}
+    reading = one(message({"id": "RTG5", "type": "RTG", "location": place, "working": {"status": True}}))
+    assert (reading.values, reading.unknown) == ({"working": True}, {})
+    assert reading.info == {
+        "logical_qualifier": "yard", "logical_block": "B07", "logical_row": "3", "logical_bay": 12,
+    }  # fmt: skip
 
 
 # --- FLAT ------------------------------------------------------------------------------------------------------------

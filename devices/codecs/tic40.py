@@ -29,6 +29,7 @@ from devices.vocabulary import BY_NAME, DeviceClass
 
 MAX_PAYLOAD: Final = 1_048_576
 DEEPEST: Final = 24
+LOGICAL: Final = "che.location"
 VERSION: Final = "2024.010"
 IDENTITIES: Final = ("id", "name", "code")
 KINDS: Final = ("type", "chetype", "family", "kind")
@@ -92,14 +93,22 @@ class _Walk:
         """Visit a subject or a concept; ``first`` tells whether all subjects on the way are the first of their kind."""
         if len(self._trail) > DEEPEST:
             raise RejectError(Reason.WRONG_TYPE, self._where(), f"nested more than {DEEPEST} deep")
-        trail = self._trail
+        trail, take = self._trail, self._machine.take
         for key, child in node.items():
             name = folded(key)
+            if first and type(child) is list and len(child) == 1 and type(item := child[0]) is dict and "value" in item:
+                get = item.get
+                usual = get("pom") == "output" and get("pomt") == "actual"
+                if usual and take(f"{path}.{name}", item["value"], get("timestamp"), get("unit")):
+                    continue
             trail.append(key)
             if type(child) is list:
                 self._array(child, f"{path}.{name}", first=first)
             elif type(child) is dict:
                 self._object(child, f"{path}.{name}", first=first)
+            elif path.startswith(LOGICAL):
+                # Block, row, bay and tier are names, and no measurements.
+                self._machine.describe(f"{path.rpartition('.')[2]}_{name}", child)
             elif name not in ATTRIBUTES and "." in path:
                 # A bare value under a concept: no array, no time.
                 self._machine.observe(self._named(f"{path}.{name}", first), child, None, "", "", "", self._where)

@@ -19,11 +19,14 @@ from devices.codecs.tic40_words import (
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import ROOT, device_id
-from devices.vocabulary import DeviceClass
+from devices.vocabulary import DeviceClass, Kind
 
 DAY_NS: Final = 86_400_000_000_000
 MAX_OBSERVATIONS: Final = 20_000
 PAIR: Final = 2
+MAX_FACTS: Final = 32
+LARGEST: Final = 1e15
+"""Beyond, a value is looked at twice."""
 NO_ZONE: Final = "no_zone"
 
 Where = Callable[[], str]
@@ -40,8 +43,30 @@ class Machine:
         self.device_class = CLASSES.get(kind.strip().upper(), fallback)
         self._targets = ANY_TARGETS if self.device_class is None else TARGETS.get(self.device_class, {})
         self._readings: dict[int | None, Reading] = {}
+        self._by_stamp: dict[object, Reading] = {}
         self._refused: list[Reject] = []
+        self._facts: dict[str, Scalar] = {}
         self._empty = 0
+
+    def take(self, path: str, said: object, stamp: object, unit: object) -> bool:
+        """Take a value that has nothing out of the ordinary, at an instant that was met before; tell whether it was.
+
+        What this does not take is for :meth:`observe`. It is a shorter way for what nearly all values are.
+        """
+        target = self._targets.get(path)
+        reading = self._by_stamp.get(stamp) if type(stamp) is str else None
+        if target is None or reading is None or target.when_true is not None or target.metric.name in reading.values:
+            return False
+        if type(said) is float:
+            factor = target.factors.get(unit) if type(unit) is str else None
+            if factor is None or not -LARGEST < said < LARGEST:
+                return False
+            said *= factor
+        elif type(said) is not bool or target.metric.kind is not Kind.STATE:
+            return False
+        self._message.count()
+        reading.values[target.metric.name] = said
+        return True
 
     def observe(self, path: str, said: object, stamp: object, unit: str, pom: str, pomt: str, where: Where) -> None:
         """Take one value of an observed property; what is wrong with it refuses it alone."""
@@ -75,11 +100,18 @@ class Machine:
             self._empty += _is_empty(said)
             return
         reading = self._reading(ts, zoned=zoned)
+        if type(stamp) is str:
+            self._by_stamp[stamp] = reading
         if target.metric.name in reading.values:
             # A second value of one instant, such as a reach from another reference: the first one stands.
             reading.unknown[f"{path}#{len(reading.unknown)}"] = value
         else:
             reading.values[target.metric.name] = value
+
+    def describe(self, name: str, said: object) -> None:
+        """Take a fact about the machine that is no measurement, such as the block of the yard in which it stands."""
+        if len(self._facts) < MAX_FACTS and said is not None and isinstance(said, str | int | float) and said != "":
+            self._facts[name[:64]] = said
 
     def locate(self, said: object, qualifier: str, stamp: object, where: Where) -> None:
         """Take a coordinate: latitude and longitude in degrees, in this order."""
@@ -122,7 +154,7 @@ class Machine:
             reading.device, reading.device_class = self.identity, self.device_class
         if found:
             found[0].refused = tuple(self._refused)
-            facts: dict[str, Scalar] = dict(self._message.facts)
+            facts: dict[str, Scalar] = self._message.facts | self._facts
             if self._empty:
                 facts["empty_values"] = self._empty
             found[0].info = facts

@@ -7,11 +7,12 @@ model (2024.010); what senders get wrong is known from messages that were seen.
 
 import math
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from devices.codecs.tag_reads import epoch_ns
-from devices.codecs.units import factor_of
+from devices.codecs.units import FACTORS, factor_of
 from devices.times import parse_rfc3339
 from devices.vocabulary import BY_NAME, METRICS, DeviceClass, Kind, Metric
 
@@ -32,6 +33,7 @@ COORDINATE: Final = "che.location.coordinate"
 WGS84: Final = "wgs84"
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
+    "control_on": ("che.control.on.status",),
     "hoist_height_m": ("che.hoist.hoisting.position", "che.hoist.height"),
     "hoist_speed_mps": ("che.hoist.speed",),
     "trolley_position_m": ("che.trolley.trolleying.distance", "che.trolley.trolleying.position", "che.trolley.reach"),
@@ -76,6 +78,8 @@ class Target(NamedTuple):
     """Where the values of a path go."""
 
     metric: Metric
+    factors: Mapping[str, float]
+    """Usual spellings of the units in which it comes → what a number is multiplied by."""
     when_true: float | None = None
     """The value that a true state stands for, where the path is one of several states."""
 
@@ -87,9 +91,9 @@ def _targets(device_class: DeviceClass) -> dict[str, Target]:
             continue
         for path in (metric.tic, *ALIASES.get(metric.name, ())):
             if path and path != COORDINATE:
-                found.setdefault(path, Target(metric))
+                found.setdefault(path, Target(metric, {"": 1.0, **FACTORS.get(metric.unit, {})}))
     if "spreader_size_ft" in {target.metric.name for target in found.values()}:
-        found |= {path: Target(BY_NAME["spreader_size_ft"], size) for path, size in SIZES_FT.items()}
+        found |= {path: Target(BY_NAME["spreader_size_ft"], {}, size) for path, size in SIZES_FT.items()}
     return found
 
 
