@@ -128,6 +128,7 @@ def verify(  # noqa: PLR0913 - one flag each
     *,
     profile: Profile = None,
     seed: Seed = None,
+    scenario: Annotated[str | None, typer.Option(help="Name or file of a scenario; exit 99 if it is missed.")] = None,
     hours: Annotated[float, typer.Option(help="Virtual time, h.")] = 1.0,
     noise: Annotated[Literal["none", "default", "heavy"], typer.Option(help="Noise of the instruments.")] = "none",
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Deliver messages out of order.")] = False,
@@ -143,22 +144,25 @@ def verify(  # noqa: PLR0913 - one flag each
         finish(show_hash(settings_of(None, data=data), as_json=as_json))
     from quayflow.verifying import VerifyConfig, show  # noqa: PLC0415 - as above
     from quayflow.verifying import verify as run_verify  # noqa: PLC0415 - as above
-    from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
+    from simulators.scenarios import load as load_scenario  # noqa: PLC0415 - as above
 
     settings = settings_of(None, profile=profile, seed=seed)
     try:
-        config = VerifyConfig(
-            settings.profile,
-            settings.seed,
-            hours,
-            shuffle,
-            duplicate=duplicate,
-            drop=drop,
-            site=settings.site,
-            noise=noise,
-        )
+        if scenario is not None:
+            config = VerifyConfig.of(load_scenario(scenario), settings.site)
+        else:
+            config = VerifyConfig(
+                settings.profile,
+                settings.seed,
+                hours,
+                shuffle,
+                duplicate=duplicate,
+                drop=drop,
+                site=settings.site,
+                noise=noise,
+            )
         report = run_verify(config)
-    except (ProfileError, ValueError) as error:
+    except ValueError as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(show(report, as_json=as_json))

@@ -7,13 +7,12 @@ store hash covers every folded window row and every detected event, so two runs 
 or differ in the hash.
 """
 
-import heapq
 import json
-import random
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import typer
@@ -22,10 +21,12 @@ from analytics.rows import TIERS_S, WindowRows, fold
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.rerunning import catch_up
 from quayflow.hashing import StoreHash
+from quayflow.marking import Figures, Span, happenings_of_events, happenings_of_truth, score
 from simulators import profiles
+from simulators.faults import AnyFault, Backfill, Chain, Duplicate, Late, Lost
 from simulators.messages import NS, Message, PortMessages
 from simulators.noise import LEVELS
-from simulators.truth import Move, Passage, YardMove
+from simulators.scenarios import Scenario
 from store.interface import EventRecord
 from store.journal import DUPLICATE, RECORD, Frame
 
@@ -37,14 +38,16 @@ SETTLE_NS: Final = 120 * NS
 """Virtual time after the last message has arrived, in which everything still open is released."""
 CATCH_UP_EVERY: Final = 1_800
 """Chunks after which detectors run again over what came late."""
-DELAYS: Final = ((0.7, NS), (0.9, 60 * NS), (1.0, 900 * NS))
-"""Shuffled messages: share of those that are delayed by up to so much, ns. What waits for the watermark, what is merged
-late, and what comes when the windows are closed and the detectors long past it."""
-MATCH_S: Final = 1.5
-"""An event counts as found if it ends within this of the truth, s; sampling at 2 Hz and rounding stay well below."""
+AHEAD: Final = 30
+"""Chunks by which the port is advanced at once."""
+DELAYS: Final = ((1.0, 1.0), (0.3, 60.0), (0.1, 900.0))
+"""Shuffled messages: share of those that are delayed by up to so much more, s. What waits for the watermark, what is
+merged late, and what comes when the windows are closed and the detectors long past it."""
 EDGE_S: Final = 30.0
 """What ends this close to the end of the simulated time is left out, s: messages of it may be missing."""
-DETECTED: Final = frozenset({"crane_move", "yard_move", "gate_passage"})
+LOSSES: Final = ("lost", "silent", "lost_in_reboot")
+"""Faults whose messages never arrive."""
+MISSED: Final = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class VerifyConfig:
     """Site level of the topics."""
     noise: str = "none"
     """Noise of the instruments: ``none``, ``default`` or ``heavy``."""
+    scenario: Scenario | None = None
+    """A scenario: its profile takes the place of ``profile``, and its faults come on top."""
 
     def __post_init__(self) -> None:
         """Refuse shares and times that make no sense."""
@@ -78,48 +83,78 @@ class VerifyConfig:
         if self.noise not in LEVELS:
             raise ValueError(f"noise = {self.noise!r}: allowed are {', '.join(LEVELS)}")
 
+    @classmethod
+    def of(cls, scenario: Scenario, site: str = "CNNGB-DEMO") -> "VerifyConfig":
+        """Return the configuration that a scenario declares."""
+        declared = scenario.declared
+        return cls(declared.profile, declared.seed, declared.hours, site=site, noise=declared.noise, scenario=scenario)
 
-class Happening(NamedTuple):
-    """One event of the truth or of the detectors, in the form in which the two are compared."""
-
-    device: str
-    what: str
-    end_s: float
+    def faults(self) -> list[AnyFault]:
+        """Return what happens to the messages."""
+        faults: list[AnyFault] = [*self.scenario.declared.faults] if self.scenario else []
+        if self.drop:
+            faults.append(Lost(share=self.drop))
+        if self.duplicate:
+            faults.append(Duplicate(share=self.duplicate))
+        if self.shuffle:
+            faults += [Late(share=share, delay_s=(0.0, longest)) for share, longest in DELAYS]
+        return faults
 
 
 def verify(config: VerifyConfig) -> dict[str, Any]:
     """Simulate, process, compare; return the report."""
-    pipeline_config = PipelineConfig()
-    pipeline = Pipeline("verify", 1, pipeline_config)
-    port = PortMessages(profiles.load(config.profile), config.seed, config.site, START_NS, noise=config.noise)
-    faults = _Faults(config)
+    pipeline = Pipeline("verify", 1, PipelineConfig())
+    profile = config.scenario.profile if config.scenario else profiles.load(config.profile)
+    port = PortMessages(profile, config.seed, config.site, START_NS, noise=config.noise)
+    faults = config.faults()
+    comes_late = any(isinstance(fault, Late | Backfill) for fault in faults)
+    chain = Chain(faults, config.seed, START_NS)
     journal: list[Frame] = []
     rows: list[WindowRows] = []
     events: dict[str, EventRecord] = {}
-    delivered = offset = 0
-    chunks = round(config.hours * 3600 * NS / CHUNK_NS)
-    settled = chunks + (SETTLE_NS + faults.longest_delay_ns) // CHUNK_NS
-    for chunk in range(settled):
+    sent = delivered = offset = chunk = quiet = 0
+    chunks = _chunks_of(port, round(config.hours * 3600 * NS / CHUNK_NS))
+    while quiet < SETTLE_NS // CHUNK_NS:
+        messages = next(chunks, None)
         now = START_NS + (chunk + 1) * CHUNK_NS
-        messages = [*(port.hello() if chunk == 0 else ()), *(port.advance(CHUNK_NS) if chunk < chunks else ())]
+        chain.send(messages or ())
         frames = []
-        for message, flags in faults.arrive(messages, now):
+        for _, message, repeated in chain.arrived(now):
+            flags = DUPLICATE | 1 if repeated else 1
             frames.append(Frame(offset, now, 1, flags, message.topic, message.payload))
             offset += RECORD.size + len(message.topic) + len(message.payload)
         pipeline.process(frames)
-        delivered += len(frames)
         pipeline.tick(now)
-        if config.shuffle:
+        sent += len(messages or ())
+        delivered += len(frames)
+        if comes_late:
             journal += frames
             if chunk % CATCH_UP_EVERY == CATCH_UP_EVERY - 1:
                 catch_up(pipeline, journal)
         if chunk % COMMIT_EVERY == 0:
             rows.append(pipeline.take_rows(chunk))
             _take_events(pipeline, events)
+        quiet = quiet + 1 if messages is None and not len(chain) else 0
+        chunk += 1
     catch_up(pipeline, journal)
-    rows.append(pipeline.take_rows(settled))
+    rows.append(pipeline.take_rows(chunk))
     _take_events(pipeline, events)
-    return _report(config, pipeline, port, faults, delivered, _folded(rows), list(events.values()))
+    counts = {"messages": sent, "delivered": delivered, "dropped": sum(chain.counts[name] for name in LOSSES)}
+    return _report(config, pipeline, port, counts, _folded(rows), list(events.values()))
+
+
+def _chunks_of(port: PortMessages, chunks: int) -> Iterator[list[Message]]:
+    """Yield what is sent in each chunk of time; the port is advanced by many at once, which is quicker."""
+    opening = list(port.hello())
+    for first in range(0, chunks, AHEAD):
+        span = min(AHEAD, chunks - first)
+        messages = port.advance(span * CHUNK_NS)
+        due = [message.due_ns for message in messages]
+        begin = 0
+        for nth in range(first + 1, first + span + 1):
+            end = bisect_left(due, START_NS + nth * CHUNK_NS)
+            yield opening + messages[begin:end]
+            opening, begin = [], end
 
 
 def _take_events(pipeline: Pipeline, events: dict[str, EventRecord]) -> None:
@@ -127,42 +162,6 @@ def _take_events(pipeline: Pipeline, events: dict[str, EventRecord]) -> None:
     for id_ in pipeline.detection.take_retracted():
         events.pop(id_, None)
     events |= {event.id: event for event in pipeline.take_events()}
-
-
-class _Faults:
-    """What happens to messages on their way: delay, repetition, loss."""
-
-    def __init__(self, config: VerifyConfig) -> None:
-        self._config = config
-        self._random = random.Random(config.seed)  # noqa: S311 - repeatable on purpose
-        self.longest_delay_ns = DELAYS[-1][1] if config.shuffle else 0
-        self._under_way: list[tuple[int, int, Message, int]] = []
-        self._count = 0
-        self.dropped = 0
-        self.sent = 0
-
-    def arrive(self, messages: list[Message], now: int) -> Iterator[tuple[Message, int]]:
-        """Take what is sent and yield what has arrived by ``now``, in the order of arrival, with its flags."""
-        for message in messages:
-            self.sent += 1
-            if self._random.random() < self._config.drop:
-                self.dropped += 1
-                continue
-            self._send(message, 0)
-            if self._random.random() < self._config.duplicate:
-                self._send(message, DUPLICATE)
-        while self._under_way and self._under_way[0][0] < now:
-            _, _, message, flags = heapq.heappop(self._under_way)
-            yield message, flags
-
-    def _send(self, message: Message, flags: int) -> None:
-        self._count += 1
-        arrival = message.due_ns + (self._delay() if self.longest_delay_ns else 0)
-        heapq.heappush(self._under_way, (arrival, self._count, message, flags | 1))
-
-    def _delay(self) -> int:
-        share = self._random.random()
-        return self._random.randrange(next(longest for most, longest in DELAYS if share < most))
 
 
 def _folded(rows: list[WindowRows]) -> WindowRows:
@@ -189,106 +188,100 @@ def _report(
     config: VerifyConfig,
     pipeline: Pipeline,
     port: PortMessages,
-    faults: _Faults,
-    delivered: int,
+    counts: dict[str, int],
     rows: WindowRows,
     events: list[EventRecord],
 ) -> dict[str, Any]:
-    until_s = port.opening_s + config.hours * 3600 - EDGE_S
-    truth = Counter(each for each in _of_truth(port) if each.end_s <= until_s)
-    found = Counter(each for each in _of_events(events, port) if each.end_s <= until_s)
+    end_ns = START_NS + round(config.hours * 3600 - EDGE_S) * NS
+    until_s = (end_ns - port.origin_ns) / NS
+    facts = port.truth()
+    truth = [each for each in happenings_of_truth(facts) if port.opening_s <= each.end_s <= until_s]
+    found = [each for each in happenings_of_events(events, port.origin_ns) if each.end_s <= until_s]
     ledger = pipeline.ledger
-    rows_of_ledger = pipeline.ledger_rows(pipeline.directory.devices)
     accounts: Counter[str] = Counter()
-    for row in rows_of_ledger:
+    for row in pipeline.ledger_rows(pipeline.directory.devices):
         accounts[row.account] += row.frames
-    return {
-        "profile": config.profile,
+    figures = Figures(rows, events)
+    report = {
+        "profile": config.profile if config.scenario is None else config.scenario.declared.profile,
         "seed": config.seed,
         "hours": config.hours,
         "noise": config.noise,
-        "messages": faults.sent,
-        "delivered": delivered,
-        "dropped": faults.dropped,
-        "moves": _score(truth, found, "crane_move"),
-        "yard_moves": _score(truth, found, "yard_move"),
-        "passages": _score(truth, found, "gate_passage"),
-        # No detector makes trips yet, and the truth log holds none.
-        "trips": {"truth": 0, "found": 0, "recall": None, "precision": None},
+        **counts,
+        "moves": score(truth, found, "crane_move"),
+        "yard_moves": score(truth, found, "yard_move"),
+        "passages": score(truth, found, "gate_passage"),
+        # No detector makes trips yet: the truth log has them, and found is what there is, nothing.
+        "trips": score(truth, found, "trip"),
+        "alarms": score(truth, found, "alarm"),
+        "kpis": figures.compared(facts, Span(START_NS, end_ns), port.origin_ns),
         "late_for_detectors": pipeline.detection.late_for_detectors,
         "runs_again": pipeline.detection.runs_again,
         "accounts": dict(sorted(accounts.items())),
-        "ledger_balanced": ledger.balanced() and ledger.received == delivered,
+        "ledger_balanced": ledger.balanced() and ledger.received == counts["delivered"],
         "rows": len(rows),
         "store_hash": _store_hash(rows, events),
     }
+    if config.scenario is not None:
+        report |= _outcome(config.scenario, report, figures)
+    return report
 
 
-def _of_truth(port: PortMessages) -> Iterator[Happening]:
-    """Yield what really happened; restows and empty spreaders are no moves."""
-    for fact in port.truth():
-        match fact:
-            case Move(kind="shift"):
-                continue
-            case Move() | YardMove() | Passage():
-                what = f"gate_passage {fact.direction}" if isinstance(fact, Passage) else type_of(fact)
-                yield Happening(fact.device, what, fact.end_s)
-            case _:
-                continue
-
-
-def type_of(fact: Move | YardMove) -> str:
-    """Return the event type that a detector gives to a move."""
-    return "crane_move" if isinstance(fact, Move) else "yard_move"
-
-
-def _of_events(events: list[EventRecord], port: PortMessages) -> Iterator[Happening]:
-    for event in events:
-        if event.type in DETECTED and event.data.get("kind") != "shift":
-            what = f"{event.type} {event.data['direction']}" if event.type == "gate_passage" else event.type
-            yield Happening(event.device, what, (event.ts_ns - port.origin_ns) / NS)
-
-
-def _score(truth: Counter[Happening], found: Counter[Happening], what: str) -> dict[str, Any]:
-    """Match each found event to the nearest unmatched one of the truth on the same device."""
-    waiting: dict[tuple[str, str], list[float]] = {}
-    for happening in truth.elements():
-        if happening.what.startswith(what):
-            waiting.setdefault(happening[:2], []).append(happening.end_s)
-    total = sum(map(len, waiting.values()))
-    seen = matched = 0
-    errors = []
-    for happening in sorted(found.elements()):
-        if not happening.what.startswith(what):
-            continue
-        seen += 1
-        candidates = waiting.get(happening[:2], [])
-        distances = [abs(end_s - happening.end_s) for end_s in candidates]
-        if distances and min(distances) <= MATCH_S:
-            candidates.pop(distances.index(min(distances)))
-            matched += 1
-            errors.append(min(distances))
+def _outcome(scenario: Scenario, report: dict[str, Any], figures: Figures) -> dict[str, Any]:
+    """Return the figures of a scenario and whether they are what it expects."""
+    declared = scenario.declared
+    found = figures.of(Span(START_NS, START_NS + round(declared.hours * 3600) * NS))
+    for name, (start_s, end_s) in declared.spans.items():
+        span = Span(START_NS + round(start_s * NS), START_NS + round(end_s * NS))
+        found |= {f"{name}_{figure}": value for figure, value in figures.of(span).items()}
+    for kind in ("moves", "yard_moves", "passages"):
+        found |= {f"{kind}_{name}": report[kind][name] or 0.0 for name in ("recall", "precision")}
+    accounts = report["accounts"]
+    found |= {
+        "true_moves": report["moves"]["truth"],
+        "true_passages": report["passages"]["truth"],
+        "lost": accounts.get("lost_before_journal", 0),
+        "duplicates": accounts.get("duplicate", 0),
+        "merged_late": accounts.get("merged_late", 0),
+        "quarantined": accounts.get("quarantined", 0),
+    }
     return {
-        "truth": total,
-        "found": seen,
-        "recall": round(matched / total, 4) if total else None,
-        "precision": round(matched / seen, 4) if seen else None,
-        "timing_error_s": round(max(errors), 3) if errors else None,
+        "scenario": scenario.name,
+        "title": declared.title,
+        "figures": {name: round(value, 4) for name, value in found.items()},
+        "expectations": [
+            {"expectation": one.text, "value": round(found[one.figure], 4), "ok": one.holds(found)}
+            for one in scenario.expectations
+        ],
     }
 
 
 def show(report: dict[str, Any], *, as_json: bool) -> int:
-    """Print a report; return 0 if the ledger balances, else 1."""
+    """Print a report; return 1 if the ledger does not balance, 99 if a scenario's expectation is missed, else 0."""
+    expectations = report.get("expectations", ())
     if as_json:
         typer.echo(json.dumps(report))
     else:
-        for name in ("moves", "yard_moves", "passages", "trips"):
-            score = report[name]
-            typer.echo(
-                f"{name:<12} truth {score['truth']:>6}  found {score['found']:>6}  recall {score['recall']}  "
-                f"precision {score['precision']}"
-            )
-        typer.echo(f"messages     {report['messages']:,} sent, {report['delivered']:,} delivered")
-        typer.echo(f"ledger       {'balanced' if report['ledger_balanced'] else 'NOT BALANCED'}")
-        typer.echo(f"store hash   {report['store_hash']}")
-    return 0 if report["ledger_balanced"] else 1
+        _print(report)
+        for one in expectations:
+            typer.echo(f"{'ok' if one['ok'] else 'MISSED':<12} {one['expectation']}  (is {one['value']:g})")
+    if not report["ledger_balanced"]:
+        return 1
+    return 0 if all(one["ok"] for one in expectations) else MISSED
+
+
+def _print(report: dict[str, Any]) -> None:
+    if "title" in report:
+        typer.echo(f"scenario     {report['title']}")
+    for name in ("moves", "yard_moves", "passages", "trips", "alarms"):
+        found = report[name]
+        typer.echo(
+            f"{name:<12} truth {found['truth']:>6}  found {found['found']:>6}  recall {found['recall']}  "
+            f"precision {found['precision']}  timing error {found['timing_error_s']} s"
+        )
+    for name, kpi in report["kpis"].items():
+        error = "-" if kpi["error"] is None else f"{100 * kpi['error']:+.2f} %"
+        typer.echo(f"{name:<22} truth {kpi['truth']:>10.2f}  found {kpi['found']:>10.2f}  error {error}")
+    typer.echo(f"messages     {report['messages']:,} sent, {report['delivered']:,} delivered")
+    typer.echo(f"ledger       {'balanced' if report['ledger_balanced'] else 'NOT BALANCED'}")
+    typer.echo(f"store hash   {report['store_hash']}")

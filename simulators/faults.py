@@ -312,7 +312,8 @@ class _RebootStage(_RewritingStage):
 
     def take(self, delivery: Delivery) -> Iterator[Delivery]:
         if self._holds(delivery.message):
-            return  # it is starting
+            self._counts["lost_in_reboot"] += 1
+            return
         yield from super().take(delivery)
 
     def _is_due(self, message: Message) -> bool:

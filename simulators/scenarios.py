@@ -40,7 +40,6 @@ FIGURES_OF_A_RUN: Final = (
     *(f"{kind}_{score}" for kind in ("moves", "yard_moves", "passages") for score in ("recall", "precision")),
     "true_moves",
     "true_passages",
-    "true_queue_s",
     "lost",
     "duplicates",
     "merged_late",
