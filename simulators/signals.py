@@ -183,14 +183,13 @@ def _crane(crane: Crane, times: Floats) -> dict[str, Floats]:
     hanging = load + SPREADER_T
     lift = hanging * GRAVITY_MPS2 * hoisting
     lifting = hanging * (GRAVITY_MPS2 + crane.hoist.acceleration(times))
-    trolley_acceleration = crane.trolley.acceleration(times)
     landed = crane.landed.sample(times)
     return {
         "hoist_height_m": height,
         "hoist_speed_mps": hoisting,
         "trolley_position_m": trolley,
         "trolley_speed_mps": trolleying,
-        "sway_m": np.where(landed > 0, 0.0, _sway(crane, times, trolley_acceleration)),
+        "sway_m": np.where(landed > 0, 0.0, _sway(crane, times)),
         "load_t": load,
         "spreader_locked": crane.locked.sample(times),
         "spreader_landed": landed,
@@ -198,7 +197,7 @@ def _crane(crane: Crane, times: Floats) -> dict[str, Floats]:
         "spreader_twin": crane.twin.sample(times),
         # A standing hoist hangs in its brakes: its motors carry current only while it moves.
         "hoist_current_a": np.where(np.abs(hoisting) > CREEP_MPS, HOIST_A_PER_KN * lifting, 0.0),
-        "trolley_current_a": TROLLEY_A_PER_MPS2 * trolley_acceleration + TROLLEY_A_PER_MPS * trolleying,
+        "trolley_current_a": TROLLEY_A_PER_MPS2 * crane.trolley.acceleration(times) + TROLLEY_A_PER_MPS * trolleying,
         "power_kw": IDLE_KW
         + np.where(lift > 0, lift / EFFICIENCY, lift * EFFICIENCY)
         + TROLLEY_KW_PER_MPS * np.abs(trolleying)
@@ -212,7 +211,7 @@ def _gantry(crane: Crane, times: Floats) -> dict[str, Floats]:
     return {"gantry_position_m": gantry, "gantry_speed_mps": travelling, "gantry_current_a": current, "x_m": gantry}
 
 
-def _sway(crane: Crane, times: Floats, acceleration: Floats) -> Floats:
+def _sway(crane: Crane, times: Floats) -> Floats:
     """Return how far the spreader hangs behind (−) or ahead (+) of the trolley, m.
 
     A damped pendulum below a trolley of acceleration a: s'' + 2ζω s' + ω² s = −a. The answer to the steps of a is known
@@ -228,7 +227,7 @@ def _sway(crane: Crane, times: Floats, acceleration: Floats) -> Floats:
             )
             # Added one after another, zeros included: the last bit must not depend on the times asked for.
             swing += np.where((since >= 0) & (since < SWAY_S), change * answer, 0.0)
-    return np.asarray(SWAY_LEFT * (swing - acceleration) / PENDULUM_PER_S**2)
+    return np.asarray(SWAY_LEFT * (swing - crane.trolley.pushed(times)) / PENDULUM_PER_S**2)
 
 
 def _noisy_crane(values: dict[str, Floats], crane: Crane, times: Floats, noise: Noise | None) -> dict[str, Floats]:

@@ -144,8 +144,13 @@ class Axis:
 
         return np.asarray((speed(times) - speed(times - self.ramp)) / self.ramp)
 
+    def pushed(self, times: Floats) -> Floats:
+        """Return the acceleration at ``times`` (n,) as if it changed at once in the middle of each ramp, shape (n,)."""
+        starts = np.array(self._start)
+        return np.asarray(np.array(self._acceleration)[starts.searchsorted(times - self.ramp / 2, side="right") - 1])
+
     def jolts(self, since: float, until: float) -> list[tuple[float, float]]:
-        """Return the changes of acceleration in [since, until) as (time s, change m/s²), in order of time."""
+        """Return the changes of :meth:`pushed` that begin in [since, until) as (time s, change m/s²)."""
         first = bisect_right(self._start, since)
         changes = []
         for at in range(max(1, first), len(self._start)):
