@@ -21,6 +21,7 @@ class Reason(StrEnum):
     CLOCK_FUTURE = "clock_future"
     STALE = "stale"
     IDENTITY_MISMATCH = "identity_mismatch"
+    NOT_REGISTERED = "not_registered"
     SEQUENCE_TOO_OLD = "sequence_too_old"
     TOO_LARGE = "too_large"
     CARDINALITY = "cardinality"

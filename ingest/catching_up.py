@@ -113,7 +113,7 @@ class CatchUp:
         def frames(received_from: int) -> Iterator[Frame]:
             return self._unhurried(read(self._journal, topics=topics, from_ns=received_from), end)
 
-        config = self._pipeline.config
+        config = self._pipeline.current_config
         return list(run_again(plans, histories, frames, held_from(self._journal), config, codecs))
 
     def _unhurried(self, frames: Iterable[Frame], end: int) -> Iterator[Frame]:

@@ -17,10 +17,11 @@ from devices.columns import Ints
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
+from ingest.admission import Admission
 from ingest.batch import WHOLE, Batch, Refused, set_online
-from ingest.blocks import Block
+from ingest.blocks import Block, Float32s
 from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
-from ingest.directory import NOBODY, CardinalityError, Device, Directory
+from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError, unknown_name
 from ingest.foreign import Foreign
 from ingest.sources import Feed
 from store.journal import DUPLICATE, RETAINED, Frame
@@ -49,6 +50,11 @@ class Decoder:
         self._directory = directory
         self._foreign = foreign
         self._routes: dict[str, Route] = {}
+
+    def admit(self, admission: Admission) -> None:
+        """Take over what the registry says now: whom it admits is looked up anew for each topic."""
+        self._directory.admit(admission)
+        self._routes.clear()
 
     def decode(self, frames: Sequence[Frame]) -> Batch:
         """Decode frames in order."""
@@ -99,6 +105,8 @@ class Decoder:
                 if found is None:
                     raise RejectError(Reason.UNKNOWN_TOPIC, "", f"{error.level}: {error}") from None
                 device, stream = found
+        except NotAdmittedError as error:
+            raise RejectError(Reason.NOT_REGISTERED, "", str(error)) from None
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, "", str(error)) from None
         device.first_seen = device.first_seen or recv_ts
@@ -167,8 +175,10 @@ class Decoder:
             series, columns = self._block_series(frame, device, found, batch)
             if len(columns) < len(names):
                 values = values[:, columns]
-            else:
+            elif not device.adopted:
                 device.block_names, device.block_series = names, series
+            if device.adopted:
+                values = _adopted_units(device, names, columns, values)
         if len(series):
             batch.blocks.append(Block(len(batch.frames), series, found.t0, found.dt, values))
         if not device.online:
@@ -195,11 +205,11 @@ class Decoder:
     def _series_of(self, device: Device, name: str, nth: int) -> int:
         """Return the series of a column met for the first time, or raise why there is none."""
         where = native.pointer("names", nth)
-        if name not in device.accepts:
-            detail = f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary"
-            raise RejectError(Reason.UNKNOWN_METRIC, where, detail)
+        adopted = device.adopted.get(name)
+        if name not in device.accepts and adopted is None:
+            raise RejectError(Reason.UNKNOWN_METRIC, where, unknown_name(device, name))
         try:
-            return self._directory.series(device, name)
+            return self._directory.series(device, adopted.metric if adopted else name)
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, where, str(error)) from None
 
@@ -219,18 +229,17 @@ class Decoder:
         """Take over samples some of whose names are new or unknown; return how many were accepted."""
         accepted = 0
         for nth, (name, value) in enumerate(values.items()):
-            if name in device.accepts:
-                try:
-                    batch.series.append(self._directory.series(device, name))
-                except CardinalityError as error:
-                    reject = Reject(Reason.CARDINALITY, native.pointer("m", name), str(error))
-                else:
-                    batch.value.append(value)
+            try:
+                found = self._directory.sample(device, name, value)
+            except CardinalityError as error:
+                reject = Reject(Reason.CARDINALITY, native.pointer("m", name), str(error))
+            else:
+                if found is not None:
+                    batch.series.append(found.series)
+                    batch.value.append(found.value)
                     accepted += 1
                     continue
-            else:
-                detail = f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary"
-                reject = Reject(Reason.UNKNOWN_METRIC, native.pointer("m", name), detail)
+                reject = Reject(Reason.UNKNOWN_METRIC, native.pointer("m", name), unknown_name(device, name))
             batch.refused.append(Refused(frame, device.index, reject, nth, 1))
         return accepted
 
@@ -268,6 +277,16 @@ class Decoder:
         batch.seq.append(seq)
         batch.samples.append(len(values))
         batch.scattered.append(len(values))
+
+
+def _adopted_units(device: Device, names: Sequence[str], columns: Sequence[int], values: Float32s) -> Float32s:
+    """Return the values of a block's columns, those of adopted names in the unit of the metric that they stand for."""
+    result = values.copy()
+    for at, nth in enumerate(columns):
+        adopted = device.adopted.get(names[nth])
+        if adopted is not None and names[nth] not in device.accepts:
+            result[:, at] = result[:, at] * adopted.scale + adopted.offset
+    return result
 
 
 def _block_in(payload: bytes) -> native.Block | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from analytics.rows import SeriesKey
 from devices.columns import Ints
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, DeviceClass, accepted_from
+from ingest.admission import EVERYBODY, Admission, Adopted
 from store.interface import Scalar
 
 NOBODY: Final = 0
@@ -43,6 +44,8 @@ class Device:
     frames: int = 0
     online: bool = False
     info: Mapping[str, Scalar] = field(default_factory=dict)
+    adopted: Mapping[str, Adopted] = field(default_factory=dict)
+    """Names of its own → what the registry says that they mean."""
     touched: bool = False
     """Whether anything changed since the last commit."""
 
@@ -56,6 +59,25 @@ class CardinalityError(Exception):
     """A cap on devices or series has been reached."""
 
 
+class NotAdmittedError(Exception):
+    """The registry does not let a device speak; the message says why and what to do."""
+
+
+class Sample(NamedTuple):
+    """A value on its way into a series."""
+
+    series: int
+    value: float
+
+
+def unknown_name(device: Device, name: str) -> str:
+    """Return what to say of a name that is no metric of a device's class, and that nobody has adopted."""
+    return (
+        f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary, "
+        f"or say what it is: quayflow device adopt {device.uid} {name[:64]} METRIC"
+    )
+
+
 class Directory:
     """Devices and series by index. Tables only grow; a cap turns an attack into counted refusals."""
 
@@ -66,6 +88,7 @@ class Directory:
         self.keys: list[SeriesKey] = []
         self._by_key: dict[DeviceKey, Device] = {}
         self._series: dict[SeriesKey, int] = {}
+        self.admission = EVERYBODY
         self._accepts = {device_class: accepted_from(device_class) for device_class in DeviceClass}
         self.metric_of: Ints = np.zeros(256, np.int64)
         """Series index → metric index."""
@@ -73,16 +96,31 @@ class Directory:
         """Series index → device index."""
 
     def device(self, key: DeviceKey, *, capped: bool = True) -> Device:
-        """Return the device of a key, entering it if it is new; CardinalityError at the cap, unless not ``capped``."""
+        """Return the device of a key, entering it if it is new.
+
+        NotAdmittedError where the registry does not let it speak, CardinalityError at the cap; neither unless
+        ``capped``.
+        """
+        refusal = self.admission.refusal(key) if capped else None
+        if refusal is not None:
+            raise NotAdmittedError(refusal)
         found = self._by_key.get(key)
         if found is None:
             if capped and len(self.devices) > self.max_devices:
                 msg = f"{self.max_devices} devices are known already"
                 raise CardinalityError(msg)
             found = Device(len(self.devices), key, self._accepts[DeviceClass(key.device_class)])
+            found.adopted = self.admission.adopted.get(key.uid, {})
             self.devices.append(found)
             self._by_key[key] = found
         return found
+
+    def admit(self, admission: Admission) -> None:
+        """Take over what the registry says now."""
+        self.admission = admission
+        for device in self.devices:
+            device.adopted = admission.adopted.get(device.uid, {})
+            device.block_names = ()
 
     def series(self, device: Device, metric: str, *, capped: bool = True) -> int:
         """Return the series of a metric that ``device`` publishes, entering it if it is new.
@@ -94,6 +132,15 @@ class Directory:
         if found is None:
             found = device.series[metric] = self._enter(device, metric, capped=capped)
         return found
+
+    def sample(self, device: Device, name: str, value: float) -> Sample | None:
+        """Return where a value under ``name`` goes, None where the name is unknown; CardinalityError at the cap."""
+        if name in device.accepts:
+            return Sample(self.series(device, name), value)
+        adopted = device.adopted.get(name)
+        if adopted is None:
+            return None
+        return Sample(self.series(device, adopted.metric), value * adopted.scale + adopted.offset)
 
     def derived_series(self, device: Device, metric: str, *, capped: bool = True) -> int:
         """Return the series of a metric that ingest derives for ``device``; otherwise as :meth:`series`."""

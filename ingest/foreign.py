@@ -15,13 +15,13 @@ import msgspec
 from analytics.dedup import Verdict
 from analytics.events import PortEvent
 from devices.codecs import native
-from devices.codecs.readings import Happening, Reading
+from devices.codecs.readings import Happening, Reading, Scalar
 from devices.rejects import Reason, Reject, RejectError
 from devices.topics import DEVICE, DeviceKey
 from devices.vocabulary import DeviceClass
 from ingest.batch import Batch, Compound, Refused, set_online
 from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, tag_read
-from ingest.directory import CardinalityError, Device, Directory
+from ingest.directory import CardinalityError, Device, Directory, NotAdmittedError, unknown_name
 from ingest.sources import Feed, Feeds, Source
 from store.journal import DUPLICATE, RETAINED, Frame
 
@@ -124,10 +124,12 @@ class Foreign:
         if not DEVICE.fullmatch(reading.device):
             detail = f"{reading.device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -"
             raise RejectError(Reason.WRONG_TYPE if reading.device else Reason.MISSING_FIELD, "/device", detail)
+        alias = self._directory.admission.aliases.get(f"{feed.codec.name}:{reading.device}")
+        spoken = DeviceKey(feed.site, reading.device_class or feed.device_class, reading.device)
         try:
-            return self._directory.device(
-                DeviceKey(feed.site, reading.device_class or feed.device_class, reading.device)
-            )
+            return self._directory.device(DeviceKey.from_uid(alias) if alias else spoken)
+        except NotAdmittedError as error:
+            raise RejectError(Reason.NOT_REGISTERED, "/device", str(error)) from None
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, "", str(error)) from None
 
@@ -186,22 +188,27 @@ class Foreign:
             batch.value += values.values()
         except KeyError:
             for at, (name, value) in enumerate(values.items()):
-                try:
-                    batch.series.append(self._series(device, name))
-                except RejectError as error:
-                    batch.refused.append(Refused(frame, device.index, error.reject, nth * READING_NUMBERS + at, 1))
-                else:
-                    batch.value.append(value)
+                self._accept_value(frame, device, name, value, nth * READING_NUMBERS + at, batch)
         for at, (name, unknown) in enumerate(reading.unknown.items()):
-            detail = (
-                f"{name[:64]!r} ({unknown!r:.40}) has no metric for a {device.key.device_class}; see /v1/vocabulary"
-            )
-            reject = Reject(Reason.UNKNOWN_METRIC, native.pointer(name), detail)
-            number = nth * READING_NUMBERS + len(values) + at
-            batch.refused.append(Refused(frame, device.index, reject, number, 1))
+            self._accept_value(frame, device, name, unknown, nth * READING_NUMBERS + len(values) + at, batch)
         for at, reject in enumerate(reading.refused):
             number = nth * READING_NUMBERS + len(values) + len(reading.unknown) + at
             batch.refused.append(Refused(frame, device.index, reject, number, 1))
+
+    def _accept_value(self, frame: Frame, device: Device, name: str, value: Scalar, number: int, batch: Batch) -> None:
+        """Take over a value under a name of the vocabulary or an adopted one, or refuse it by its name."""
+        try:
+            found = self._directory.sample(device, name, value) if isinstance(value, int | float) else None
+        except CardinalityError as error:
+            reject = Reject(Reason.CARDINALITY, native.pointer(name), str(error))
+        else:
+            if found is not None:
+                batch.series.append(found.series)
+                batch.value.append(found.value)
+                return
+            detail = f"{unknown_name(device, name)} (it was {value!r:.40})"
+            reject = Reject(Reason.UNKNOWN_METRIC, native.pointer(name), detail)
+        batch.refused.append(Refused(frame, device.index, reject, number, 1))
 
     def _accept_happening(
         self, device: Device, happening: Happening, ts: int, seq: int, told_apart: str, batch: Batch
@@ -220,15 +227,6 @@ class Foreign:
         if not is_command:
             data = dict(happening.data)
             batch.events.append(PortEvent(happening.type, device.index, ts, ts, seq, data, {}, told_apart))
-
-    def _series(self, device: Device, name: str) -> int:
-        if name not in device.accepts:
-            detail = f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary"
-            raise RejectError(Reason.UNKNOWN_METRIC, native.pointer(name), detail)
-        try:
-            return self._directory.series(device, name)
-        except CardinalityError as error:
-            raise RejectError(Reason.CARDINALITY, native.pointer(name), str(error)) from None
 
     def _derived(self, device: Device, name: str) -> int:
         # A handful per device, as for what detectors find: the cap is not for them.

@@ -6,7 +6,7 @@ same code runs behind the broker, in recovery and in virtual time.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
@@ -20,6 +20,7 @@ from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
+from ingest.admission import EVERYBODY, Admission
 from ingest.batch import WHOLE, Batch, Refused
 from ingest.blocks import Bad, Stack, check, partials_of, stacked
 from ingest.booking import book
@@ -58,6 +59,8 @@ class PipelineConfig:
     """Series beyond this many are refused, their samples quarantined."""
     sources: tuple[Source, ...] = ()
     """Topics that carry foreign formats."""
+    admission: Admission = EVERYBODY
+    """What the registry says at the start."""
     max_quarantine_per_commit: int = 2_000
     """Refusals whose payload is kept per commit; more are counted, not kept."""
 
@@ -69,6 +72,7 @@ class Pipeline:
         """``life`` counts the starts of this worker on its data."""
         self.config = config
         self.directory = Directory(config.max_devices, config.max_series)
+        self.directory.admit(config.admission)
         self.ledger = Ledger()
         self.watermarks = Watermarks(config.lateness)
         self.watermarks.grow(1)
@@ -90,6 +94,15 @@ class Pipeline:
         self._decoder = Decoder(self.directory, self.foreign)
         self._events: list[EventRecord] = []
         self._quarantine: list[QuarantineRecord] = []
+
+    def admit(self, admission: Admission) -> None:
+        """Take over what the registry says now."""
+        self._decoder.admit(admission)
+
+    @property
+    def current_config(self) -> PipelineConfig:
+        """The rules under which another pipeline would decide as this one does now."""
+        return replace(self.config, admission=self.directory.admission)
 
     def process(self, frames: Sequence[Frame]) -> None:
         """Take frames in journal order, each with its place in the journal."""

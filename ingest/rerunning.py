@@ -155,13 +155,13 @@ def catch_up(
     passes = 0
     while plans := pipeline.detection.plan():
         passes += 1
-        codecs = pipeline.foreign.feeds.states()
+        codecs, config = pipeline.foreign.feeds.states(), pipeline.current_config
         topics = OfDevices(plan.uid for plan in plans)
 
         def received(since: int, topics: OfDevices = topics) -> Iterator[Frame]:
             return (frame for frame in frames if frame.recv_ts >= since and frame.topic in topics)
 
-        for outcome in run_again(plans, histories or {}, received, 0, pipeline.config, codecs):
+        for outcome in run_again(plans, histories or {}, received, 0, config, codecs):
             pipeline.detection.splice(outcome, f"{len(frames)}.{passes}")
 
 

@@ -18,6 +18,8 @@ from ingest.catching_up import CatchUp, held_from
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
+from ingest.following import PERIOD_S as FOLLOW_PERIOD_S
+from ingest.following import RegistryFollower
 from ingest.gateway import Gateway, GatewayConfig, key_in
 from ingest.intake import Marks
 from ingest.ledger import Account
@@ -38,6 +40,7 @@ from store.journal import (
     first_frame,
     read,
 )
+from store.registry_entries import Policy
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,8 @@ class IngestConfig:
     """Whether sealed journal segments are compressed, in a thread of their own."""
     journal_ballast_bytes: int = 0
     """Space held ready for the end of the work at hand when the disk is full; 0 does without."""
+    registration: Policy | None = None
+    """Whom sites admit that the registry does not know; None admits everybody and asks no registry."""
 
     def __post_init__(self) -> None:
         """Refuse intervals that cannot be kept."""
@@ -155,6 +160,11 @@ class Worker:
             self._journal = JournalWriter(self._journal_config, self._now)
             self._compressor = Compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
+            self._follower = (
+                None
+                if config.registration is None
+                else RegistryFollower(config.records_url, config.data, config.registration)
+            )
             try:
                 self._recover(self._sink)
                 if config.gateway is not None:
@@ -166,6 +176,8 @@ class Worker:
             finally:
                 if self._gateway is not None:
                     self._gateway.close()
+                if self._follower is not None:
+                    self._follower.close()
                 self._disk.shutdown()
                 self._committer.shutdown()
                 self._compressor.close()
@@ -243,6 +255,8 @@ class Worker:
         self._blob.life += 1
         self._corrupt = 0
         self._pipeline = Pipeline(config.worker, self._blob.life, config.pipeline)
+        if self._follower is not None:
+            self._pipeline.admit(self._follower.first())
         if checkpoint:
             thaw(self._pipeline, checkpoint.state)
         else:
@@ -286,6 +300,7 @@ class Worker:
                     group.create_task(self._tick(quiet), name="tick"),
                     group.create_task(self._commit_regularly(results, quiet), name="commit"),
                     group.create_task(self._tell_devices(results, quiet), name="acknowledge"),
+                    group.create_task(self._follow_registry(quiet), name="registry"),
                     group.create_task(results.run(quiet), name="results"),
                     group.create_task(catch_up.run(quiet, self._undurable, lambda: self._journal.end), name="catch-up"),
                 ]
@@ -437,6 +452,15 @@ class Worker:
                 self._rates = (rates[0], rates[1], rates[2])
                 before, at = totals, clock()
             await _pause(stop, TICK_S)
+
+    async def _follow_registry(self, stop: asyncio.Event) -> None:
+        """Act on a changed registry within about a second."""
+        while self._follower is not None and not stop.is_set():
+            await _pause(stop, FOLLOW_PERIOD_S)
+            found = await asyncio.to_thread(self._follower.poll)
+            if found is not None:
+                log.info("the registry has revision %d", found.revision)
+                self._pipeline.admit(found)
 
     async def _tell_devices(self, results: Results, stop: asyncio.Event) -> None:
         """Tell devices that keep their messages which of them rest in the journal."""

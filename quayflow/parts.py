@@ -57,6 +57,7 @@ async def run_ingest(settings: Settings) -> None:
     from ingest.gateway import GatewayConfig  # noqa: PLC0415 - each part is loaded by the process that runs it
     from ingest.session import SessionConfig  # noqa: PLC0415 - as above
     from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
+    from store.registry_entries import Policy  # noqa: PLC0415 - as above
 
     sources = sources_of(settings)
     windows_url, records_url = settings.store_urls
@@ -96,6 +97,7 @@ async def run_ingest(settings: Settings) -> None:
         journal_keep_s=settings.journal_keep_s,
         journal_compress=settings.journal_compress,
         journal_ballast_bytes=settings.journal_ballast_bytes,
+        registration=Policy(settings.registration),
     )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     max_series: int = Field(200_000, ge=1)
     """Series that one worker admits; samples of more go to quarantine."""
 
+    registration: Literal["open", "closed"] = "open"
+    """Whom sites admit that the registry does not know: every device, or registered ones only."""
+
     profile: str = "small"
     """Name or file of the simulated port's profile."""
     seed: int = Field(7, ge=0)

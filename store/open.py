@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from store.interface import Sink, StoreUnreachableError, WindowStore
 from store.record_writing import QUARANTINE_BYTES
-from store.records import SqlRecords, postgres_engine
+from store.records import SqlRecords
+from store.registry import SqlRegistry
 from store.sinks import EmbeddedSink, OutboxSink
+from store.sql_store import postgres_engine
 from store.sqlite_files import reader_engine, writer_engine
 from store.tables import RECORDS
 from store.windows_sqlite import SqliteWindowStore
@@ -43,18 +45,26 @@ def open_records(url: str, *, read_only: bool = True, quarantine_bytes: int = QU
 
     Raises :class:`StoreUrlError` or :class:`store.interface.StoreUnreachableError`.
     """
+    engine, name = _records_engine(url, read_only=read_only)
+    return SqlRecords(engine, name, create=not read_only, quarantine_bytes=quarantine_bytes)
+
+
+def open_registry(url: str, *, read_only: bool = True) -> SqlRegistry:
+    """Open the registry, which lies with the records; as :func:`open_records`."""
+    engine, name = _records_engine(url, read_only=read_only)
+    return SqlRegistry(engine, name, create=not read_only)
+
+
+def _records_engine(url: str, *, read_only: bool) -> tuple[Engine, str]:
     parsed = _parse("records_url", url)
     if parsed.drivername == "sqlite":
         path = _path("records_url", parsed)
-        engine = reader_engine(path) if read_only else writer_engine(path, [RECORDS])
-        return SqlRecords(engine, str(path), create=not read_only, quarantine_bytes=quarantine_bytes)
+        return (reader_engine(path) if read_only else writer_engine(path, [RECORDS])), str(path)
     if parsed.drivername in POSTGRES:
         engine = postgres_engine(parsed.set(drivername="postgresql+psycopg"))
-        return SqlRecords(
-            engine, parsed.render_as_string(hide_password=True), create=not read_only, quarantine_bytes=quarantine_bytes
-        )
+        return engine, parsed.render_as_string(hide_password=True)
     raise StoreUrlError(
-        f"records_url: {parsed.drivername!r} is not known; use sqlite:///path or postgresql+psycopg://…"
+        f"records_url: {parsed.drivername!r} is not known; use sqlite:///path or postgresql+psycopg://user@host/name"
     )
 
 

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from devices.rejects import Reason
+from store.audit import AuditRow, append
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from store.record_counters import counter, set_counter, storable
 from store.tables import COUNTERS, DEVICES, EVENTS, LEDGER, QUARANTINE, WORKERS
 
 QUARANTINE_BYTES: Final = 64 * 2**20
@@ -20,6 +23,9 @@ RECORD_OVERHEAD_BYTES: Final = 256
 """What a quarantine record is taken to need besides its texts and payload."""
 
 KEYS_PER_QUERY: Final = 500
+
+AUDITED: Final = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_REGISTERED})
+"""Refusals that the audit trail keeps: somebody spoke who may not."""
 
 
 def in_parts(keys: Iterable[str], size: int = KEYS_PER_QUERY) -> list[list[str]]:
@@ -106,6 +112,7 @@ def write_quarantine(
     if not rows:
         return
     connection.execute(QUARANTINE.insert(), rows)
+    append(connection, [_refusal(worker, record) for record in latest.values() if record.reason in AUDITED])
     set_counter(connection, "quarantine", cursor + len(rows))
     kept = counter(connection, "quarantine_bytes") + sum(row["kept_bytes"] for row in rows)
     set_counter(connection, "quarantine_bytes", kept - _make_room(connection, kept - quarantine_bytes))
@@ -124,16 +131,6 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
     connection.execute(delete(QUARANTINE).where(QUARANTINE.c.cursor <= last))
     set_counter(connection, "quarantine_dropped", counter(connection, "quarantine_dropped") + removed_records)
     return removed_bytes
-
-
-def counter(connection: Connection, name: str, table: Table = COUNTERS) -> int:
-    """Return a counter and, where the engine can, hold it against other workers until the transaction ends."""
-    return int(connection.scalars(select(table.c.value).where(table.c.name == name).with_for_update()).one())
-
-
-def set_counter(connection: Connection, name: str, value: int, table: Table = COUNTERS) -> None:
-    """Set a counter."""
-    connection.execute(update(table).where(table.c.name == bindparam("which")), {"which": name, "value": value})
 
 
 def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...] = ()) -> None:
@@ -164,13 +161,15 @@ def _quarantine_row(worker: str, record: QuarantineRecord, cursor: int) -> dict[
     return row | {"worker": worker, "cursor": cursor, "kept_bytes": kept}
 
 
+def _refusal(worker: str, record: QuarantineRecord) -> AuditRow:
+    detail = f"{record.reason}: {record.detail} (payload sha256 {record.payload_sha256})"
+    return AuditRow(
+        ts_ns=record.recv_ns, actor=f"ingest:{worker}", action="refused", subject=record.topic, detail=detail
+    )
+
+
 def _ledger_row(worker: str, row: LedgerRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__struct_fields__} | {"worker": worker}
-
-
-def storable(text: str) -> str:
-    """Return what every engine can store: PostgreSQL refuses NUL, UTF-8 refuses lone surrogates."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _json(value: Mapping[str, Scalar] | Mapping[str, tuple[int, float]]) -> str:

@@ -19,7 +19,8 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from store.delivery import Backoff, Delivery, RecordsWriter
 from store.entries import encode
 from store.interface import Checkpoint, Commit, EventRecord, StoreUnreachableError, WindowStore
-from store.record_writing import QUARANTINE_BYTES, counter, number_events, retract, set_counter, write_records
+from store.record_counters import counter, set_counter
+from store.record_writing import QUARANTINE_BYTES, number_events, retract, write_records
 from store.sqlite_files import raw, reaching, writer_engine
 from store.tables import (
     CHECKPOINTS,

@@ -147,6 +147,50 @@ COUNTERS: Final = Table(
 """``events`` and ``quarantine``: the last cursor given; ``quarantine_bytes``: kept; ``quarantine_dropped``: records
 removed to stay within the bound. Whoever gives cursors holds the row, so they become visible in their order."""
 
+REGISTRY: Final = Table(
+    "registry",
+    RECORDS,
+    Column("kind", _KEY, primary_key=True),
+    Column("key", _KEY, primary_key=True),
+    Column("site", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("registry_by_site", "kind", "site", "key"),
+)
+"""Entries of ``store.registry_entries``, ``body`` as JSON. Each change adds 1 to the counter ``registry``."""
+
+CREDENTIALS: Final = Table(
+    "credentials",
+    RECORDS,
+    Column("username", _KEY, primary_key=True),
+    Column("uid", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("argon2", Text, nullable=False),
+    Column("broker_hash", Text, nullable=False),
+    Column("serial", Text, nullable=False),
+    Column("issued_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+)
+
+REVOKED: Final = Table(
+    "revoked_certificates",
+    RECORDS,
+    Column("serial", _KEY, primary_key=True),
+    Column("revoked_ns", BigInteger, nullable=False),
+)
+
+AUDIT: Final = Table(
+    "audit",
+    RECORDS,
+    Column("cursor", _ROWID, primary_key=True, autoincrement=False),
+    Column("ts_ns", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+)
+"""Only ever added to. ``digest`` covers the row and the digest before it, so a changed or missing row shows."""
+
 SCHEMA: Final = Table("quayflow_schema", MetaData(), Column("version", Integer, primary_key=True, autoincrement=False))
 """PostgreSQL's place for :data:`SCHEMA_VERSION`."""
 

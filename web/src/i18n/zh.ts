@@ -173,6 +173,7 @@ export const zh: Dictionary = {
   "reason.clock_future": "设备时钟超前",
   "reason.stale": "过期的旧值",
   "reason.identity_mismatch": "身份与主题不符",
+  "reason.not_registered": "设备未登记",
   "reason.sequence_too_old": "序号过旧",
   "reason.too_large": "消息过大",
   "reason.cardinality": "设备过多",

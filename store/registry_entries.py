@@ -1,0 +1,296 @@
+"""What the registry holds: sites, organisations, devices, assets, mountings, zones, tags, aliases, adopted names.
+
+Each kind is one struct with one key, checked as a whole when it is read from JSON, CSV or the command line. A device is
+what speaks; an asset is what it is mounted on, for as long as a mounting says.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Final, get_origin
+
+import msgspec
+import shapely
+from shapely.geometry import shape
+
+from devices.times import parse_rfc3339
+from devices.topics import DEVICE, SITE, DeviceKey
+from devices.vocabulary import BY_NAME, DeviceClass
+
+Scalar = str | float | bool | None
+Text = Annotated[str, msgspec.Meta(max_length=256)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[^\x00-\x20\x7f]+\Z")]
+SiteCode = Annotated[str, msgspec.Meta(pattern=rf"\A{SITE.pattern}\Z")]
+DeviceId = Annotated[str, msgspec.Meta(pattern=rf"\A{DEVICE.pattern}\Z")]
+UID: Final = rf"{SITE.pattern}/({'|'.join(DeviceClass)})/{DEVICE.pattern}"
+Uid = Annotated[str, msgspec.Meta(pattern=rf"\A{UID}\Z")]
+GEOMETRIES: Final = frozenset({"Polygon", "MultiPolygon"})
+
+
+class EntryError(ValueError):
+    """An entry that cannot be kept; the message names the field and what is expected."""
+
+
+class Policy(StrEnum):
+    """Which devices of a site ingest admits."""
+
+    OPEN = "open"
+    """Every device."""
+    KNOWN_CLASSES = "known-classes"
+    """Registered devices, and others whose class the site lists."""
+    CLOSED = "closed"
+    """Registered devices only."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One entry of the registry."""
+
+    kind: ClassVar[str] = ""
+    key_form: ClassVar[str] = ""
+    """How the key, unique within its kind, is made of the fields."""
+    place_field: ClassVar[str] = ""
+    """The field that says or begins with the site, "" for none."""
+
+    @property
+    def key(self) -> str:
+        """Unique within its kind; entries are listed in its order."""
+        return self.key_form.format_map(msgspec.structs.asdict(self))
+
+    @property
+    def place(self) -> str:
+        """The site that it belongs to, "" for none."""
+        return str(getattr(self, self.place_field)).split("/")[0] if self.place_field else ""
+
+    def check(self) -> None:
+        """Raise EntryError for what the types alone do not say."""
+
+
+class Organisation(Entry, frozen=True, kw_only=True):
+    """Who owns or runs something."""
+
+    kind: ClassVar[str] = "organisation"
+    key_form: ClassVar[str] = "{id}"
+    id: Id
+    name: Text = ""
+
+
+class Site(Entry, frozen=True, kw_only=True):
+    """A terminal, a park, a yard."""
+
+    kind: ClassVar[str] = "site"
+    key_form: ClassVar[str] = "{site}"
+    place_field: ClassVar[str] = "site"
+    site: SiteCode
+    name: Text = ""
+    organisation: Text = ""
+    policy: Policy = Policy.OPEN
+    classes: tuple[DeviceClass, ...] = ()
+    """Classes that ``known-classes`` admits."""
+
+    def check(self) -> None:
+        """Refuse classes that the policy does not read, and a policy without the classes that it needs."""
+        if (self.policy is Policy.KNOWN_CLASSES) != bool(self.classes):
+            raise EntryError(f"classes: expected with the policy {Policy.KNOWN_CLASSES}, and only with it")
+
+
+class RegisteredDevice(Entry, frozen=True, kw_only=True):
+    """A device that may speak, whether or not it has been heard."""
+
+    kind: ClassVar[str] = "device"
+    key_form: ClassVar[str] = "{uid}"
+    place_field: ClassVar[str] = "uid"
+    uid: Uid
+    name: Text = ""
+    organisation: Text = ""
+    enabled: bool = True
+    """A device that is not is refused whatever the policy."""
+    note: Text = ""
+
+
+class Asset(Entry, frozen=True, kw_only=True):
+    """A machine, a vehicle, a gate lane: what devices are mounted on."""
+
+    kind: ClassVar[str] = "asset"
+    key_form: ClassVar[str] = "{site}/{id}"
+    place_field: ClassVar[str] = "site"
+    id: Id
+    site: SiteCode
+    type: Text = ""
+    """Such as STS, RTG, terminal tractor."""
+    name: Text = ""
+    organisation: Text = ""
+
+
+class Mounting(Entry, frozen=True, kw_only=True):
+    """From when until when a device was on an asset; half-open, RFC 3339."""
+
+    kind: ClassVar[str] = "mounting"
+    key_form: ClassVar[str] = "{device}@{start}"
+    place_field: ClassVar[str] = "device"
+    device: Uid
+    asset: Id
+    """Id of an asset of the same site."""
+    start: str
+    end: str = ""
+    """"" as long as it is there."""
+
+    def check(self) -> None:
+        """Refuse times that are none, or reversed."""
+        start = _time("start", self.start)
+        if self.end and _time("end", self.end) <= start:
+            raise EntryError(f"end: {self.end} is not after start, {self.start}")
+
+
+class Zone(Entry, frozen=True, kw_only=True):
+    """An area of a site, as a GeoJSON polygon in WGS 84."""
+
+    kind: ClassVar[str] = "zone"
+    key_form: ClassVar[str] = "{site}/{id}"
+    place_field: ClassVar[str] = "site"
+    id: Id
+    site: SiteCode
+    name: Text = ""
+    type: Text = ""
+    """Such as block, lane, gate, berth, parking."""
+    geometry: dict[str, Any]
+
+    def check(self) -> None:
+        """Refuse what is no valid polygon within the bounds of longitude and latitude."""
+        if self.geometry.get("type") not in GEOMETRIES:
+            raise EntryError(f"geometry: type {self.geometry.get('type')!r}: expected Polygon or MultiPolygon")
+        try:
+            found = shape(self.geometry)
+        except Exception as error:  # noqa: BLE001 - shapely raises a dozen kinds for what is no geometry
+            raise EntryError(f"geometry: {error}") from None
+        if found.is_empty or not found.is_valid:
+            raise EntryError(f"geometry: {'empty' if found.is_empty else shapely.is_valid_reason(found)}")
+        west, south, east, north = found.bounds
+        if west < -180 or east > 180 or south < -90 or north > 90:  # noqa: PLR2004 - degrees
+            raise EntryError("geometry: expected [longitude, latitude] in degrees, WGS 84")
+
+
+class Tag(Entry, frozen=True, kw_only=True):
+    """Which container, vehicle or thing carries an RFID tag."""
+
+    kind: ClassVar[str] = "tag"
+    key_form: ClassVar[str] = "{tag}"
+    tag: Id
+    carrier: Id
+    """Such as a container number."""
+    type: Text = "container"
+
+
+class Alias(Entry, frozen=True, kw_only=True):
+    """A foreign id under which a device speaks or is known, such as a tracker's phone number."""
+
+    kind: ClassVar[str] = "alias"
+    key_form: ClassVar[str] = "{scheme}:{foreign}"
+    place_field: ClassVar[str] = "device"
+    scheme: Id
+    foreign: Id
+    device: Uid
+
+
+class Adoption(Entry, frozen=True, kw_only=True):
+    """A name of a device's own, taken for a metric: value × ``scale`` + ``offset``, in the metric's unit."""
+
+    kind: ClassVar[str] = "adoption"
+    key_form: ClassVar[str] = "{device}#{name}"
+    place_field: ClassVar[str] = "device"
+    device: Uid
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    metric: str
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def check(self) -> None:
+        """Refuse what is no metric of the device's class, and numbers that cannot be."""
+        device_class = DeviceKey.from_uid(self.device).device_class
+        metric = BY_NAME.get(self.metric)
+        if metric is None or metric.derived or device_class not in metric.classes:
+            raise EntryError(f"metric: {self.metric!r} is not a metric of a {device_class}; see /v1/vocabulary")
+        if self.scale == 0 or not abs(self.scale) < 1e12 or not abs(self.offset) < 1e12:  # noqa: PLR2004 - no unit is
+            raise EntryError("scale, offset: expected finite numbers, and a scale that is not 0")
+
+
+KINDS: Final[dict[str, type[Entry]]] = {
+    entry.kind: entry for entry in (Organisation, Site, RegisteredDevice, Asset, Mounting, Zone, Tag, Alias, Adoption)
+}
+"""Kind → struct, in the order in which an import applies them."""
+
+
+def entry_of(kind: str, values: object) -> Entry:
+    """Return the entry in plain values, as JSON has them; EntryError names the field."""
+    struct = KINDS.get(kind)
+    if struct is None:
+        raise EntryError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
+    try:
+        entry = msgspec.convert(values, struct)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise EntryError(str(error)) from None
+    entry.check()
+    return entry
+
+
+def entry_of_row(kind: str, row: dict[str, str]) -> Entry:
+    """Return the entry in a row of CSV: empty cells are left out, lists are separated by spaces, geometry is JSON."""
+    struct = KINDS.get(kind)
+    if struct is None:
+        raise EntryError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
+    values: dict[str, object] = {}
+    fields = {field.name: field for field in msgspec.structs.fields(struct)}
+    for name, text in row.items():
+        if name not in fields or not text:
+            if text:
+                raise EntryError(f"{name}: expected one of {', '.join(fields)}")
+            continue
+        values[name] = _cell(name, fields[name].type, text)
+    return entry_of(kind, values)
+
+
+def _cell(name: str, kind: object, text: str) -> object:
+    if name == "geometry":
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise EntryError(f"{name}: {error}") from None
+    if get_origin(kind) is tuple:
+        return text.split()
+    if kind is bool:
+        if text not in {"true", "false"}:
+            raise EntryError(f"{name}: {text!r}: expected true or false")
+        return text == "true"
+    if kind is float:
+        try:
+            return float(text)
+        except ValueError:
+            raise EntryError(f"{name}: {text!r}: expected a number") from None
+    return text
+
+
+def document_of(entry: Entry) -> dict[str, Any]:
+    """Return an entry as plain values, all fields in their order."""
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(entry))
+    return document
+
+
+def row_of(entry: Entry) -> dict[str, str]:
+    """Return an entry as a row of CSV, the inverse of :func:`entry_of_row`."""
+    return {name: _text(value) for name, value in document_of(entry).items()}
+
+
+def _text(value: object) -> str:
+    match value:
+        case list():
+            return " ".join(value)
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return msgspec.json.encode(value).decode()
+        case _:
+            return str(value)
+
+
+def _time(field: str, text: str) -> int:
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise EntryError(f"{field}: {error}") from None
