@@ -9,6 +9,7 @@ NS: Final = 1_000_000_000
 SECONDS: Final = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})", re.ASCII)
 SECONDS_LENGTH: Final = len("2026-11-23T08:00:00")
 FRACTION_AND_ZONE: Final = re.compile(r"(?:[.,](\d{1,18}))?(?:[Zz]|([+-]\d{2}):?(\d{2}))", re.ASCII)
+OFFSET: Final = re.compile(r"([+-]\d{2}):(\d{2})", re.ASCII)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,6 +44,14 @@ def _offset(hours: str, minutes: str) -> int:
         raise ValueError(f"zone {hours}:{minutes}: expected less than a day")
     offset = 3_600 * int(hours[1:]) + 60 * int(minutes)
     return -offset if hours[0] == "-" else offset
+
+
+def parse_offset(text: str) -> int:
+    """Return how far a zone such as ``+08:00`` is ahead of UTC, ns; ValueError with what is expected."""
+    found = OFFSET.fullmatch(text)
+    if found is None:
+        raise ValueError(f"zone {text[:32]!r}: expected an offset such as +08:00")
+    return _offset(found[1], found[2]) * NS
 
 
 def _expected(text: str) -> str:

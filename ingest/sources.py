@@ -32,6 +32,8 @@ class Source:
     """Class of the devices, where the format itself does not say."""
     filters: tuple[str, ...] = ()
     """Topic filters; by default those of :data:`USUAL`."""
+    zone: str = ""
+    """Offset of times that have no zone, such as ``+08:00``; by default they are taken as UTC and flagged."""
 
     def __post_init__(self) -> None:
         """Refuse a source that could never deliver."""
@@ -44,6 +46,7 @@ class Source:
         if not self.topics:
             msg = f"filter: codec {self.codec!r} has no usual topics, so name those of yours"
             raise ValueError(msg)
+        make_codec(self.codec, self.zone)
         for fault in filter(None, map(fault_of, self.topics)):
             msg = f"filter {fault}"
             raise ValueError(msg)
@@ -70,7 +73,7 @@ class Feeds:
     def __init__(self, directory: Directory, sources: Sequence[Source]) -> None:
         """Make one codec for each source; those named by topics are made when they are first needed."""
         self._directory = directory
-        self._bound = [(source, make_codec(source.codec)) for source in sources]
+        self._bound = [(source, make_codec(source.codec, source.zone)) for source in sources]
         self._by_name: dict[str, Codec] = {}
 
     def route(self, topic: str) -> tuple[Device, Feed] | None:

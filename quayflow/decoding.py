@@ -22,6 +22,7 @@ ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028
 
 Name = Annotated[str, typer.Option("--codec", metavar="NAME", help=f"Wire format: {', '.join(CODECS)}.")]
 Topic = Annotated[str, typer.Option(metavar="T", help="Topic on which the message came, where the format needs it.")]
+Zone = Annotated[str, typer.Option(metavar="Z", help="Offset of times without a zone, such as +08:00.")]
 Hex = Annotated[str | None, typer.Option("--hex", metavar="H", help="The message as hexadecimal digits.")]
 File = Annotated[
     Path | None, typer.Option(metavar="F", exists=True, dir_okay=False, readable=True, help="File with the message.")
@@ -35,15 +36,17 @@ def decode(
     *,
     codec: Name,
     topic: Topic = "",
+    zone: Zone = "",
     digits: Hex = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
     """Print what a message says as JSON lines; exit status 1 and the reason where it cannot be used."""
     try:
-        decoder = make_codec(codec)
+        decoder = make_codec(codec, zone)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--codec") from None
+        hint = "--zone" if codec in CODECS else "--codec"
+        raise typer.BadParameter(str(error), param_hint=hint) from None
     payload = _payload(source, digits, file)
     try:
         readings = decoder.decode(payload, topic)

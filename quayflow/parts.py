@@ -33,7 +33,8 @@ def sources_of(settings: Settings) -> "tuple[Source, ...]":
 
     try:
         return tuple(
-            Source(each.codec, each.site or settings.site, each.device_class, each.filters) for each in settings.sources
+            Source(each.codec, each.site or settings.site, each.device_class, each.filters, each.zone)
+            for each in settings.sources
         )
     except ValueError as error:
         raise SettingsError(f"sources: {error}") from None

@@ -36,6 +36,8 @@ class SourceSettings(BaseModel):
     """Site of the devices; by default that of the installation."""
     device_class: DeviceClass = Field(DeviceClass.VEHICLE, alias="class")
     """Class of the devices, where the format does not say."""
+    zone: str = ""
+    """Offset of times that have no zone, such as +08:00; by default they are taken as UTC and flagged."""
 
 
 class Settings(BaseSettings):

@@ -122,6 +122,7 @@ def test_a_text_of_a_device_cannot_end_a_line_or_move_a_terminal() -> None:
         ("--codec", "native", "--hex", "0"),
         ("--codec", "morse", "--hex", "00"),
         ("--codec", "native", "--file", "no such file"),
+        ("--codec", "native", "--zone", "+08:00", "--hex", "00"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:

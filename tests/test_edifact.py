@@ -146,7 +146,7 @@ def test_each_container_is_an_event_with_what_stands_after_it() -> None:
 def test_local_time_is_taken_at_its_offset() -> None:
     payload = f"{HEAD}{BOX}UNT+5+7'".encode()
     [reading] = Edifact(offset_ns=8 * 3_600 * NS).decode(payload)
-    assert reading.ts == parse_rfc3339("2026-11-23T08:15:00+08:00")
+    assert (reading.ts, reading.flags) == (parse_rfc3339("2026-11-23T08:15:00+08:00"), ())
 
 
 def test_the_sender_is_the_device_unless_the_topic_names_one() -> None:

@@ -91,6 +91,21 @@ def test_one_source_brings_all_machines_of_a_gateway() -> None:
     assert pipeline.samples == 3
 
 
+def test_a_terminal_that_writes_its_local_time_is_not_hours_ahead() -> None:
+    tree = json.loads(encode("STS07", DeviceClass.QUAY_CRANE, T0, {"load_t": 24.0}))
+    local = format_rfc3339(T0 + 8 * 3_600 * NS).removesuffix("Z")
+    payload = json.dumps(tree).replace(format_rfc3339(T0), local).encode()
+    told, untold = (
+        run(
+            frame("terminal/1", payload),
+            sources=(Source("tic40", SITE, DeviceClass.QUAY_CRANE, ("terminal/#",), zone),),
+        )
+        for zone in ("+08:00", "")
+    )
+    assert (told.samples, told.take_quarantine()) == (1, [])
+    assert [record.reason for record in untold.take_quarantine()] == [Reason.CLOCK_FUTURE]
+
+
 def test_reads_of_a_reader_are_joined_to_a_passage() -> None:
     """A truck before an R700: eight reads in four seconds, and silence."""
     where = topic("rfid-gate", "G1", "impinj")

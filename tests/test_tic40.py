@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from bench.frames import QUAY_CRANE, START_NS, TRUCK, tic40_trapped
 from devices.codecs.readings import Reading
+from devices.codecs.registry import make_codec
 from devices.codecs.tic40 import MAX_PAYLOAD, Tic40, encode
 from devices.codecs.tic40_flat import Tic40Flat, encode_flat, parse_path
 from devices.codecs.tic40_gathering import DAY_NS, MAX_OBSERVATIONS
 from devices.codecs.tic40_words import ALIASES, ANY_TARGETS, CLASSES, JOB_STEPS, SUBJECTS, TARGETS, Target, value_of
 from devices.codecs.units import FACTORS, factor_of
 from devices.rejects import Reason, RejectError
-from devices.times import NS
+from devices.times import NS, parse_rfc3339
 from devices.vocabulary import BY_NAME, METRICS, DeviceClass, Kind, accepted_from
 
 STAMP = "2026-11-23T08:15:30.25Z"
@@ -198,6 +199,12 @@ def test_a_state_is_read_from_text_too(value: Any, expected: bool) -> None:
     assert bool(found) is expected
 
 
+def test_a_state_of_several_values_is_a_number() -> None:
+    reading = one(message(crane(spreader=[{"size": {"status": observed(value=True)}}], on={"status": "True"})))
+    assert reading.values == {"control_on": True}
+    assert [reject.detail for reject in reading.refused] == ["True: expected a number"]
+
+
 @pytest.mark.parametrize(
     ("value", "unit", "detail"),
     [
@@ -246,6 +253,37 @@ def test_old_values_are_refused_by_their_age_and_young_ones_have_their_own_time(
     assert (reject.reason, reject.pointer) == (Reason.STALE, "/che/0/idle/status/0")
     assert reject.detail == "observed 86,401 s before the message; at most 86,400 s"
     assert len(Tic40(max_age_ns=2 * DAY_NS).decode(message(crane(**parts)))) == 4
+
+
+def test_a_time_without_a_zone_is_in_the_one_that_the_source_says() -> None:
+    parts = {
+        "on": {"status": observed(value=True)},
+        "working": {"status": observed(value=True, timestamp="2026-11-23T16:15:00")},
+        "idle": {"status": observed(value=True, timestamp="2026-11-23T08:15:10Z")},
+    }
+    payload = message(crane(**parts), timestamp="2026-11-23T16:15:30.25")
+    readings = make_codec("tic40", "+08:00").decode(payload)
+    assert [(reading.ts, list(reading.values), reading.flags) for reading in readings] == [
+        (parse_rfc3339("2026-11-23T08:15:00Z"), ["working"], ()),
+        (parse_rfc3339("2026-11-23T08:15:10Z"), ["idle"], ()),
+        (START_NS, ["control_on"], ()),
+    ]
+    flat = {"msg.timestamp": "2026-11-23T16:15:30.25", "che.@STS07.on.status.value": True}
+    [reading] = make_codec("tic40-flat", "+08:00").decode(json.dumps(flat).encode())
+    assert (reading.ts, reading.flags) == (START_NS, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "zone", "said"),
+    [
+        ("impinj", "+08:00", "times with a zone"),
+        ("tic40", "Asia/Shanghai", r"such as \+08:00"),
+        ("tic40", "+25:00", "zone"),
+    ],
+)
+def test_a_zone_that_cannot_be_is_refused(name: str, zone: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make_codec(name, zone)
 
 
 def test_a_message_of_nothing_but_old_values_is_refused_as_such() -> None:

@@ -2,7 +2,7 @@
 
 Directories D.95B and D.00B as terminals use them (SMDG and ITIGG guides). Counts that do not add up (UNT, UNZ, CNT),
 wrong check digits of containers and odd document codes are flagged, and the message is kept. Times have no zone in
-EDIFACT: they are those of a given offset, by default UTC, and flagged.
+EDIFACT: they are those of a given offset; where none is given they are taken as UTC and flagged.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -66,8 +66,8 @@ class Edifact:
 
     name: Final = "edifact"
 
-    def __init__(self, offset_ns: int = 0) -> None:
-        """``offset_ns``: how far the local time of the messages is ahead of UTC."""
+    def __init__(self, offset_ns: int | None = None) -> None:
+        """``offset_ns``: how far the local time of the messages is ahead of UTC; None where nobody knows."""
         self._offset_ns = offset_ns
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
@@ -118,7 +118,7 @@ class _Message:
 class _Interchange:
     """An interchange, message by message."""
 
-    def __init__(self, topic: str, offset_ns: int) -> None:
+    def __init__(self, topic: str, offset_ns: int | None) -> None:
         self._named = topic.startswith(f"{ROOT}/")
         self._offset_ns = offset_ns
         self._data: dict[str, Scalar] = {}
@@ -175,7 +175,7 @@ class _Interchange:
     def _reading(self, happening: Happening, times: dict[str, int], flags: list[str]) -> Reading:
         ts = next((times[name] for name in TIME_QUALIFIERS if name in times), self._prepared)
         told = self._data.get("sender") or happening.data.get("message_sender")
-        if ts is not None:
+        if ts is not None and self._offset_ns is None:
             flags = [*flags, "no_zone"]
         return Reading(
             device="" if self._named or not told else device_id(str(told)),
@@ -194,7 +194,7 @@ class _Interchange:
             local = datetime.strptime(text, known[0]).replace(tzinfo=UTC)
         except ValueError:
             return None
-        return int(local.timestamp()) * NS - self._offset_ns
+        return int(local.timestamp()) * NS - (self._offset_ns or 0)
 
     def beginning(self, message: _Message, segment: Segment) -> None:
         """BGM: what the message is, and whether it is original."""

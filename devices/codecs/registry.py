@@ -16,6 +16,7 @@ from devices.codecs.teltonika import Teltonika
 from devices.codecs.tic40 import Tic40
 from devices.codecs.tic40_flat import Tic40Flat
 from devices.codecs.zebra import Zebra
+from devices.times import parse_offset
 
 CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "native": Native,
@@ -34,9 +35,24 @@ CODECS: Final[dict[str, Callable[[], Codec]]] = {
 """Name → factory. Codecs that remember (aliases, counters) do so per object: make one for each source."""
 
 
-def make_codec(name: str) -> Codec:
-    """Return a new codec; ValueError names those that there are."""
+LOCAL: Final[dict[str, Callable[[int], Codec]]] = {
+    "tic40": lambda offset_ns: Tic40(offset_ns=offset_ns),
+    "tic40-flat": lambda offset_ns: Tic40Flat(offset_ns=offset_ns),
+    "edifact": Edifact,
+}
+"""Formats whose times may have no zone: name → factory from the offset of their local time, ns ahead of UTC."""
+
+
+def make_codec(name: str, zone: str = "") -> Codec:
+    """Return a new codec; ``zone`` is the offset of times that have none, such as ``+08:00``.
+
+    ValueError names the codecs that there are, and those whose times may have no zone.
+    """
     factory = CODECS.get(name)
     if factory is None:
         raise ValueError(f"codec {name[:64]!r}: expected one of {', '.join(CODECS)}")
-    return factory()
+    if not zone:
+        return factory()
+    if name not in LOCAL:
+        raise ValueError(f"zone: codec {name!r} has times with a zone; those without are {', '.join(LOCAL)}")
+    return LOCAL[name](parse_offset(zone))

@@ -47,15 +47,18 @@ class Tic40:
 
     name: Final = "tic40"
 
-    def __init__(self, max_age_ns: int = DAY_NS) -> None:
-        """Values observed more than ``max_age_ns`` before their message are refused as ``stale``."""
-        self._max_age_ns = max_age_ns
+    def __init__(self, max_age_ns: int = DAY_NS, offset_ns: int | None = None) -> None:
+        """Values observed more than ``max_age_ns`` before their message are refused as ``stale``.
+
+        ``offset_ns``: how far times without a zone are ahead of UTC; None where nobody knows, which is flagged.
+        """
+        self._max_age_ns, self._offset_ns = max_age_ns, offset_ns
         self._decode = msgspec.json.Decoder().decode
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return a reading for each machine and instant; a value that cannot be used is refused alone."""
         tree = self._tree(payload)
-        message = Message(topic, self._max_age_ns)
+        message = Message(topic, self._max_age_ns, self._offset_ns)
         members = {folded(name): child for name, child in tree.items()}
         header = _first(members.get("msg", members.get("header", members)))
         header = {folded(name): child for name, child in header.items()}

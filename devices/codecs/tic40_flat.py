@@ -77,9 +77,12 @@ class Tic40Flat:
 
     name: Final = "tic40-flat"
 
-    def __init__(self, max_age_ns: int = DAY_NS) -> None:
-        """Values observed more than ``max_age_ns`` before their message are refused as ``stale``."""
-        self._max_age_ns = max_age_ns
+    def __init__(self, max_age_ns: int = DAY_NS, offset_ns: int | None = None) -> None:
+        """Values observed more than ``max_age_ns`` before their message are refused as ``stale``.
+
+        ``offset_ns``: how far times without a zone are ahead of UTC; None where nobody knows, which is flagged.
+        """
+        self._max_age_ns, self._offset_ns = max_age_ns, offset_ns
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
@@ -90,14 +93,14 @@ class Tic40Flat:
             tree = self._decode(payload)
         except Exception as error:  # noqa: BLE001 - besides DecodeError also RecursionError and UnicodeDecodeError
             raise reject_of(error) from None
-        return _Flat(tree, topic, self._max_age_ns).message.readings()
+        return _Flat(tree, Message(topic, self._max_age_ns, self._offset_ns)).message.readings()
 
 
 class _Flat:
     """The paths of one message, sorted by machine."""
 
-    def __init__(self, tree: dict[str, Any], topic: str, max_age_ns: int) -> None:
-        self.message = Message(topic, max_age_ns)
+    def __init__(self, tree: dict[str, Any], message: Message) -> None:
+        self.message = message
         self._paths: list[tuple[str, Path, Any]] = []
         self._units: dict[tuple[str, tuple[str, ...]], str] = {}
         self._seen: dict[tuple[str, int], str] = {}

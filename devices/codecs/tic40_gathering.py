@@ -19,7 +19,7 @@ from devices.codecs.tic40_words import (
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import ROOT, device_id
-from devices.vocabulary import DeviceClass, Kind
+from devices.vocabulary import DeviceClass
 
 DAY_NS: Final = 86_400_000_000_000
 MAX_OBSERVATIONS: Final = 20_000
@@ -62,7 +62,7 @@ class Machine:
             if factor is None or not -LARGEST < said < LARGEST:
                 return False
             said *= factor
-        elif type(said) is not bool or target.metric.kind is not Kind.STATE:
+        elif type(said) is not bool or not target.is_yes_or_no:
             return False
         self._message.count()
         reading.values[target.metric.name] = said
@@ -135,9 +135,7 @@ class Machine:
 
     def _instant(self, stamp: object) -> tuple[int | None, bool]:
         """Return the time of a value, or that of the message where the value has none, and whether it had a zone."""
-        if type(stamp) is str and stamp:
-            return time_of(stamp)
-        return instant(stamp) or (self._message.ts, self._message.zoned)
+        return self._message.instant(stamp) or (self._message.ts, self._message.zoned)
 
     def _reading(self, ts: int | None, *, zoned: bool) -> Reading:
         found = self._readings.get(ts)
@@ -164,8 +162,12 @@ class Machine:
 class Message:
     """A message: its header, and its machines."""
 
-    def __init__(self, topic: str, max_age_ns: int) -> None:
-        """``topic`` may tell the class; values observed more than ``max_age_ns`` before the message are refused."""
+    def __init__(self, topic: str, max_age_ns: int, offset_ns: int | None = None) -> None:
+        """``topic`` may tell the class; values observed more than ``max_age_ns`` before the message are refused.
+
+        ``offset_ns``: how far times without a zone are ahead of UTC, if that is known.
+        """
+        self._offset_ns = offset_ns
         levels = topic.split("/")
         told = levels[2] if len(levels) > 2 and levels[0] == ROOT else ""  # noqa: PLR2004 - the level of the class
         self._fallback = DeviceClass(told) if told in set(DeviceClass) else None
@@ -179,12 +181,19 @@ class Message:
     def head(self, stamp: object, version: object, sender: object) -> None:
         """Take over the header; RejectError where its time is unreadable."""
         try:
-            self.ts, self.zoned = instant(stamp) or (None, True)
+            self.ts, self.zoned = self.instant(stamp) or (None, True)
         except ValueError as error:
             raise RejectError(Reason.WRONG_TYPE, "/msg/timestamp", str(error)) from None
         for name, said in (("tic_version", version), ("sender", sender)):
             if isinstance(said, str) and said:
                 self.facts[name] = said[:64]
+
+    def instant(self, stamp: object) -> tuple[int, bool] | None:
+        """Return a time in ns UTC and whether its zone is known, None for an empty one; ValueError if unreadable."""
+        found = time_of(stamp) if type(stamp) is str and stamp else instant(stamp)
+        if found is None or found[1] or self._offset_ns is None:
+            return found
+        return found[0] - self._offset_ns, True
 
     def machine(self, identity: str, kind: str) -> Machine:
         """Enter a machine."""

@@ -83,6 +83,11 @@ class Target(NamedTuple):
     when_true: float | None = None
     """The value that a true state stands for, where the path is one of several states."""
 
+    @property
+    def is_yes_or_no(self) -> bool:
+        """Whether the metric is a state of which nothing is asked but whether it holds."""
+        return self.metric.kind is Kind.STATE and self.metric.maximum == 1
+
 
 def _targets(device_class: DeviceClass) -> dict[str, Target]:
     found: dict[str, Target] = {}
@@ -145,7 +150,7 @@ def value_of(said: object, unit: str, target: Target) -> float | bool | None:
     if target.when_true is not None:
         return target.when_true if plain else None
     if isinstance(plain, bool):
-        if metric.kind is not Kind.STATE:
+        if not target.is_yes_or_no:
             raise ValueError(f"{said!r:.40}: expected a number")
         return plain
     try:
@@ -165,8 +170,7 @@ def _from_text(said: str, target: Target) -> float | bool | None:
     metric = target.metric
     if metric.name == "job_step":
         return _job_step(word)
-    is_state = target.when_true is not None or (metric.kind is Kind.STATE and metric.unit == "1")
-    if is_state and (word in TRUE or word in FALSE):
+    if (target.is_yes_or_no or target.when_true is not None) and (word in TRUE or word in FALSE):
         return word in TRUE
     try:
         return float(word)
