@@ -14,7 +14,7 @@ import numpy as np
 
 from devices.codecs.native import Block, Event, Payload, Scalar, Status, Telemetry, encode
 from devices.columns import Bools, Ints
-from devices.topics import Stream, topic_of
+from devices.topics import ROOT, DeviceKey, Stream, topic_of
 from simulators import signals
 from simulators.port.world import Port
 from simulators.profiles import Profile
@@ -181,6 +181,10 @@ class PortMessages:
 
     def _message(self, at: int, index: int, stream: Stream, payload: Payload) -> Message:
         device = self.devices[index]
+        if device.speaker is not None and (frame := device.speaker.write(at, payload)) is not None:
+            # Foreign formats have counters of their own, if any: the device's own goes on without a hole.
+            topic = foreign_topic(device.key, device.speaker.codec)
+            return Message(at, index, max(0, device.seq - 1), topic, frame, retain=False)
         payload.boot, payload.seq = device.boot, device.seq
         if not isinstance(payload, Block):
             payload.ts = at
@@ -188,6 +192,11 @@ class PortMessages:
         # A block holds bytes, for which JSON has no place.
         encoded = encode(payload, binary=device.binary or isinstance(payload, Block))
         return Message(at, index, payload.seq, self._topics[index][stream], encoded, stream is Stream.STATUS)
+
+
+def foreign_topic(key: DeviceKey, codec: str) -> str:
+    """Return the topic on which a device speaks a foreign format."""
+    return f"{ROOT}/{key.site}/{key.device_class}/{key.device}/{codec}"
 
 
 def _reports_at_rest(source: Source, due: Ints) -> Bools:

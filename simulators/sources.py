@@ -23,12 +23,21 @@ from simulators.port.vehicles import Truck
 from simulators.port.world import Port
 from simulators.port.yard import YardCrane
 from simulators.signals import Signals
+from simulators.speakers import Speaker, phone_of, speaker_of
 
 NS: Final = 1_000_000_000
 SLOW_HZ: Final = 1.0
 GATE_HZ: Final = 1.0
 SENSOR_HZ: Final = 0.2
 REEFER_HZ: Final = 1 / 60
+WIRE_KEYS: Final[dict[Scalar, str]] = {
+    "sts": "quay_crane",
+    "rtg": "yard_crane",
+    "gate-lane": "gate",
+    "yard-truck": "truck",
+    "external-truck": "external",
+}
+"""Kind of a device → the key of the profile's wire that says what it speaks."""
 BLOCK_NS: Final = NS
 """How long a packed block is."""
 
@@ -44,6 +53,8 @@ class Device:
     boot: int
     binary: bool
     seq: int = 0
+    speaker: Speaker | None = None
+    """Who writes what the device says in a foreign format."""
 
 
 class Source(NamedTuple):
@@ -96,9 +107,11 @@ class PortDevices:
         for gate in port.gates:
             self._gate(gate)
         for truck in port.yard_trucks:
-            self._truck("yard-truck", truck, wire.truck_hz, 0.0)
-        for truck in port.external_trucks:
-            self._truck("external-truck", truck, wire.external_hz, wire.external_parked_s)
+            self._truck(truck, truck.name, "yard-truck", wire.truck_hz, 0.0)
+        for number, truck in enumerate(port.external_trucks):
+            # A terminal of JT/T 808 is known by its phone number.
+            name = phone_of(number) if wire.external == "jt808" else truck.name
+            self._truck(truck, name, "external-truck", wire.external_hz, wire.external_parked_s)
         for number in range(port.profile.park.sensors):
             index = self._add(DeviceClass.PARK_SENSOR, f"PS{number + 1:02d}", {"kind": "weather"})
             self._source(index, SENSOR_HZ, _weather(port, number))
@@ -160,11 +173,13 @@ class PortDevices:
         self.gates.append((index, gate))
         self._source(index, GATE_HZ, lambda times: signals.gate_lane(gate, times))
 
-    def _truck(self, kind: str, truck: Truck, hertz: float, rests_s: float) -> None:
+    def _truck(self, truck: Truck, name: str, kind: str, hertz: float, rests_s: float) -> None:
         info: dict[str, Scalar] = {"kind": kind}
         if truck.plate:
             info |= {"plate": truck.plate, "tag": truck.tag}
-        index = self._add(DeviceClass.VEHICLE, truck.name, info)
+        if name != truck.name:
+            info["name"] = truck.name
+        index = self._add(DeviceClass.VEHICLE, name, info)
         noise = self.noise_of(truck.name)
         source = self._source(index, hertz, lambda times: signals.truck(truck, self._projection, times, noise))
         if rests_s:
@@ -172,7 +187,10 @@ class PortDevices:
 
     def _add(self, device_class: DeviceClass, name: str, info: dict[str, Scalar]) -> int:
         key = DeviceKey(self._site, device_class, name)
-        self.devices.append(Device(key, {"simulated": True, **info}, int(self._boots.integers(2**63)), binary=True))
+        boot = int(self._boots.integers(2**63))
+        form = str(getattr(self._wire, WIRE_KEYS.get(info["kind"], ""), "native"))
+        speaker = speaker_of(form, name, device_class)
+        self.devices.append(Device(key, {"simulated": True, **info}, boot, binary=True, speaker=speaker))
         return len(self.devices) - 1
 
     def _source(
@@ -187,7 +205,7 @@ class PortDevices:
     def _fast(self, device: int, form: str, hertz: float, sample: Sampler) -> Source:
         """Add a source of fast signals, packed where the profile says so and a block holds more than one row."""
         rows = round(hertz * BLOCK_NS / NS)
-        if form == "native" or rows <= 1:
+        if form != "packed" or rows <= 1:
             return self._source(device, hertz, sample, alone=False)
         self.sources.append(Source(device, BLOCK_NS, _phase(self._phases, BLOCK_NS), sample, rows))
         return self.sources[-1]
