@@ -63,6 +63,13 @@ def test_published_gate_and_quay_reports_are_read(recorded: Path) -> None:
     assert data_of(readings[2])["segments"] == 13
 
 
+def test_a_collection_of_messages_is_read_as_its_messages(recorded: Path) -> None:
+    whole = Edifact().decode((recorded / "logistics" / "edifact" / "codeco_coarri.txt").read_bytes())
+    single = [reading for message in recorded_messages(recorded) for reading in Edifact().decode(message.encode())]
+    assert [(reading.ts, reading.flags) for reading in whole] == [(reading.ts, reading.flags) for reading in single]
+    assert [data_of(reading)["container"] for reading in whole] == [data_of(reading)["container"] for reading in single]
+
+
 def test_the_json_view_of_a_gate_in_says_the_same(recorded: Path) -> None:
     view = json.loads((recorded / "logistics" / "fiware_EdiCodeco_example.json").read_text())
     reading = Edifact().decode(view["messageRaw"].encode())[0]

@@ -309,6 +309,22 @@ def test_a_second_value_of_one_instant_does_not_displace_the_first() -> None:
     assert list(reading.unknown.values()) == [40.0]
 
 
+def test_a_machine_may_be_in_an_envelope_and_say_its_name_as_a_property() -> None:
+    machine = crane(on={"status": observed(value=True)}) | {
+        "id": "",
+        "name": [{"value": "STS 7"}],
+        "type": {"value": "STS"},
+    }
+    expected = one(message(machine))
+    assert expected.device.startswith("STS-7-")
+    assert (expected.device_class, expected.unknown) == (DeviceClass.QUAY_CRANE, {})
+    assert one(json.dumps({"msg": {"timestamp": STAMP, "che": [machine]}}).encode()) == expected
+    assert one(json.dumps({"msg": {"timestamp": STAMP}, "data": {"che": machine}}).encode()) == expected
+    flat = {"msg.timestamp": STAMP, "msg.che.@STS7.on.status.output.actual.value": "True"}
+    [reading] = Tic40Flat().decode(json.dumps(flat).encode())
+    assert (reading.device, reading.values) == ("STS7", {"control_on": True})
+
+
 def test_several_machines_are_read_apart() -> None:
     readings = Tic40().decode(
         message(

@@ -5,6 +5,7 @@ wrong check digits of containers and odd document codes are flagged, and the mes
 EDIFACT: they are those of a given offset; where none is given they are taken as UTC and flagged.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ MAX_PAYLOAD: Final = 65_536
 """Bytes: the tokenizer takes microseconds for each, and ingest waits for it."""
 MAX_TEXT: Final = 256
 SERVICE_ADVICE: Final = "UNA"
+REMARK: Final = "#"
 USUAL_ADVICE: Final = "UNA:+.? '"
 """The separators that count where none are said."""
 
@@ -81,6 +83,7 @@ class Edifact:
             if tag == "UNH":
                 messages += 1
             if tag == "UNB":
+                messages = 0
                 interchange.head(segment)
             elif tag == "UNZ" and _number(segment, 1) != messages and readings:
                 readings[0].flags += ("interchange_count",)
@@ -315,6 +318,9 @@ def _segments(payload: bytes) -> Iterator[Segment]:
     except UnicodeDecodeError:
         # UNOC and its like are single-byte alphabets.
         text = payload.decode("latin-1")
+    if text.startswith(REMARK):
+        # Collections of messages are kept with remarks between them; on the wire none begins so.
+        text = re.sub(rf"(?m)^{REMARK}.*$", "", text)
     text, advice = text.strip(), USUAL_ADVICE
     if text.startswith(SERVICE_ADVICE):
         advice, text = text[: len(USUAL_ADVICE)], text[len(USUAL_ADVICE) :]

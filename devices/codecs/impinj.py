@@ -5,7 +5,7 @@ Layouts as observed in messages of such readers. An R700 reports the code as bas
 dBm, kHz and microseconds since 1970.
 """
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,13 +13,15 @@ import msgspec
 
 from devices.codecs.json_frames import JsonFrames, reject_of
 from devices.codecs.readings import Happening, Reading, Scalar
-from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, reader_of, tag_read
+from devices.codecs.tag_reads import MAX_BYTES, hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
 from devices.vocabulary import DeviceClass
 
 KHZ: Final = 1_000
 CENTI: Final = 100
 URL_SAFE: Final = str.maketrans("-_", "+/")
+PADDING: Final = ("", "===", "==", "=")
+"""What a text in base64 lacks, by its length modulo 4; one character of four is none, and is refused so."""
 MAX_DATA: Final = 64
 
 
@@ -184,7 +186,10 @@ def _base64_tag(text: str) -> str:
     """Return the digits of a code in base64, of either alphabet, with or without its padding."""
     plain = text.rstrip("=").translate(URL_SAFE)
     try:
-        code = b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        code = a2b_base64(plain + PADDING[len(plain) % 4], strict_mode=True)
     except ValueError as error:
         raise RejectError(Reason.WRONG_TYPE, "/tagInventoryEvent/epc", f"{text[:64]!r}: {error}") from None
-    return hex_tag(code.hex(), "/tagInventoryEvent/epc")
+    if not 0 < len(code) <= MAX_BYTES:
+        detail = f"{len(code)} bytes: expected 1 to {MAX_BYTES}"
+        raise RejectError(Reason.WRONG_TYPE, "/tagInventoryEvent/epc", detail)
+    return code.hex().upper()

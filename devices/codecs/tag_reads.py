@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 from typing import Final
 
 from devices.codecs.readings import Happening, Scalar
@@ -9,6 +10,8 @@ from devices.rejects import Reason, RejectError
 from devices.times import parse_rfc3339
 from devices.topics import ROOT, device_id
 
+MAX_BYTES: Final = 62
+"""A code has 496 bits at most."""
 HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){1,62}")
 """A code of 8 to 496 bits."""
 DIRECTIONS: Final = {"in": "in", "entry": "in", "entrance": "in", "out": "out", "exit": "out"}
@@ -26,7 +29,11 @@ LATEST_NS: Final = 2**63
 
 def reader_of(told: str, topic: str) -> str:
     """Return the id of a reader: "" where the topic names it, since readers call themselves by host name or MAC."""
-    return device_id(told) if told and not topic.startswith(NAMING_TOPIC) else ""
+    return _id_of(told) if told and not topic.startswith(NAMING_TOPIC) else ""
+
+
+_id_of = lru_cache(4_096)(device_id)
+"""Readers are few, and each says its name with every read."""
 
 
 def tag_read(tag: str, antenna: int | None, rssi_dbm: float | None, tid: str = "", antenna_name: str = "") -> Happening:

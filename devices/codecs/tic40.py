@@ -29,6 +29,7 @@ from devices.vocabulary import BY_NAME, DeviceClass
 
 MAX_PAYLOAD: Final = 1_048_576
 DEEPEST: Final = 24
+MACHINE: Final = "che"
 LOGICAL: Final = "che.location"
 VERSION: Final = "2024.010"
 IDENTITIES: Final = ("id", "name", "code")
@@ -64,13 +65,12 @@ class Tic40:
         header = {folded(name): child for name, child in header.items()}
         stamp = header.get("timestamp") or header.get("creationtimestamp")
         message.head(stamp, header.get("version"), header.get("sender"))
-        machines = members.get("che")
-        machines = machines if isinstance(machines, list) else [machines]
+        machines = _machines(members)
         if not any(isinstance(machine, dict) for machine in machines):
             raise RejectError(Reason.MISSING_FIELD, "/che", "expected an array of machines")
         for nth, machine in enumerate(machines):
             if isinstance(machine, dict):
-                _Walk(message.machine(*_who(machine)), nth).subject(machine, "che", first=True)
+                _Walk(message.machine(*_who(machine)), nth).subject(machine, MACHINE, first=True)
         return message.readings()
 
     def _tree(self, payload: bytes) -> dict[str, Any]:
@@ -99,6 +99,8 @@ class _Walk:
         trail, take = self._trail, self._machine.take
         for key, child in node.items():
             name = folded(key)
+            if path == MACHINE and name in ATTRIBUTES:
+                continue
             if first and type(child) is list and len(child) == 1 and type(item := child[0]) is dict and "value" in item:
                 get = item.get
                 usual = get("pom") == "output" and get("pomt") == "actual"
@@ -181,11 +183,21 @@ def encode(
     return msgspec.json.encode({"msg": header, "che": [machine]})
 
 
+def _machines(members: dict[str, Any]) -> list[Any]:
+    """Return the machines of a message: beside its header, or with it in an envelope of some name."""
+    found = members.get(MACHINE)
+    if found is None:
+        envelopes = (child for child in members.values() if isinstance(child, dict))
+        found = next((child[MACHINE] for child in envelopes if MACHINE in child), None)
+    return found if isinstance(found, list) else [found]
+
+
 def _who(machine: dict[str, Any]) -> tuple[str, str]:
     """Return the id and the type of a machine, each "" where it says none."""
-    members = {folded(name): child for name, child in machine.items() if not isinstance(child, dict | list)}
-    identity = next((_text(members[name]) for name in IDENTITIES if _text(members.get(name))), "")
-    kinds = [_text(members.get(name)) for name in KINDS]
+    members = {folded(name): child for name, child in machine.items()}
+    identities = [_plain(members.get(name)) for name in IDENTITIES]
+    identity = next((text for text in identities if text), "")
+    kinds = [_plain(members.get(name)) for name in KINDS]
     return identity, next((kind for kind in kinds if kind.upper() in CLASSES), "")
 
 
@@ -193,6 +205,13 @@ def _first(header: object) -> dict[str, Any]:
     if isinstance(header, list) and header:
         header = header[0]
     return header if isinstance(header, dict) else {}
+
+
+def _plain(said: object) -> str:
+    """Return a text that may be given like an observed property."""
+    if isinstance(said, list):
+        said = said[0] if said else None
+    return _text(said.get("value") if isinstance(said, dict) else said)
 
 
 def _text(said: object) -> str:

@@ -26,6 +26,8 @@ MEMBERS: Final = frozenset({"timestamp", "unit", "reference", "pom", "pomt", "qu
 FIRST: Final = frozenset({"", "0", "1"})
 """Array ids that name no machine: it has an id of its own elsewhere, or none."""
 MAX_LEVELS: Final = 24
+ENVELOPES: Final = frozenset({"msg", "message", "data", "body"})
+"""What may stand before ``che`` and says nothing."""
 
 
 class Path(NamedTuple):
@@ -67,7 +69,7 @@ def parse_path(key: str) -> Path:
             break
         elif last and word in MEMBERS and (pom or pomt):
             member = word
-        else:
+        elif words or word not in ENVELOPES or "che" not in map(str.lower, levels[1:2]):
             words.append(word)
     return Path(".".join(words), tuple(ids), member, unit, pom, pomt)
 
