@@ -19,6 +19,7 @@ NS: Final = 1_000_000_000
 START_NS: Final = 1_764_000_000 * NS
 LARGE: Final = "chuanshan"
 STEP_S: Final = 60
+EVENTS_STEP_S: Final = 600
 LEAST_EVENTS: Final = 2_000.0
 LEAST_MESSAGES: Final = 60.0
 LEAST_SAMPLES: Final = 3e6
@@ -89,7 +90,7 @@ def _run(port: Port, at: float, duration_s: int) -> float:
     """Let the port's events happen; returns the new present."""
     end = at + duration_s
     while at < end:
-        at = min(end, at + STEP_S)
+        at = min(end, at + EVENTS_STEP_S)
         port.advance(at)
         port.forget(at - STEP_S)
         port.truth.take(at)

@@ -79,6 +79,8 @@ class Gate:
 
     def blocked_until(self, time: float) -> float:
         """Return when a lane that is blocked at ``time`` (s) opens again, ``time`` where it is not."""
+        if not self._blocked:
+            return time
         return max((end for begin, end in self._blocked if begin <= time < end), default=time)
 
     def block(self, truth: TruthLog) -> Process:

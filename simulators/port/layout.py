@@ -49,6 +49,11 @@ class Block:
     rows: int
 
     @property
+    def middle_x(self) -> float:
+        """The x of the block's middle, m."""
+        return (self.x0 + self.x1) / 2
+
+    @property
     def middle_y(self) -> float:
         """The y of the crane's middle, m."""
         return self.lane_y + STACK_ROW_M * (self.rows + 1) / 2

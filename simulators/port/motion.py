@@ -32,7 +32,7 @@ class Axis:
         self._speed = [0.0]
         self._acceleration = [0.0]
         self._area = [position * SINCE_EVER_S]
-        """Integral of the position from time 0 to the start of the piece, m·s."""
+        """Integral of the position from time 0 to the start of the piece, m·s; kept where there is a ramp."""
 
     @property
     def goal(self) -> float:
@@ -105,9 +105,10 @@ class Axis:
         return time + self.ramp
 
     def _add(self, time: float, position: float, speed: float, acceleration: float) -> None:
-        since = time - self._start[-1]
-        mean = self._position[-1] + since * (self._speed[-1] / 2 + since * self._acceleration[-1] / 6)
-        self._area.append(self._area[-1] + since * mean)
+        if self.ramp:
+            since = time - self._start[-1]
+            mean = self._position[-1] + since * (self._speed[-1] / 2 + since * self._acceleration[-1] / 6)
+            self._area.append(self._area[-1] + since * mean)
         self._start.append(time)
         self._position.append(position)
         self._speed.append(speed)
@@ -174,8 +175,10 @@ class Axis:
         """Drop the pieces that ended before ``before`` (s) and are no longer needed for the ramp."""
         keep = bisect_right(self._start, before - self.ramp) - 1
         if keep > 0:
-            for column in (self._start, self._position, self._speed, self._acceleration, self._area):
+            for column in (self._start, self._position, self._speed, self._acceleration):
                 del column[:keep]
+            if self.ramp:
+                del self._area[:keep]
 
 
 class Steps:

@@ -1,5 +1,6 @@
 """The tours of trucks: tractors between quay and yard, and the visits of road trucks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -177,7 +178,9 @@ class Tours:
     def _lane(self, gates: list[Gate]) -> Gate:
         """Choose the lane with the shortest line among those that are open, or among all where none is."""
         now = self._agenda.now
-        return min(gates, key=lambda gate: (gate.blocked_until(now) > now, len(gate.line), gate.lane.name))
+        usable = [gate for gate in gates if gate.blocked_until(now) <= now] or gates
+        lengths = [len(gate.line) for gate in usable]
+        return usable[lengths.index(min(lengths))]
 
     def _visit_depot(self, truck: Truck, random: Generator, *, brings: bool) -> Process:
         """The empty depot's own machines send nothing in this version."""
@@ -207,17 +210,22 @@ class Tours:
 
     def _block_for(self, x: float) -> YardCrane:
         """Choose the block with the fewest trucks expected, the nearer one where two are equal."""
-        crane = min(
-            self._yard_cranes, key=lambda one: (one.expected, abs((one.block.x0 + one.block.x1) / 2 - x), one.name)
-        )
+        fewest = min([crane.expected for crane in self._yard_cranes])
+        free = [crane for crane in self._yard_cranes if crane.expected == fewest]
+        crane = min(free, key=lambda one: (abs(one.block.middle_x - x), one.name)) if len(free) > 1 else free[0]
         crane.expected += 1
         return crane
+
+    def _and_next_best(self, crane: YardCrane) -> Iterator[YardCrane]:
+        """Yield a block, and after it those with the fewest trucks expected."""
+        yield crane
+        yield from sorted(self._yard_cranes, key=lambda one: (one.expected, one.name))[:LOOKED_AT]
 
     def _stacking(self, crane: YardCrane, containers: tuple[Container, ...]) -> Errand:
         """Find places for containers, in the crane's block or, where that is full, in another."""
         if crane.stacks is None:
             return Errand(crane, crane.bay(), containers)
-        for other in [crane, *sorted(self._yard_cranes, key=lambda one: (one.expected, one.name))[:LOOKED_AT]]:
+        for other in self._and_next_best(crane):
             places = tuple(place for _ in containers if (place := _stacks(other).reserve()))
             if len(places) == len(containers):
                 return Errand(self._moved(crane, other), other.beside(places[0].bay), containers, places)
@@ -242,7 +250,7 @@ class Tours:
         """Find the import whose stay has been over for longest, in the crane's block or in one of the next."""
         if crane.stacks is not None:
             now = self._agenda.now
-            for other in [crane, *sorted(self._yard_cranes, key=lambda one: (one.expected, one.name))[:LOOKED_AT]]:
+            for other in self._and_next_best(crane):
                 box = _stacks(other).claim("import", now)
                 if box is not None:
                     bay = other.beside(box.place.bay)
