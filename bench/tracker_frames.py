@@ -6,6 +6,7 @@ from typing import Final
 
 from devices.codecs import jt808_bodies as jt808
 from devices.codecs.jt808_frames import LOCATION, frame_of, frames_of
+from devices.codecs.sparkplug_payloads import DOUBLE, Metric, write
 from devices.codecs.teltonika import packet_of, record_of
 
 START_NS: Final = 1_795_421_730_000_000_000
@@ -31,6 +32,24 @@ def jt808_location(nth: int = 0, phone: str = PHONE, start: int = START_NS) -> b
 
 _LOCATIONS: Final = [jt808.location(START_NS + nth * 10**10, 29.9, 121.8 + nth * 1e-4) for nth in range(3)]
 
+SIGNALS: Final = (
+    "hoist_height_m", "hoist_speed_mps", "trolley_position_m", "gantry_position_m", "load_t", "power_kw",
+    "wind_speed_mps", "x_m", "y_m", "altitude_m",
+)  # fmt: skip
+
+
+def sparkplug_birth(start_ms: int = START_NS // 1_000_000) -> bytes:
+    """Return a node's birth: its death's number, and ten signals with their aliases."""
+    signals = [Metric(f"Crane/{name}", 20 + nth, start_ms, DOUBLE, 1.5) for nth, name in enumerate(SIGNALS)]
+    return write(start_ms, 0, [Metric("bdSeq", value=3, datatype=8), *signals])
+
+
+def sparkplug_data(nth: int = 1, start_ms: int = START_NS // 1_000_000) -> bytes:
+    """Return the ``nth`` message after the birth, one every 100 ms, with a value of each signal by its alias."""
+    at = start_ms + 100 * nth
+    return write(at, nth & 0xFF, [Metric("", 20 + each, at, DOUBLE, nth % 97 + 0.5) for each in range(len(SIGNALS))])
+
+
 TRACKERS: Final[dict[str, tuple[bytes, ...]]] = {
     "jt808": (
         jt808_location(),
@@ -49,6 +68,22 @@ TRACKERS: Final[dict[str, tuple[bytes, ...]]] = {
         # 8 extended: ids and counts of two bytes, an element of three bytes.
         packet_of(0x8E, 1, record_of(START_NS, 29.9, 121.8)[:24] + bytes(12) + b"\0\x01\0\x4e\0\x03abc"),
         packet_of(0x10, 1, record_of(START_NS, 29.9, 121.8)[:24] + b"\0\0\5\1\1\0\xef\1\0\0\0"),
+    ),
+    "sparkplug": (
+        sparkplug_birth(),
+        sparkplug_data(),
+        write(
+            1,
+            2,
+            [
+                Metric("x_m", ts=5, datatype=9, value=1.5, historical=True),
+                Metric("Properties/Maker", value="ZPMC"),
+                Metric("speed_mps", datatype=3, value=7),
+                Metric("laden", datatype=11, value=True),
+                Metric("load_t"),
+            ],
+        ),
+        bytes.fromhex("0880b2c7cc8b33120b0a05626453657120045803"),
     ),
     "owntracks": tuple(
         json.dumps(tree).encode()

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     IDENTITY_MISMATCH = "identity_mismatch"
     NOT_REGISTERED = "not_registered"
     SEQUENCE_TOO_OLD = "sequence_too_old"
+    NO_BIRTH = "no_birth"
     TOO_LARGE = "too_large"
     CARDINALITY = "cardinality"
     REJECTED_BY_STORE = "rejected_by_store"

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiomqtt
 import msgspec
 
+from devices.codecs.readings import Request
 from devices.times import format_rfc3339
 from devices.topics import event_topic, live_topic, status_topic
 from ingest.acknowledging import Told
@@ -37,8 +38,13 @@ class Results:
         live: Callable[[], Live],
         status: Callable[[], Mapping[str, Any]],
         now: Callable[[], int],
+        host: str = "",
     ) -> None:
-        """``live`` gives the values changed since it was last asked, ``status`` the worker's state."""
+        """``live`` gives the values changed since it was last asked, ``status`` the worker's state.
+
+        ``host``: name under which Sparkplug's nodes are told that their host is there; "" for none.
+        """
+        self._host = host
         self._config = config
         self._worker = worker
         self._live = live
@@ -46,6 +52,7 @@ class Results:
         self._now = now
         self._events: deque[EventRecord] = deque()
         self._told: dict[str, bytes] = {}
+        self._requests: dict[str, bytes] = {}
         self.events_dropped = 0
         """Events not announced because the broker was away too long; they are in the records all the same."""
 
@@ -60,11 +67,17 @@ class Results:
         """Queue what devices are told of their messages; while the broker is away, the newest word for each is kept."""
         self._told.update(told)
 
+    def request(self, requests: list[Request]) -> None:
+        """Queue what codecs ask of those whom they listen to, the newest for each topic."""
+        self._requests.update({request.topic: request.payload for request in requests})
+
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until ``stop``; connect again whenever the connection is lost."""
         config = self._config
         delay = 0.2
         while not stop.is_set():
+            # The will says the same time as the birth, so that a node can tell which of two it belongs to.
+            since = self._now() // 1_000_000
             try:
                 async with aiomqtt.Client(
                     config.host,
@@ -78,9 +91,16 @@ class Results:
                     )
                     if config.tls
                     else None,
+                    will=aiomqtt.Will(*_host_state(self._host, since, online=False), qos=1, retain=True)
+                    if self._host
+                    else None,
                 ) as client:
                     delay = 0.2
+                    if self._host:
+                        await client.publish(*_host_state(self._host, since, online=True), qos=1, retain=True)
                     await self._publish(client, stop)
+                    if self._host:
+                        await client.publish(*_host_state(self._host, since, online=False), qos=1, retain=True)
             except aiomqtt.MqttError as error:
                 log.debug("results: %s; trying again in %.1f s", error, delay)
                 await _wait(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
@@ -99,6 +119,10 @@ class Results:
                 # Unless there is newer word by now, which then goes next.
                 if self._told.get(topic) is payload:
                     del self._told[topic]
+            while self._requests:
+                topic, payload = next(iter(self._requests.items()))
+                await client.publish(topic, payload)
+                self._requests.pop(topic, None)
             time = format_rfc3339(self._now())
             for (site, device_class), values in self._live().items():
                 await client.publish(live_topic(site, device_class), _encode({"time": time, "values": values}))
@@ -106,6 +130,11 @@ class Results:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
             tick += 1
             await _wait(stop, LIVE_PERIOD_S)
+
+
+def _host_state(host: str, since_ms: int, *, online: bool) -> tuple[str, bytes]:
+    """Return topic and payload of Sparkplug's STATE message (Sparkplug 3.0, host applications)."""
+    return f"spBv1.0/STATE/{host}", _encode({"online": online, "timestamp": since_ms})
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:

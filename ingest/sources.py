@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from devices.codecs.readings import Codec, Remembering
+from devices.codecs.readings import Asking, Codec, Remembering, Request
 from devices.codecs.registry import CODECS, make_codec
 from devices.filters import fault_of, matches
 from devices.topics import SITE, TopicError, split
@@ -114,6 +114,15 @@ class Feeds:
         codec = self._remembering().get(name)
         if codec is not None:
             codec.restore(state)
+
+    def wants(self, now: int) -> list[Request]:
+        """Return what codecs want to be published at ``now``, ns UTC."""
+        return [request for _, codec in self._bound if isinstance(codec, Asking) for request in codec.wants(now)]
+
+    @property
+    def is_sparkplug_host(self) -> bool:
+        """Whether a source speaks Sparkplug, to whose nodes ingest is a host application."""
+        return any(source.codec == "sparkplug" for source, _ in self._bound)
 
     def _remembering(self) -> dict[str, Remembering]:
         found: dict[str, Codec] = {f"{source.codec}:{','.join(source.topics)}": codec for source, codec in self._bound}

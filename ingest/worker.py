@@ -288,6 +288,7 @@ class Worker:
             live=self._pipeline.take_live,
             status=self.status,
             now=self._now,
+            host=f"quayflow-{self._config.worker}" if self._pipeline.foreign.feeds.is_sparkplug_host else "",
         )
         self._edges.tune()
         quiet = asyncio.Event()
@@ -470,6 +471,7 @@ class Worker:
                 # Not where the journal has failed under a batch that the trackers have seen.
                 told = [] if self._ahead else acknowledger.collect(self._pipeline.directory.devices)
             results.acknowledge(told)
+            results.request(self._pipeline.foreign.feeds.wants(self._now()))
             await _pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:

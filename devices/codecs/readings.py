@@ -51,6 +51,13 @@ class Reading(msgspec.Struct, kw_only=True):
     """What is odd about it and yet no reason to lose it, such as ``checksum`` or ``historical``."""
 
 
+class Request(msgspec.Struct, frozen=True):
+    """What a codec wants to be published, such as a request to be told again what aliases stand for."""
+
+    topic: str
+    payload: bytes
+
+
 class Codec(Protocol):
     """Decodes one wire format."""
 
@@ -74,3 +81,11 @@ class Remembering(Protocol):
 
     def restore(self, state: bytes) -> None:
         """Put back what :meth:`take_state` gave."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A codec that now and then needs something from whom it listens to."""
+
+    def wants(self, now: int) -> list[Request]:
+        """Return what is to be published at ``now``, ns UTC; it is taken for published."""

@@ -12,6 +12,7 @@ from devices.codecs.llrp import Llrp
 from devices.codecs.native_readings import Native
 from devices.codecs.owntracks import OwnTracks
 from devices.codecs.readings import Codec
+from devices.codecs.sparkplug import Sparkplug
 from devices.codecs.teltonika import Teltonika
 from devices.codecs.tic40 import Tic40
 from devices.codecs.tic40_flat import Tic40Flat
@@ -28,6 +29,7 @@ CODECS: Final[dict[str, Callable[[], Codec]]] = {
     "epc": EpcCodes,
     "iso6346": ContainerNumbers,
     "edifact": Edifact,
+    "sparkplug": Sparkplug,
     "jt808": Jt808,
     "teltonika": Teltonika,
     "owntracks": OwnTracks,
