@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from quayflow.journal import From, To
-from quayflow.options import Broker, For, Json, duration
+from quayflow.options import Broker, For, Json, Profile, Seed, duration
 from quayflow.settings import Settings
 
 USAGE: Final = 2
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(short_help="Record what a broker delivers.")(record)
     app.command(short_help="Publish recorded tracks and messages.")(replay)
+    app.command(short_help="Publish at a given rate, and find what limits it.")(load)
 
 
 def record(
@@ -117,6 +118,54 @@ def replay(  # noqa: PLR0913 - one flag each
     except ValueError as error:
         _refuse(error)
     _finish(run_replay(config, html, as_json=as_json))
+
+
+def load(  # noqa: PLR0913 - one flag each
+    *,
+    rate: Annotated[
+        str, typer.Option(help="constant:5000, soak:5000, ramp:1000-20000, spike:2000x5, step or step:2000.")
+    ] = "constant:1000",
+    duration_s: For = None,
+    step_s: Annotated[
+        float | None, typer.Option("--step", parser=duration, metavar="TIME", help="Of step. [5s]")
+    ] = None,
+    profile: Profile = None,
+    seed: Seed = None,
+    site: Annotated[str, typer.Option(help="Site level of the topics.")] = "CNNGB-LOAD",
+    devices: Annotated[int, typer.Option(min=1, max=100_000, help="Devices.")] = 1_000,
+    clients: Annotated[int, typer.Option(min=1, max=1_000, help="MQTT connections.")] = 8,
+    qos: Annotated[int, typer.Option(min=0, max=1, help="Quality of service.")] = 1,
+    api: Annotated[str | None, typer.Option(metavar="URL", help="API that tells how ingest and store keep up.")] = None,
+    threshold: Thresholds = None,
+    html: Html = None,
+    broker: Broker = None,
+    as_json: Json = False,
+) -> None:
+    """Publish messages of a profile at a given rate; exit status 1 where the rate could not be kept."""
+    from quayflow.loading import load as run_load  # noqa: PLC0415 - as above
+    from simulators.load import LoadConfig  # noqa: PLC0415 - as above
+    from simulators.publisher import Broker as Where  # noqa: PLC0415 - as above
+
+    settings = _settings(broker, profile=profile, seed=seed)
+    steps = rate.startswith("step")
+    try:
+        config = LoadConfig(
+            Where(**_broker_of(settings)),
+            rate,
+            duration_s or (150.0 if steps else 30.0),
+            step_s or 5.0,
+            settings.profile,
+            settings.seed,
+            site,
+            devices,
+            clients,
+            qos,
+            api,
+            tuple(threshold or ()),
+        )
+    except ValueError as error:
+        _refuse(error)
+    _finish(run_load(config, html, as_json=as_json))
 
 
 def _broker_of(settings: Settings) -> dict[str, Any]:

@@ -102,14 +102,21 @@ class Lag:
     largest_ns: int = 0
     bins: dict[int, int] = field(default_factory=dict)
 
-    def add(self, lag_ns: int) -> None:
-        """Count one lag; early is on time."""
+    def add(self, lag_ns: int, times: int = 1) -> None:
+        """Count a lag so many times; early is on time."""
         lag_ns = max(0, lag_ns)
-        self.count += 1
+        self.count += times
         self.latest_ns = lag_ns
         self.largest_ns = max(self.largest_ns, lag_ns)
         which = max(0, math.ceil(math.log(max(1.0, lag_ns / 1e5), 1.25)))
-        self.bins[which] = self.bins.get(which, 0) + 1
+        self.bins[which] = self.bins.get(which, 0) + times
+
+    def merge(self, other: "Lag") -> None:
+        """Count everything that ``other`` has counted."""
+        self.count += other.count
+        self.largest_ns = max(self.largest_ns, other.largest_ns)
+        for which, count in other.bins.items():
+            self.bins[which] = self.bins.get(which, 0) + count
 
     def quantile_ms(self, share: float) -> float:
         """Return the upper edge of the bin that holds the ``share`` quantile, ms."""

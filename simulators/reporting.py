@@ -9,6 +9,7 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from simulators.load import LoadConfig, LoadResult
 from simulators.outcome import Moment, ReplayResult
 from simulators.replay_config import ReplayConfig
 
@@ -76,6 +77,56 @@ def replay_report(config: ReplayConfig, result: ReplayResult) -> str:
     times = f"{result.first_time} to {result.last_time}"
     return page(
         f"Replay of {config.path.name}", f"{config.host}:{config.port}, times {times}", "".join(parts), good=good
+    )
+
+
+def load_report(config: LoadConfig, result: LoadResult) -> str:
+    """Return the report of a load run."""
+    steps = config.shape.kind == "step"
+    good = (result.kept if steps else not result.limit) and all(each["ok"] for each in result.thresholds)
+    counts = [
+        ("due", f"{result.messages:,}"),
+        ("sent", f"{result.sent:,}"),
+        ("acknowledged", f"{result.acked:,}"),
+        ("taken by ingest", "not asked" if result.stored is None else f"{result.stored:,}"),
+        ("never sent or not acknowledged", f"{result.lost:,}"),
+        ("refused by the broker", f"{result.refused:,}"),
+        ("reconnects", f"{result.reconnects:,}"),
+        ("bytes per message", f"{result.bytes_per_message:,.0f}"),
+        ("highest rate kept", f"{result.knee:,.0f} messages/s"),
+        ("limit", result.limit or "none found"),
+    ]
+    heads = ("asked/s", "sent/s", "behind p99 ms", "acknowledged p99 ms", "ingest/s", "store lag s", "CPU", "limit")
+    rows = [
+        (
+            f"{stage.asked:,.0f}",
+            f"{stage.sent_rate:,.0f}",
+            f"{stage.behind_ms['p99']:,.1f}",
+            f"{stage.acked_ms['p99']:,.1f}",
+            "" if stage.ingest_rate is None else f"{stage.ingest_rate:,.0f}",
+            "" if stage.store_lag_s is None else f"{stage.store_lag_s:.1f}",
+            f"{100 * stage.cpu:.0f} %",
+            stage.limit or "kept",
+        )
+        for stage in result.stages
+    ]
+    forms = [
+        (each["class"], each["kind"], str(each["metrics"]), f"{100 * each['share']:.1f} %") for each in result.forms
+    ]
+    asked = [stage.asked for stage in result.stages]
+    parts = [_table(("", ""), counts), "<h2>Stages</h2>", _table(heads, rows)]
+    if len(asked) > 1:
+        sent = [stage.sent_rate for stage in result.stages]
+        late = [stage.behind_ms["p99"] for stage in result.stages]
+        parts.append(plot("Sent", "asked, messages/s", "messages/s", {"sent": (asked, sent), "asked": (asked, asked)}))
+        parts.append(plot("Behind schedule, p99", "asked, messages/s", "ms", {"behind": (asked, late)}))
+    if result.thresholds:
+        met = [(each["threshold"], str(each["value"]), "met" if each["ok"] else "missed") for each in result.thresholds]
+        parts += ["<h2>Thresholds</h2>", _table(("condition", "figure", ""), met)]
+    parts += ["<h2>What was sent</h2>", _table(("class", "form", "metrics", "share"), forms)]
+    where = f"{config.broker.host}:{config.broker.port}, {config.devices:,} devices, {config.clients} connections"
+    return page(
+        f"Load {config.rate}", f"{where}, QoS {config.qos}, profile {config.profile}", "".join(parts), good=good
     )
 
 
