@@ -55,6 +55,7 @@ _DEVICE: Final = {
         "trolley_position_m": {"value": 31.204, "unit": "m", "time": "2026-11-23T07:59:59.6Z"},
     },
     "info": {"vendor": "simulated", "outreach_m": 65.0},
+    "clock_offset_s": 0.012,
 }
 _POINT: Final = {
     "time": "2026-11-23T07:00:00Z",
@@ -188,7 +189,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "alive": {"status": "ok"},
     "ready": {
         "status": "ready",
-        "checks": {"broker": _CHECK, "journal": _CHECK, "store": _CHECK, "lag": _CHECK},
+        "checks": {"broker": _CHECK, "journal": _CHECK, "store": _CHECK, "lag": _CHECK, "ledger": _CHECK},
     },
     "version": {"name": "quayflow", "version": "0.1.0", "api": "v1"},
 }

@@ -27,12 +27,16 @@ async def checks(wiring: Wiring) -> dict[str, Check]:
         for name, status in workers.items()
         if (lag_s := _number(status, "store_lag_s")) > most_s
     ]
+    wrong = [
+        f"{name}: frames are not accounted for" for name, status in workers.items() if status.get("balanced") is False
+    ]
     nobody = [] if workers else ["no ingest worker has reported yet"]
     return {
         "broker": _broker(wiring, workers),
         "journal": _check(nobody + silent + journals),
         "store": store,
         "lag": _check(nobody + silent + lags),
+        "ledger": _check(wrong),
     }
 
 

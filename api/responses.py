@@ -103,6 +103,10 @@ class Device(Answer):
     frames: int = Field(description="Frames received from it.")
     latest: dict[str, LatestValue]
     info: dict[str, Scalar]
+    clock_offset_s: float | None = Field(
+        description="Median of receive time minus event time over the last minute: how far its clock is behind, or how "
+        "long its data are under way; null where it is not known.",
+    )
 
 
 class Definition(Answer):
@@ -363,6 +367,7 @@ class Checks(Answer):
     journal: Check
     store: Check
     lag: Check
+    ledger: Check
 
 
 class Ready(Answer):

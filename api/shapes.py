@@ -43,6 +43,7 @@ def device_json(device: DeviceRecord, now_ns: int) -> dict[str, Any]:
             for metric, (ts, value) in device.latest.items()
         },
         "info": dict(device.info),
+        "clock_offset_s": device.clock_offset_s,
     }
 
 

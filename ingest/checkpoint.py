@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
+from analytics.clocks import ClockState
 from analytics.dedup import DeviceState as SeenState
 from analytics.dedup import SequenceTracker
 from analytics.detectors.cranes import CraneState
@@ -54,6 +55,8 @@ class DeviceBlob(msgspec.Struct, array_like=True):
     passages: dict[str, Passage] = {}
     need: Need | None = None
     """Late inputs for which its detectors have not run again."""
+    clock: ClockState | None = None
+    """The looks at its clock."""
 
 
 class PendingBlob(msgspec.Struct, array_like=True):
@@ -187,6 +190,7 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
         crane=state.crane,
         passages=state.passages,
         need=pipeline.detection.need_of(index),
+        clock=pipeline.clocks.state(index),
     )
 
 
@@ -208,6 +212,9 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
     pipeline.detection.set_state(index, DetectorState(blob.crane, blob.passages))
     if blob.need is not None:
         pipeline.detection.needs[index] = blob.need
+    pipeline.clocks.grow(index + 1)
+    if blob.clock is not None:
+        pipeline.clocks.restore(index, blob.clock)
 
 
 def _freeze_pending(pipeline: Pipeline) -> PendingBlob:

@@ -93,6 +93,13 @@ class Decoder:
             received_samples(samples)
         return batch
 
+    def device_of(self, topic: str, recv_ts: int) -> int:
+        """Return the index of the device that speaks on a topic, as :meth:`decode` finds it; of nobody if none does."""
+        try:
+            return (self._routes.get(topic) or self._route(topic, recv_ts)).device.index
+        except RejectError:
+            return NOBODY
+
     def _route(self, topic: str, recv_ts: int) -> Route:
         """Parse a topic met for the first time and enter its device."""
         stream: Stream | Feed

@@ -1,5 +1,6 @@
 """The worker's tables of devices and series: names outside, small integers inside."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -81,9 +82,14 @@ def unknown_name(device: Device, name: str) -> str:
 class Directory:
     """Devices and series by index. Tables only grow; a cap turns an attack into counted refusals."""
 
-    def __init__(self, max_devices: int, max_series: int) -> None:
-        """Start with the entry of nobody."""
+    def __init__(
+        self, max_devices: int, max_series: int, max_site_devices: int = 10_000, max_site_series: int = 100_000
+    ) -> None:
+        """Start with the entry of nobody. Caps are on the whole worker and on each site of it."""
         self.max_devices, self.max_series = max_devices, max_series
+        self.max_site_devices, self.max_site_series = max_site_devices, max_site_series
+        self._site_devices: Counter[str] = Counter()
+        self._site_series: Counter[str] = Counter()
         self.devices: list[Device] = [Device(NOBODY, DeviceKey("", "", ""), {})]
         self.keys: list[SeriesKey] = []
         self._by_key: dict[DeviceKey, Device] = {}
@@ -109,6 +115,10 @@ class Directory:
             if capped and len(self.devices) > self.max_devices:
                 msg = f"{self.max_devices} devices are known already"
                 raise CardinalityError(msg)
+            if capped and self._site_devices[key.site] >= self.max_site_devices:
+                msg = f"{self.max_site_devices} devices of site {key.site} are known already"
+                raise CardinalityError(msg)
+            self._site_devices[key.site] += 1
             found = Device(len(self.devices), key, self._accepts[DeviceClass(key.device_class)])
             found.adopted = self.admission.adopted.get(key.uid, {})
             self.devices.append(found)
@@ -158,11 +168,15 @@ class Directory:
         if capped and found >= self.max_series:
             msg = f"{self.max_series} series are known already"
             raise CardinalityError(msg)
+        if capped and self._site_series[key.site] >= self.max_site_series:
+            msg = f"{self.max_site_series} series of site {key.site} are known already"
+            raise CardinalityError(msg)
         if found >= len(self.metric_of):
             self.metric_of = np.concatenate([self.metric_of, np.zeros_like(self.metric_of)])
             self.device_of = np.concatenate([self.device_of, np.zeros_like(self.device_of)])
         self.metric_of[found] = INDEX[metric]
         self.device_of[found] = device.index
         self.keys.append(key)
+        self._site_series[key.site] += 1
         self._series[key] = found
         return found

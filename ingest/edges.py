@@ -7,6 +7,7 @@ among them: the journal's calls of ``os`` are replaced there.
 
 import asyncio
 import gc
+import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,12 @@ class Connection(Protocol):
         """Cut it; idempotent."""
 
 
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free, to this user, where ``folder`` lies."""
+    about = os.statvfs(folder)
+    return about.f_bavail * about.f_frsize
+
+
 def tune_collector() -> None:
     """Put long-lived objects out of the garbage collector's way: what is short-lived is freed by its references."""
     gc.freeze()
@@ -59,5 +66,7 @@ class Edges:
     """Announces live values and events."""
     jitter: random.Random = field(default_factory=random.Random)
     """Spreads attempts to connect."""
+    free_bytes: Callable[[Path], int] = free_bytes
+    """Returns the space that is free where a folder lies."""
     tune: Callable[[], None] = tune_collector
     """Prepares the process for a long life."""

@@ -95,7 +95,12 @@ class Ledger:
 
     def balanced(self) -> bool:
         """Tell whether, for every device, frames and samples received equal the sum of their accounts."""
-        return bool((self._received == self._accounts.sum(axis=1)).all())
+        return not self.unbalanced()
+
+    def unbalanced(self) -> list[int]:
+        """Return the indices of the devices of which frames or samples received differ from the sum of accounts."""
+        differs = (self._received != self._accounts.sum(axis=1)).any(axis=0)
+        return np.flatnonzero(differs).tolist()
 
     def total(self, account: Account) -> int:
         """Return the frames in one account, over all devices."""

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from analytics.clocks import UNKNOWN, ClockOffsets
 from analytics.detectors.cranes import MoveRules
 from analytics.detectors.gates import PassageRules
 from analytics.rows import TIERS_S, WindowRows
@@ -29,13 +30,15 @@ from ingest.detection import Detection, record_of
 from ingest.directory import Device, Directory
 from ingest.foreign import READING_NUMBERS, Foreign
 from ingest.inputs import IS_INPUT, shown
-from ingest.ledger import Ledger
+from ingest.ledger import Account, Ledger
 from ingest.sources import Source
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 from store.journal import Frame
 
 NS: Final = 1_000_000_000
 PAYLOAD_HEAD: Final = 4_096
+CLOCK_OFF_NS: Final = 5_000_000_000
+"""A clock off by more than this is worth a look, ns."""
 FINEST: Final = TIERS_S[0] * NS
 VALUE_NUMBERS: Final = 1_000_000
 """Refused values of a frame are numbered from here on, beyond the places of names in it."""
@@ -57,6 +60,10 @@ class PipelineConfig:
     """Devices beyond this many are refused, their frames quarantined."""
     max_series: int = 200_000
     """Series beyond this many are refused, their samples quarantined."""
+    max_site_devices: int = 10_000
+    """Devices of one site beyond this many are refused, so that no site takes the others' places."""
+    max_site_series: int = 100_000
+    """Series of one site beyond this many are refused."""
     sources: tuple[Source, ...] = ()
     """Topics that carry foreign formats."""
     admission: Admission = EVERYBODY
@@ -71,11 +78,15 @@ class Pipeline:
     def __init__(self, worker: str, life: int, config: PipelineConfig) -> None:
         """``life`` counts the starts of this worker on its data."""
         self.config = config
-        self.directory = Directory(config.max_devices, config.max_series)
+        self.directory = Directory(
+            config.max_devices, config.max_series, config.max_site_devices, config.max_site_series
+        )
         self.directory.admit(config.admission)
         self.ledger = Ledger()
         self.watermarks = Watermarks(config.lateness)
         self.watermarks.grow(1)
+        self.clocks = ClockOffsets()
+        self.clocks.grow(1)
         self.windows = Windows(worker, life, self.directory.keys)
         self._worker = worker
         self.detection = Detection(config.moves, config.passages, self.directory, self.watermarks, self._note_latest)
@@ -110,12 +121,25 @@ class Pipeline:
         devices = len(self.directory.devices)
         self.ledger.grow(devices)
         self.watermarks.grow(devices)
+        self.clocks.grow(devices)
         late = self._window(batch)
         book(self.ledger, self.directory, batch, late)
         self.detection.reads.extend(batch.reads)
         self._events += [record_of(self.directory.devices[event.device], event) for event in batch.events]
         for refused in batch.refused:
             self._refuse(refused)
+
+    def shed(self, topics: Sequence[str], now: int) -> None:
+        """Count frames that are given up before they are journalled, by the topics on which they came."""
+        index = np.array([self._decoder.device_of(topic, now) for topic in topics], np.int64)
+        self.ledger.grow(len(self.directory.devices))
+        self.watermarks.grow(len(self.directory.devices))
+        self.clocks.grow(len(self.directory.devices))
+        nothing = np.zeros(len(index), np.int64)
+        self.ledger.receive(index, nothing)
+        self.ledger.book(Account.SHED, index, nothing)
+        for device in np.unique(index).tolist():
+            self.directory.devices[device].touched = True
 
     def tick(self, now: int) -> None:
         """Let time pass: move watermarks on and run the detectors on what they release."""
@@ -181,7 +205,18 @@ class Pipeline:
             frames=device.frames,
             latest={name: (ts, value) for name, ts, value in zip(names, times, values, strict=True) if ts >= 0},
             info=device.info,
+            clock_offset_s=self.clock_offset_s(index),
         )
+
+    def clock_offset_s(self, device: int) -> float | None:
+        """Return how far a device's clock is off, s, positive where it is behind; None where it is not known."""
+        offset = int(self.clocks.offset[device])
+        return None if offset == UNKNOWN else round(offset / 1e9, 3)
+
+    def clocks_off(self) -> int:
+        """Return how many devices' clocks are off by more than :data:`CLOCK_OFF_NS`."""
+        known = self.clocks.offset[self.clocks.offset != UNKNOWN]
+        return int((np.abs(known) > CLOCK_OFF_NS).sum())
 
     def ledger_rows(self, devices: Sequence[Device]) -> list[LedgerRow]:
         """Return the ledger rows of devices."""
@@ -202,6 +237,7 @@ class Pipeline:
         device, ts = np.array(batch.device, np.int64), np.array(batch.ts, np.int64)
         received = np.array([each.recv_ts for each in batch.frames], np.int64)
         late = self.watermarks.hear(device, ts, received, ts - ts % FINEST + FINEST)
+        self.clocks.hear(device, ts, received)
         if len(ts):
             self.age_ns = int(np.median(received - ts))
 

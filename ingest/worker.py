@@ -93,6 +93,8 @@ class IngestConfig:
     """Space held ready for the end of the work at hand when the disk is full; 0 does without."""
     registration: Policy | None = None
     """Whom sites admit that the registry does not know; None admits everybody and asks no registry."""
+    shed_below_bytes: int = 0
+    """With less free space than this, messages sent at QoS 0 are shed, counted, so that the others have it; 0 never."""
 
     def __post_init__(self) -> None:
         """Refuse intervals that cannot be kept."""
@@ -137,6 +139,7 @@ class Worker:
         self._committed_offset = self._committed_frames = 0
         self._commit_seconds = self._commit_cost = 0.0
         self._balanced = True
+        self._short_of_space = False
         self._oldest_uncommitted: int | None = None
         self._bytes = 0
         self._expire_at = 0
@@ -237,6 +240,9 @@ class Worker:
             "devices": len(pipeline.directory.devices) - 1,
             "series": len(pipeline.directory.keys),
             "balanced": self._balanced,
+            "clocks_off": pipeline.clocks_off(),
+            "shed": pipeline.ledger.total(Account.SHED),
+            "shedding": self._short_of_space,
             "late_for_detectors": pipeline.detection.late_for_detectors,
             "runs_again": pipeline.detection.runs_again,
             "waiting_to_run_again": pipeline.detection.waiting_to_run_again,
@@ -336,7 +342,8 @@ class Worker:
             try:
                 while not stop.is_set():
                     messages = await session.read(stop)
-                    if messages and await self._take(messages):
+                    kept = self._shed(messages)
+                    if messages and (not kept or await self._take(kept)):
                         session.acknowledge(messages)
                 await session.close()
             except SessionError as error:
@@ -417,6 +424,26 @@ class Worker:
                 self._oldest_uncommitted = received
         return True
 
+    def _shed(self, messages: list[Message]) -> list[Message]:
+        """Return what is to be journalled: where space is short, nothing sent at QoS 0, which is counted instead."""
+        if not self._short_of_space:
+            return messages
+        kept = [message for message in messages if message.packet_id is not None]
+        if len(kept) < len(messages):
+            topics = [message.topic for message in messages if message.packet_id is None]
+            self._pipeline.shed(topics, self._now())
+        return kept
+
+    def _look_at_space(self) -> None:
+        """Tell whether space is short, and say so when it begins and when it ends."""
+        free = self._edges.free_bytes(self._config.data)
+        short = free < self._config.shed_below_bytes
+        if short and not self._short_of_space:
+            log.error("%d bytes are free: messages at QoS 0 are shed, and counted, until there is more space", free)
+        if self._short_of_space and not short:
+            log.info("%d bytes are free: messages at QoS 0 are taken again", free)
+        self._short_of_space = short
+
     async def _with_space(self, write: Callable[[], T]) -> T:
         """Run a journal operation in the disk's thread, again and again while there is no space.
 
@@ -444,10 +471,12 @@ class Worker:
     async def _tick(self, stop: asyncio.Event) -> None:
         """Let time pass in the pipeline, and measure rates."""
         clock = asyncio.get_running_loop().time
+        self._look_at_space()
         before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), clock()
         while not stop.is_set():
             self._pipeline.tick(self._now())
             if (elapsed := clock() - at) >= RATE_PERIOD_S:
+                self._look_at_space()
                 totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)
                 rates = [(total - last) / elapsed for total, last in zip(totals, before, strict=True)]
                 self._rates = (rates[0], rates[1], rates[2])
@@ -545,12 +574,24 @@ class Worker:
                 await _pause(self._stop, delay)
                 delay = min(delay * 2, 10.0)
 
+    def _judge(self, journalled: int) -> None:
+        """Hold the ledger to its identity, and to the frames that the journal has; raise the alarm once."""
+        ledger, devices = self._pipeline.ledger, self._pipeline.directory.devices
+        wrong = [devices[index].uid or "frames of no device" for index in ledger.unbalanced()]
+        balanced = not wrong and journalled == self._journal.frames and not self._corrupt
+        if self._balanced and not balanced:
+            log.error(
+                "THE LEDGER DOES NOT BALANCE: %d frames accounted for, %d in the journal, %d stretches damaged: %s",
+                *(journalled, self._journal.frames, self._corrupt, ", ".join(wrong[:5]) or "no device by itself"),
+            )
+        self._balanced = balanced
+
     def _snapshot(self) -> Commit:
         """Take from the pipeline what changed since the last commit."""
         pipeline, blob = self._pipeline, self._blob
         blob.commits += 1
         accounted = blob.unseen + pipeline.ledger.received
-        self._balanced = pipeline.ledger.balanced() and accounted == self._journal.frames and not self._corrupt
+        self._judge(accounted - pipeline.ledger.total(Account.SHED))
         touched = pipeline.touched()
         rows = pipeline.take_rows(blob.commits)
         frozen = freeze(pipeline, blob, touched)

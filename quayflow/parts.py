@@ -49,6 +49,8 @@ def pipeline_config_of(settings: Settings) -> "PipelineConfig":
         lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),
         max_devices=settings.max_devices,
         max_series=settings.max_series,
+        max_site_devices=settings.max_site_devices,
+        max_site_series=settings.max_site_series,
         sources=sources_of(settings),
     )
 
@@ -99,6 +101,7 @@ async def run_ingest(settings: Settings) -> None:
         journal_compress=settings.journal_compress,
         journal_ballast_bytes=settings.journal_ballast_bytes,
         registration=Policy(settings.registration),
+        shed_below_bytes=settings.shed_below_bytes,
     )
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -127,6 +127,12 @@ class Settings(BaseSettings):
     """Silence after which a device's watermark moves on by itself, s."""
     max_devices: int = Field(20_000, ge=1)
     """Devices that one worker admits; frames of more go to quarantine."""
+    shed_below_bytes: int = Field(128 << 20, ge=0)
+    """With less free space than this, messages sent at QoS 0 are shed and counted; 0 never."""
+    max_site_devices: int = Field(10_000, ge=1)
+    """Devices of one site that one worker admits."""
+    max_site_series: int = Field(100_000, ge=1)
+    """Series of one site that one worker admits."""
     max_series: int = Field(200_000, ge=1)
     """Series that one worker admits; samples of more go to quarantine."""
 

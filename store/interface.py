@@ -47,6 +47,8 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """metric → (event time ns, value in the metric's unit)."""
     info: Mapping[str, Scalar]
     """What its retained status said of it."""
+    clock_offset_s: float | None = None
+    """Median of receive time minus event time over the last minute, s; None where it is not known."""
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from sqlalchemy import URL, Connection, Engine, RowMapping, Select, create_engin
 
 from store.sqlite_files import NotYetError, check_version, prepare_counters, reaching
 from store.tables import RECORDS, SCHEMA, SCHEMA_VERSION
+from store.upgrading import add_missing_columns
 
 CONNECT_TIMEOUT_S: Final = 5
 """How long to wait for PostgreSQL to answer a connection, seconds."""
@@ -80,6 +81,7 @@ class SqlStore:
             version = connection.scalars(select(SCHEMA.c.version)).one_or_none()
             check_version(version or 0, self._name)
             if self._create:
+                add_missing_columns(connection, RECORDS)
                 RECORDS.create_all(connection)
                 prepare_counters(connection)
                 if version is None:

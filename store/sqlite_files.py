@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from store.interface import StoreUnreachableError
 from store.tables import COUNTERS, SCHEMA_VERSION
+from store.upgrading import add_missing_columns
 
 BUSY_S: Final = 10.0
 """How long a connection waits for another's lock, seconds."""
@@ -109,6 +110,7 @@ def _begin_immediate(connection: Connection) -> None:
 def _prepare(connection: Connection, path: Path, tables: Sequence[MetaData]) -> None:
     check_version(connection.exec_driver_sql("PRAGMA user_version").scalar_one(), str(path))
     for metadata in tables:
+        add_missing_columns(connection, metadata)
         metadata.create_all(connection)
     if inspect(connection).has_table(COUNTERS.name):
         prepare_counters(connection)

@@ -6,7 +6,19 @@ them together and is kept in ``PRAGMA user_version`` on SQLite, in the table ``q
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects import postgresql
 
 from analytics.rows import WindowRows
@@ -80,6 +92,7 @@ DEVICES: Final = Table(
     Column("frames", BigInteger, nullable=False),
     Column("latest", Text, nullable=False),
     Column("info", Text, nullable=False),
+    Column("clock_offset_s", Float),
 )
 
 EVENTS: Final = Table(

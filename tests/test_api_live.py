@@ -362,7 +362,7 @@ def readiness(run: Running) -> tuple[int, dict[str, bool]]:
 
 
 def test_readiness_follows_worker_broker_journal_and_lag(tmp_path: Path) -> None:
-    good = {"broker": True, "journal": True, "store": True, "lag": True}
+    good = {"broker": True, "journal": True, "store": True, "lag": True, "ledger": True}
     with running(tmp_path, records_poll_s=60.0) as run:
 
         def report(**status: Any) -> None:
@@ -375,6 +375,8 @@ def test_readiness_follows_worker_broker_journal_and_lag(tmp_path: Path) -> None
         assert "No space left" in httpx.get(f"{run.url}/readyz").json()["detail"]
         report(updated_ns=NOW, store_lag_s=11.0)
         assert readiness(run) == (503, good | {"lag": False})
+        report(updated_ns=NOW, balanced=False)
+        assert readiness(run) == (503, good | {"ledger": False})
         report(updated_ns=NOW, broker="connecting")
         assert readiness(run) == (503, good | {"broker": False})
         report(updated_ns=NOW)

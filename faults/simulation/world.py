@@ -84,7 +84,7 @@ class World:
         self.loop.life, self.loop.alive = self.lives, True
         self._stop, self._ends, self._power = asyncio.Event(), asyncio.Event(), False
         self.disk.dead = False
-        edges = Edges(_nothing_shared, self.connect, self.open_sink, Silent, self._dice, lambda: None)
+        edges = Edges(_nothing_shared, self.connect, self.open_sink, Silent, self._dice, tune=lambda: None)
         worker = Worker(self._config(), "simulated", self.loop.now_ns, edges)
         living = asyncio.create_task(worker.run(self._stop))
         dying = asyncio.create_task(self._ends.wait())
