@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from analytics.findings import PERIOD
@@ -16,14 +15,15 @@ from devices.times import format_rfc3339
 from ingest.acknowledging import PERIOD_S, Acknowledger
 from ingest.catching_up import CatchUp, held_from
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
+from ingest.config import IngestConfig
 from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
 from ingest.following import PERIOD_S as FOLLOW_PERIOD_S
 from ingest.following import RegistryFollower
-from ingest.gateway import Gateway, GatewayConfig, key_in
+from ingest.gateway import Gateway, key_in
 from ingest.intake import Marks
 from ingest.ledger import Account
-from ingest.pipeline import Pipeline, PipelineConfig
+from ingest.pipeline import Pipeline
 from ingest.results import Results
 from ingest.session import Message, SessionConfig, SessionError, SessionRefusedError
 from ingest.sharing import Sharing, subscribed
@@ -40,7 +40,8 @@ from store.journal import (
     first_frame,
     read,
 )
-from store.registry_entries import Policy
+
+__all__ = ["IngestConfig", "Worker"]
 
 log = logging.getLogger(__name__)
 
@@ -55,55 +56,6 @@ STEADY_S: Final = 5.0
 LAST_TRIES: Final = 5
 """How often a commit is tried once the worker has been told to stop."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class IngestConfig:
-    """Everything that an ingest worker needs to know."""
-
-    data: Path
-    """Folder of the journal, the checkpoint and, if embedded, the store; one worker per folder."""
-    windows_url: str
-    """Where window rows go."""
-    records_url: str
-    """Where records go."""
-    session: SessionConfig = field(default_factory=SessionConfig)
-    """How to reach the broker; the client id is completed by the data folder's identity."""
-    worker: str = "ingest-1"
-    """Name of this worker, unique among those that share a store."""
-    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
-    """Rules and bounds of the pipeline."""
-    gateway: GatewayConfig | None = None
-    """Where terminals connect that speak no MQTT; None: nowhere."""
-    commit_interval_s: float = 1.0
-    """Shortest time between two commits, s."""
-    commit_share: float = 0.1
-    """Largest share of the time that commits may take before they are spread further apart, 0 to 1."""
-    keep_s: Mapping[int, float] = field(default_factory=dict)
-    """Tier (width in s) → how long an embedded store keeps its rows, s; a tier that is not named is kept for ever."""
-    journal_keep_bytes: int = 4 << 30
-    """Sealed journal segments are kept up to this many bytes in total."""
-    journal_keep_s: float = 7 * 86_400
-    """Sealed journal segments are kept up to this age, s."""
-    journal_segment_bytes: int = 32 << 20
-    """A segment is sealed when it has grown beyond this."""
-    journal_compress: bool = False
-    """Whether sealed journal segments are compressed, in a thread of their own."""
-    journal_ballast_bytes: int = 0
-    """Space held ready for the end of the work at hand when the disk is full; 0 does without."""
-    registration: Policy | None = None
-    """Whom sites admit that the registry does not know; None admits everybody and asks no registry."""
-    shed_below_bytes: int = 0
-    """With less free space than this, messages sent at QoS 0 are shed, counted, so that the others have it; 0 never."""
-
-    def __post_init__(self) -> None:
-        """Refuse intervals that cannot be kept."""
-        if self.commit_interval_s <= 0:
-            msg = f"commit_interval_s {self.commit_interval_s}: must be above 0"
-            raise ValueError(msg)
-        if not 0 < self.commit_share <= 1:
-            msg = f"commit_share {self.commit_share}: must be above 0 and at most 1"
-            raise ValueError(msg)
 
 
 class Worker:
