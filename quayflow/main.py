@@ -111,6 +111,10 @@ def simulate(  # noqa: PLR0913 - one flag each
     payload: Annotated[Literal["msgpack", "json", "mixed"], typer.Option(help="Form of the payloads.")] = "msgpack",
     summary: Annotated[Path | None, typer.Option(help="Keep the publisher's ledger in this file.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Append what really happened to this file, JSON lines.")] = None,
+    noise: Annotated[Literal["none", "default", "heavy"], typer.Option(help="Noise of the instruments.")] = "none",
+    scenario: Annotated[
+        str | None, typer.Option(help="Name or file of a scenario, in place of profile and seed.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Publish a simulated port to any broker."""
@@ -118,7 +122,15 @@ def simulate(  # noqa: PLR0913 - one flag each
 
     settings = settings_of(broker, profile=profile, seed=seed, site=site)
     run = parts.run_simulation(
-        settings, duration_s, speed=speed, payload=payload, summary=summary, truth=truth, as_json=as_json
+        settings,
+        duration_s,
+        speed=speed,
+        payload=payload,
+        summary=summary,
+        truth=truth,
+        noise=noise,
+        scenario=scenario,
+        as_json=as_json,
     )
     finish(run)
 

@@ -142,7 +142,7 @@ async def run_api(settings: Settings) -> None:
         await server.serve([listening])
 
 
-async def run_simulation(
+async def run_simulation(  # noqa: PLR0913 - one flag each
     settings: Settings,
     duration_s: float | None,
     *,
@@ -150,6 +150,8 @@ async def run_simulation(
     payload: str,
     summary: Path | None,
     truth: Path | None,
+    noise: str,
+    scenario: str | None,
     as_json: bool,
 ) -> int:
     """Publish a simulated port until its time is over, SIGTERM or SIGINT.
@@ -177,6 +179,8 @@ async def run_simulation(
             payload=payload,
             summary_path=summary,
             truth_path=truth,
+            noise=noise,
+            scenario=scenario,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from None

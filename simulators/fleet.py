@@ -20,8 +20,11 @@ import msgspec
 
 from devices.times import format_rfc3339
 from devices.topics import SITE
-from simulators import profiles, truth
+from simulators import profiles, scenarios, truth
+from simulators.faults import AnyFault, Chain
 from simulators.messages import NS, PAYLOADS, PortMessages
+from simulators.noise import LEVELS
+from simulators.profiles import Profile
 from simulators.publisher import Broker, Publisher, devices_of, drain
 from simulators.schedule import stopped_by_signal, wait_until
 from simulators.truth import Fact, Move, Passage, Relock, YardMove
@@ -35,6 +38,7 @@ MAX_OUTSTANDING: Final = 20_000
 DRAIN_S: Final = 15.0
 """How long the end waits for outstanding acknowledgements, s."""
 SUMMARY_EVERY_S: Final = 1.0
+FOREVER_NS: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,10 @@ class FleetConfig:
     """Where to append the truth log as JSON lines, or None."""
     payload: str = "msgpack"
     """``msgpack``, ``json``, or ``mixed``: half of the devices each."""
+    noise: str = "none"
+    """Noise of the instruments: ``none``, ``default`` or ``heavy``."""
+    scenario: str | None = None
+    """Name or path of a scenario, or None: its profile, seed, noise and faults take the place of those above."""
     start_ns: int | None = None
     """Port time of the first message, ns UTC; None is now, or for speed > 1 so far back that the run ends now."""
 
@@ -87,8 +95,9 @@ class FleetConfig:
             raise ValueError(f"duration_s = {self.duration_s}: allowed is above 0, or None for ever")
         if not 1 <= self.connections <= 1_000:  # noqa: PLR2004 - a client, not a storm
             raise ValueError(f"connections = {self.connections}: allowed is 1 to 1000")
-        if self.payload not in PAYLOADS:
-            raise ValueError(f"payload = {self.payload!r}: allowed are {', '.join(PAYLOADS)}")
+        for name, allowed in (("payload", PAYLOADS), ("noise", tuple(LEVELS))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
 
     @property
     def broker(self) -> Broker:
@@ -116,19 +125,22 @@ async def run(
     acknowledged, every device says that it goes offline, and the connections are closed.
 
     Raises:
-        simulators.profiles.ProfileError: the profile cannot be used.
+        simulators.profiles.ProfileError: the profile, or the scenario, cannot be used.
     """
-    profile = profiles.load(config.profile)
+    profile, seed, noise, faults = _port_of(config)
     started = clock()
-    source = PortMessages(profile, config.seed, config.site, config.port_start_ns(started), config.payload)
+    start_ns = config.port_start_ns(started)
+    source = PortMessages(profile, seed, config.site, start_ns, config.payload, noise)
     with stopped_by_signal(stop) as ending:
         async with Publisher(
             config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}"
         ) as publisher:
             fleet = _Fleet(config, source, publisher, clock, started)
+            fleet.chain = Chain(faults, seed, start_ns)
             reporter = asyncio.create_task(fleet.report_regularly())
             try:
                 await fleet.play(ending)
+                fleet.send_what_is_under_way()
                 for message in source.goodbye():
                     publisher.offer(message._replace(due_ns=clock()))
                 complete = await drain(publisher, DRAIN_S)
@@ -139,12 +151,22 @@ async def run(
             return fleet.report(finished=True)
 
 
+def _port_of(config: FleetConfig) -> tuple[Profile, int, str, tuple[AnyFault, ...]]:
+    """Return profile, seed, noise and faults: those of the scenario, if there is one."""
+    if config.scenario is None:
+        return profiles.load(config.profile), config.seed, config.noise, ()
+    scenario = scenarios.load(config.scenario)
+    return scenario.profile, scenario.declared.seed, scenario.declared.noise, scenario.declared.faults
+
+
 class _Fleet:
     """One run: the schedule, the pauses, the truth so far and the summary."""
 
     def __init__(
         self, config: FleetConfig, source: PortMessages, publisher: Publisher, clock: Callable[[], int], started: int
     ) -> None:
+        self.chain = Chain((), 0, 0)
+        """What goes wrong on the way to the broker."""
         self._config = config
         self._source = source
         self._publisher = publisher
@@ -163,16 +185,22 @@ class _Fleet:
         chunk_ns = max(1, round(CHUNK_S * self._config.speed * NS))
         while not ending.is_set() and (last_ns is None or self._virtual_ns < last_ns):
             step = chunk_ns if last_ns is None else min(chunk_ns, last_ns - self._virtual_ns)
-            for message in self._source.advance(step):
-                if not await self._until(self._wall_ns(message.due_ns), ending):
+            self.chain.send(self._source.advance(step))
+            for arrival_ns, message, _ in self.chain.arrived(self._start_ns + self._virtual_ns + step):
+                if not await self._until(self._wall_ns(arrival_ns), ending):
                     # What the port has already counted must still be sent: a sequence has no holes.
                     self._publisher.offer(message._replace(due_ns=self._clock()))
                     continue
                 await self._room(ending)
-                self._publisher.offer(message._replace(due_ns=self._wall_ns(message.due_ns)))
+                self._publisher.offer(message._replace(due_ns=self._wall_ns(arrival_ns)))
             self._virtual_ns += step
             self._tell_truth()
             await self._until(self._wall_ns(self._start_ns + self._virtual_ns), ending)
+
+    def send_what_is_under_way(self) -> None:
+        """Offer what faults still hold back, earlier than they would let it arrive: nothing is lost by the end."""
+        for _, message, _ in self.chain.arrived(FOREVER_NS):
+            self._publisher.offer(message._replace(due_ns=self._clock()))
 
     def _wall_ns(self, port_ns: int) -> int:
         """Return when a moment of the port's time comes in real time, ns UTC."""
@@ -250,6 +278,7 @@ class _Fleet:
             "refused": publisher.refused,
             "reconnects": publisher.reconnects,
             "connected": publisher.connected,
+            "faults": dict(self.chain.counts),
             "lag_ms": publisher.lag.summary(),
             "truth": {name: round(value, 2) for name, value in self._truth.items()},
             "devices": devices_of(

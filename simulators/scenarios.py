@@ -49,7 +49,7 @@ FIGURES_OF_A_RUN: Final = (
 Moment = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 
 
-class ScenarioError(ValueError):
+class ScenarioError(ProfileError):
     """A scenario that cannot be used; the message names the key, its value and what is allowed."""
 
 

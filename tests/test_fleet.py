@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,58 @@ def test_every_acknowledged_message_is_received_as_published_and_in_order(broker
         assert account["last_seq"] == account["acked"] - 1
     assert json.loads((tmp_path / "summary.json").read_bytes()) == summary
     assert not list(tmp_path.glob(".summary*"))
+
+
+FAULTY = """
+title = "Faults"
+what = "On the way to a real broker"
+seed = 11
+noise = "default"
+expect = ["lost == 0"]
+
+[[faults]]
+kind = "duplicate"
+share = 0.3
+
+[[faults]]
+kind = "backfill"
+devices = "QC0*"
+from_s = 5.0
+lasts_s = 3600.0
+
+[[faults]]
+kind = "lost"
+devices = "TT*"
+share = 1.0
+"""
+
+
+def test_a_scenarios_faults_happen_on_the_way_and_are_counted(broker: Mosquitto, tmp_path: Path) -> None:
+    path = tmp_path / "faulty.toml"
+    path.write_text(FAULTY)
+    config = fast(broker, "CNNGB-BAD", start_ns=1_764_000_000 * NS, scenario=str(path), payload="msgpack")
+
+    async def scenario() -> tuple[dict[str, Any], list[aiomqtt.Message]]:
+        async with received(broker, "port/CNNGB-BAD/+/+/telemetry") as messages:
+            summary = await run(config)
+            telemetry = summary["acked"] - 2 * DEVICES
+            await eventually(lambda: len(messages) >= 0.8 * telemetry, "nearly every message arrives")
+        return summary, messages
+
+    summary, messages = asyncio.run(scenario())
+    assert summary["outstanding"] == 0
+    faults = summary["faults"]
+    assert set(faults) == {"duplicate", "backfill", "lost"}
+    assert min(faults.values()) > 100
+    topics = Counter(str(message.topic).split("/")[3] for message in messages)
+    assert not [device for device in topics if device.startswith("TT")]
+    # What the dead zone held back is sent at the end, and only then.
+    assert topics["QC01"] > 60
+    payloads = Counter(bytes(message.payload) for message in messages)
+    assert max(payloads.values()) == 2
+    source = PortMessages(profiles.load("small"), 11, "CNNGB-BAD", 1_764_000_000 * NS, noise="default")
+    sent = [*source.hello(), *source.advance(round(config.speed * 1.5 * NS))]
+    assert set(payloads) <= {message.payload for message in sent}
 
 
 def test_devices_are_online_while_the_port_runs_and_offline_after(broker: Mosquitto) -> None:
