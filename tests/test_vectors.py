@@ -162,6 +162,23 @@ def lines_of(codec: str, path: str, pattern: str) -> Callable[[Path], Verdicts]:
     return verdicts
 
 
+def sparkplug(messages: list[tuple[str, str]]) -> Verdicts:
+    """Messages of one node in a row: what a name is called by later is said at its birth."""
+    codec = make_codec("sparkplug")
+    for kind, digits in messages:
+        topic = f"spBv1.0/port/{kind}/node" + ("/device" if kind.startswith("D") else "")
+        try:
+            readings = codec.decode(bytes.fromhex(digits), topic)
+        except RejectError:
+            readings = []
+        yield bool(readings) and not any(reading.refused for reading in readings)
+
+
+def sparkplug_vectors(recorded: Path) -> Verdicts:
+    vectors = json.loads((recorded / "sparkplug" / "umh_test_vectors.json").read_text())
+    yield from sparkplug([(vector["message_type"], vector["hex"]) for vector in vectors])
+
+
 def owntracks(recorded: Path) -> Verdicts:
     for line in (recorded / "trackers" / "owntracks_traccar.jsonl").read_text().splitlines():
         payload = json.loads(line)["payload"].lstrip("/").encode()
@@ -188,6 +205,7 @@ SOURCES: dict[str, Callable[[Path], Verdicts]] = {
     "jt808: jt808-server, pairs": lines_of("jt808", "jt808_yezhihao_pairs.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
     "jt808: jt808-server, frames": lines_of("jt808", "jt808_yezhihao_frames.txt", r"(?m)^([0-9a-fA-F]+)$"),
     "jt808: go-jt808": lines_of("jt808", "jt808_gojt808_decoded.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
+    "sparkplug: benthos-umh": sparkplug_vectors,
     "teltonika: traccar": lines_of("teltonika", "teltonika_traccar.jsonl", r'"payload": ?"([0-9a-fA-F]+)"'),
     "owntracks: traccar": owntracks,
 }  # fmt: skip
