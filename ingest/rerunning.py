@@ -64,8 +64,12 @@ class _Start:
         self.possible = True
         self.since, self.state = 0, DetectorState()
         first, starts = plan.need.first, sorted(self.hours)
-        base = next((start for start in reversed(starts) if start <= first), starts[0] if starts else None)
-        if base is None or self.hours[base].since > first:
+        self.first_hour, self.end = period_of(first), plan.until + 1
+        if not starts:
+            # All that its detectors have ever been shown was late: they begin with nothing.
+            return
+        base = next((start for start in reversed(starts) if start <= first), starts[0])
+        if self.hours[base].since > first:
             self.possible = False
             self.since = first
             return

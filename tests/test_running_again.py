@@ -218,6 +218,19 @@ def test_a_window_that_loses_its_last_event_answers_nothing() -> None:
     assert [place for place in store.shelf.folded() if place[2].metric == "moves"] == []
 
 
+def test_a_device_of_which_everything_is_late_is_found_from_its_first_message_on() -> None:
+    """As after a retained status that is newer than all that is replayed behind it."""
+    store = Store()
+    status = {"v": 1, "boot": 5, "seq": 900, "ts": T0 + HOUR * NS, "online": True}
+    store.take([frame(topic("quay-crane", "QC01", "status"), status, recv_ts=T0 + HOUR * NS)])
+    store.pipeline.tick(T0 + HOUR * NS)
+    store.take([each._replace(recv_ts=T0 + HOUR * NS) for each in lift("QC01", 100, 0)])
+    store.pipeline.tick(T0 + HOUR * NS)
+    assert store.pipeline.detection.waiting_to_run_again == 1
+    events, _ = store.found()
+    assert [event.type for event in events.values()] == ["crane_move"]
+
+
 def test_only_devices_with_late_data_run_again() -> None:
     frames = shift()
     late = [each for each in frames if "/QC01/" in each.topic][7]

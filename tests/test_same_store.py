@@ -1,0 +1,109 @@
+"""One store whatever the way: one worker or three of which one is killed, live or replayed as fast as it goes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engines.influx import Influx
+from engines.mosquitto import Mosquitto, running_mosquitto
+from engines.ports import wait_until
+from engines.postgres import Postgres
+from faults.ingest_process import IngestProcess
+from store.open import open_records
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+FILTERS = ("port/+/quay-crane/#", "port/+/rfid-gate/#", "port/+/yard-crane/#,port/+/vehicle/#,port/+/park-sensor/#")
+QUIET_S = 14.0
+"""After the last message: idle time-out, lateness, and the silence that ends a passage."""
+
+
+@pytest.fixture
+def broker() -> Iterator[Mosquitto]:
+    with running_mosquitto(persistence=True, max_inflight_messages=0) as running:
+        yield running
+
+
+def command(*words: str, **settings: object) -> bytes:
+    """What a command of the product prints; it must succeed."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
+    environment |= {f"QUAYFLOW_{name.upper()}": str(value) for name, value in settings.items()}
+    done = subprocess.run([sys.executable, "-m", "quayflow", *words], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def settled(records_url: str, workers: int) -> bool:
+    """Whether no worker waits to run again, as of their last commits."""
+    records = open_records(records_url)
+    try:
+        statuses = list(records.workers().values())
+    finally:
+        records.close()
+    return len(statuses) == workers and not any(each["waiting_to_run_again"] for each in statuses)
+
+
+def hash_of(**settings: object) -> dict[str, object]:
+    data = str(settings["data"])
+    found: dict[str, object] = json.loads(command("verify", "--data", data, "--json", **settings))
+    return found
+
+
+def test_one_worker_three_with_one_killed_and_a_replay_end_with_the_same_store(
+    broker: Mosquitto, influx: Influx, postgres: Postgres, tmp_path: Path
+) -> None:
+    servers = {"windows_url": influx.create("same_store"), "records_url": postgres.create("same_store")}
+    address = f"127.0.0.1:{broker.port}"
+    one = IngestProcess(tmp_path / "one", broker.port, idle_s=1)
+    three = [
+        IngestProcess(
+            tmp_path / f"of-three-{nth}", broker.port, idle_s=1, worker=f"w{nth}", topic_filters=filters, **servers
+        )
+        for nth, filters in enumerate(FILTERS)
+    ]
+    again = IngestProcess(tmp_path / "again", broker.port, idle_s=1)
+    with one, three[0], three[1], three[2], again:
+        for each in (one, *three):
+            each.start()
+        simulating = subprocess.Popen(
+            [sys.executable, "-m", "quayflow", "simulate", "--broker", address, "--speed", "20", "--for", "8s"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(5)
+        three[0].kill()
+        time.sleep(1)
+        three[0].start()
+        assert simulating.wait(60) == 0
+        wait_until(lambda: settled(f"sqlite:///{one.folder}/quayflow.db", 1), "the one worker has caught up", 30)
+        recording = tmp_path / "recording.msgpack"
+        recording.write_bytes(command("journal", "cat", "--format", "msgpack", "--data", str(one.folder)))
+        assert one.terminate() == 0, one.words()
+
+        # A life of its own, while the three are sent everything a second time.
+        again.start()
+        replay = ("replay", str(recording), "--broker", address, "--speed", "max", "--shift", "none")
+        report = json.loads(command(*replay, "--threshold", "lost==0", "--json"))
+        assert report["sent"] > 10_000
+        # The one worker rests as well: nothing comes to it that it does not know, but time has to pass.
+        one.start()
+        time.sleep(QUIET_S)
+        wait_until(
+            lambda: settled(f"sqlite:///{again.folder}/quayflow.db", 1), "the replay has been caught up with", 30
+        )
+        wait_until(lambda: settled(f"sqlite:///{one.folder}/quayflow.db", 1), "the one worker rests", 30)
+        wait_until(lambda: settled(servers["records_url"], 3), "the three have caught up", 30)
+        for each in (one, *three, again):
+            assert each.terminate() == 0, each.words()
+
+    found = hash_of(data=one.folder)
+    assert int(str(found["rows"])) > 10_000
+    assert int(str(found["events"])) > 5
+    assert hash_of(data=again.folder) == found
+    assert hash_of(data=tmp_path, **servers) == found
