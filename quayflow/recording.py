@@ -13,12 +13,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from simulators.recorder import RecordConfig, Recorded, run
 
+FAILED: Final = 1
 UNREACHABLE: Final = 3
 PLAIN_PERIOD_S: Final = 1.0
 
 
 async def record(config: RecordConfig, *, as_json: bool) -> int:
-    """Record, show what comes on standard error, print the account; return 0, or 3 if there was no broker."""
+    """Record, show what comes on standard error, print the account.
+
+    Returns 0, 1 if messages may be missing, 3 if there was no broker.
+    """
     with _shown(config) as show:
         done = await run(config, show)
     if as_json:
@@ -31,6 +35,9 @@ async def record(config: RecordConfig, *, as_json: bool) -> int:
         )
         if done.connects > 1:
             typer.echo(f"connected {done.connects} times, {done.resent:,} messages came marked as sent before")
+    if done.session_losses:
+        typer.echo(f"the broker lost the session {done.session_losses} times: messages may be missing", err=True)
+        return FAILED
     return 0 if done.connects else UNREACHABLE
 
 

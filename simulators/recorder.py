@@ -89,6 +89,8 @@ class Recorded:
     resent: int = 0
     """Messages that the broker marked as sent before: they may be in the recording twice."""
     connects: int = 0
+    session_losses: int = 0
+    """How often the broker had forgotten what it held for the recording: messages may be missing."""
     seconds: float = 0.0
     segments: int = 0
     disk_bytes: int = 0
@@ -196,18 +198,17 @@ class _Recorder(asyncio.Protocol):
             transport.resume_reading()
 
     async def _stay_connected(self) -> None:
-        attempts, clean = 0, True
+        attempts = 0
         try:
             while True:
                 connects = self._done.connects
                 try:
-                    await self._connect_once(clean=clean)
+                    await self._connect_once()
                 except (OSError, TimeoutError) as error:
                     if attempts % COMPLAIN_EVERY == 0:
                         broker = self._config.broker
                         log.warning("broker %s:%d: %s; trying again", broker.host, broker.port, error)
                 attempts = 0 if self._done.connects > connects else attempts + 1
-                clean = clean and not self._done.connects
                 pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempts, 10))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         finally:
@@ -216,7 +217,7 @@ class _Recorder(asyncio.Protocol):
                 self._transport.write(mqtt5.DisconnectPacket(session_expiry_interval=0).write())
                 self._transport.close()
 
-    async def _connect_once(self, *, clean: bool) -> None:
+    async def _connect_once(self) -> None:
         """Hold a connection until it is lost."""
         broker, loop = self._config.broker, asyncio.get_running_loop()
         self._buffer, self._transport = b"", None
@@ -229,7 +230,8 @@ class _Recorder(asyncio.Protocol):
                 self._name,
                 username=broker.username,
                 password=broker.password.encode() if broker.password is not None else None,
-                clean_start=clean,
+                # The name is new, so there is nothing to clean, and Mosquitto saves no session that was begun clean.
+                clean_start=False,
                 keep_alive=KEEP_ALIVE_S,
                 session_expiry_interval=SESSION_S,
                 receive_max=RECEIVE_MAX,
@@ -280,6 +282,9 @@ class _Recorder(asyncio.Protocol):
             if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
                 self._fault = f"the broker refuses the connection: {packet.reason_code.name} {packet.reason_str or ''}"
             elif self._transport is not None:
+                if self._done.connects and not packet.session_present:
+                    self._done.session_losses += 1
+                    log.error("the broker has lost our session: what it held for the recording is gone")
                 self._done.connects += 1
                 filters = [
                     mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in self._config.topics
