@@ -184,8 +184,7 @@ class Windows:
 
     def take_rows(self, commit: int) -> WindowRows:
         """Return the rows that changed since the last call, one per key, for commit number ``commit`` ≥ 0."""
-        self._gather()
-        self._merge_runs()
+        self.settle()
         parts, self._final = self._final, []
         changed = np.empty(0, np.int64)
         for level, tier in enumerate(self._tiers):
@@ -197,6 +196,11 @@ class Windows:
         parts.extend(self._late_rows(2 * commit + 1))
         kept = [part for part in parts if len(part)]
         return WindowRows.concatenate(kept) if kept else WindowRows.empty(self._keys, self._worker)
+
+    def settle(self) -> None:
+        """Merge what is held to be merged together."""
+        self._gather()
+        self._merge_runs()
 
     def _gather(self) -> None:
         """Make a run of the loose samples, and merge it or let it wait for others to be merged with."""
