@@ -32,13 +32,13 @@ from store.journal import DUPLICATE, RECORD, Frame
 
 START_NS: Final = 1_767_225_600 * NS
 """2026-01-01T00:00:00Z: a fixed start, so that a seed means the same bytes in every run."""
-CHUNK_NS: Final = NS
-COMMIT_EVERY: Final = 10
+CHUNK_NS: Final = 2 * NS
+COMMIT_EVERY: Final = 5
 SETTLE_NS: Final = 120 * NS
 """Virtual time after the last message has arrived, in which everything still open is released."""
-CATCH_UP_EVERY: Final = 1_800
+CATCH_UP_EVERY: Final = 900
 """Chunks after which detectors run again over what came late."""
-AHEAD: Final = 30
+AHEAD: Final = 15
 """Chunks by which the port is advanced at once."""
 DELAYS: Final = ((1.0, 1.0), (0.3, 60.0), (0.1, 900.0))
 """Shuffled messages: share of those that are delayed by up to so much more, s. What waits for the watermark, what is

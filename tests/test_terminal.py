@@ -321,8 +321,8 @@ def test_alarms_are_events_on_the_wire() -> None:
 def test_every_profile_works(name: str) -> None:
     port = Port(profiles.load(name), 7)
     begin = port.open()
-    port.advance(begin + 600)
-    seen = {type(fact) for fact in port.truth.take(begin + 600)}
+    port.advance(begin + 300)
+    seen = {type(fact) for fact in port.truth.take(begin + 300)}
     assert {Move, YardMove, Passage, Trip, Queue} <= seen
 
 
@@ -330,7 +330,7 @@ def test_chuanshan_has_the_size_of_the_real_one() -> None:
     port = Port(CHUANSHAN, 7)
     assert (len(port.quay_cranes), len(port.yard_cranes), len(port.yard_trucks)) == (48, 150, 356)
     assert (len(port.external_trucks), len(port.gates), len(port.berths)) == (1500, 40, 11)
-    port.advance(port.open() + 3600)
+    port.advance(port.open() + 1800)
     figures = figures_of(port.truth.peek(), WARM_UP_S, port.agenda.now - 300)
     # 20,600 boxes a day are 860 an hour; a move is 1.12 boxes.
     assert 600 < figures["moves_per_hour"][0] < 1000
