@@ -24,7 +24,7 @@ def running_broker() -> Iterator[int]:
         command = broker.configure(Path(folder), port)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait_listening(port)
+            wait_listening(port)
             yield port
         finally:
             process.terminate()
@@ -37,11 +37,11 @@ def receive(port: int, subscriber: str, messages: int, boot: int, samples: int =
     ``samples``: 0 for small messages, else packed blocks of so many samples each.
     """
     with tempfile.TemporaryDirectory(prefix="quayflow-bench-") as folder:
-        publisher = _start("bench.publisher", str(port), str(messages), str(boot), str(samples))
-        _expect_ready(publisher, "publisher")
-        receiver = _start(f"bench.subscribers.{subscriber}", str(port), str(messages), folder)
+        publisher = start("bench.publisher", str(port), str(messages), str(boot), str(samples))
+        expect_ready(publisher, "publisher")
+        receiver = start(f"bench.subscribers.{subscriber}", str(port), str(messages), folder)
         try:
-            _expect_ready(receiver, subscriber)
+            expect_ready(receiver, subscriber)
             _, _ = publisher.communicate("go\n", timeout=TIMEOUT_S)
             said, _ = receiver.communicate(timeout=TIMEOUT_S)
         finally:
@@ -57,18 +57,21 @@ def receive(port: int, subscriber: str, messages: int, boot: int, samples: int =
     return figures
 
 
-def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start a module as a process that is spoken to on its standard input and output."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _expect_ready(process: subprocess.Popen[str], name: str) -> None:
+def expect_ready(process: subprocess.Popen[str], name: str) -> None:
+    """Wait for the line that says that a process is ready; RuntimeError where another comes."""
     line = process.stdout.readline() if process.stdout else ""
     if line.strip() != "READY":
         raise RuntimeError(f"{name} did not start: {line!r}, status {process.poll()}")
 
 
-def _wait_listening(port: int) -> None:
+def wait_listening(port: int) -> None:
+    """Wait until somebody listens on a port; RuntimeError after 10 s."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

@@ -1,6 +1,6 @@
 """Booking: every frame and every sample of a validated batch goes to one account of one device."""
 
-from collections import Counter
+from functools import partial
 
 import numpy as np
 
@@ -38,36 +38,45 @@ def book(ledger: Ledger, directory: Directory, batch: Batch, late: Bools) -> Non
 
 
 def _book_compounds(ledger: Ledger, batch: Batch, device: Ints, samples: Ints, late: Bools) -> None:
-    """Book foreign frames: their samples reading by reading, themselves once."""
+    """Book foreign frames: their samples reading by reading, themselves once, where the best of their readings ends."""
+    compounds = batch.compounds
+    entry = np.zeros(len(samples), np.bool_)
+    for compound in compounds:
+        entry[compound.first : compound.end] = True
+    for account, which in ((Account.WINDOWED, entry & ~late), (Account.MERGED_LATE, entry & late)):
+        ledger.book_samples(account, device[which], samples[which])
+    for counts, book_counts in (
+        ([each.received for each in compounds], ledger.receive_samples),
+        ([each.duplicate for each in compounds], partial(ledger.book_samples, Account.DUPLICATE)),
+    ):
+        devices = np.array([index for each in counts for index in each], np.int64)
+        book_counts(devices, np.array([count for each in counts for count in each.values()], np.int64))
+
+    first, end = (np.array([getattr(each, name) for each in compounds], np.int64) for name in ("first", "end"))
+    owner = np.array([each.device for each in compounds], np.int64)
+    windowed = _any_between(samples > 0, ~late, first, end)
+    kept = _any_between(samples > 0, np.ones_like(late), first, end)
+    for account, which in ((Account.WINDOWED, windowed), (Account.MERGED_LATE, kept & ~windowed)):
+        ledger.book(account, owner[which], np.zeros(int(which.sum()), np.int64))
+    if not kept.all():
+        _book_empty(ledger, batch, np.flatnonzero(~kept).tolist())
+
+
+def _book_empty(ledger: Ledger, batch: Batch, which: list[int]) -> None:
+    """Book the foreign frames of which nothing was kept: refused under the first reason, or seen before."""
     first_reasons: dict[int, str] = {}
     for refused in batch.refused:
         first_reasons.setdefault(id(refused.frame), refused.reject.reason)
-    received: Counter[int] = Counter()
-    duplicate: Counter[int] = Counter()
-    for compound in batch.compounds:
-        received.update(compound.received)
-        duplicate.update(compound.duplicate)
-        entries = slice(compound.first, compound.end)
-        of_late = late[entries]
-        ledger.book_samples(Account.WINDOWED, device[entries][~of_late], samples[entries][~of_late])
-        ledger.book_samples(Account.MERGED_LATE, device[entries][of_late], samples[entries][of_late])
-        account = _account_of(samples[entries] > 0, of_late, refused=id(compound.frame) in first_reasons)
-        if account is Account.QUARANTINED:
-            ledger.quarantine(compound.device, first_reasons[id(compound.frame)], frames=1, samples=0)
+    for nth in which:
+        compound = batch.compounds[nth]
+        reason = first_reasons.get(id(compound.frame))
+        if reason is None:
+            ledger.book(Account.DUPLICATE, np.array([compound.device]), np.array([0]))
         else:
-            ledger.book(account, np.array([compound.device]), np.array([0]))
-    ledger.receive_samples(*_columns(received))
-    ledger.book_samples(Account.DUPLICATE, *_columns(duplicate))
+            ledger.quarantine(compound.device, reason, frames=1, samples=0)
 
 
-def _account_of(kept: Bools, late: Bools, *, refused: bool) -> Account:
-    """Return where a foreign frame ends: with the best of its readings."""
-    if bool((kept & ~late).any()):
-        return Account.WINDOWED
-    if bool(kept.any()):
-        return Account.MERGED_LATE
-    return Account.QUARANTINED if refused else Account.DUPLICATE
-
-
-def _columns(counts: Counter[int]) -> tuple[Ints, Ints]:
-    return np.array(list(counts), np.int64), np.array(list(counts.values()), np.int64)
+def _any_between(one: Bools, other: Bools, first: Ints, end: Ints) -> Bools:
+    """Tell for each range from ``first`` up to ``end`` whether it has an entry where both hold."""
+    before = np.concatenate([[0], np.cumsum(one & other)])
+    return np.asarray(before[end] > before[first])

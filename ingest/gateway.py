@@ -10,6 +10,7 @@ A reply is sent after the frames that it answers for are durable. Frames travel 
 import asyncio
 import logging
 import os
+import resource
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,8 @@ MAX_UNSENT: Final = 16_384
 AT_LEAST_ONCE: Final = 1
 SWEEP_S: Final = 1.0
 BACKLOG: Final = 1_024
+OTHER_FILES: Final = 512
+"""Files and sockets that the rest of the process may have open."""
 
 
 class GatewayError(Exception):
@@ -111,6 +114,7 @@ class Gateway:
 
     async def listen(self) -> None:
         """Listen on the ports wanted; GatewayError where that is not possible."""
+        _allow_descriptors(self.config.max_connections)
         for codec, port in (("jt808", self.config.jt808_port), ("teltonika", self.config.teltonika_port)):
             if port is None:
                 continue
@@ -326,6 +330,16 @@ class _Connection(asyncio.BufferedProtocol):
         key = self.codec, self.conversation.device
         if gateway.terminals.get(key) is self:
             del gateway.terminals[key]
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Raise the bound on open files, of which the usual 1,024 would keep out all terminals but the first thousand."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + OTHER_FILES if hard == resource.RLIM_INFINITY else min(connections + OTHER_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < connections + OTHER_FILES:
+        log.warning("only %d files may be open here: fewer than %d terminals can connect", wanted, connections)
 
 
 def key_in(folder: Path) -> bytes:

@@ -187,6 +187,14 @@ def owntracks(recorded: Path) -> Verdicts:
         yield reading.values.get("latitude_deg") == said.get("lat")
 
 
+def sparkplug_golden(recorded: Path) -> Verdicts:
+    golden = json.loads((recorded / "sparkplug" / "golden_bytes.json").read_text())
+    meant: list[dict[str, Any]] = [{"bdSeq": 3}, {"alias 1": "locked"}, {"Node Control/Rebirth": True}]
+    meant.append({"bdSeq": 3, "Device Control/Rebirth": True})
+    for digits, expected in zip(golden.values(), meant, strict=True):
+        yield [reading.info | reading.unknown for reading in read("sparkplug", bytes.fromhex(digits))] == [expected]
+
+
 SOURCES: dict[str, Callable[[Path], Verdicts]] = {
     "impinj: single messages": readers("impinj", lambda said: (
         said["tag_reads"][0]["epc"] if "tag_reads" in said else said["tagInventoryEvent"]["epcHex"]
@@ -202,6 +210,7 @@ SOURCES: dict[str, Callable[[Path], Verdicts]] = {
     "edifact: CODECO, COARRI": edifact_reports,
     "edifact: other messages": edifact_others,
     "edifact: smart-data-models": edifact_view,
+    "sparkplug: golden bytes": sparkplug_golden,
     "jt808: jt808-server, pairs": lines_of("jt808", "jt808_yezhihao_pairs.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
     "jt808: jt808-server, frames": lines_of("jt808", "jt808_yezhihao_frames.txt", r"(?m)^([0-9a-fA-F]+)$"),
     "jt808: go-jt808": lines_of("jt808", "jt808_gojt808_decoded.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),

@@ -12,8 +12,10 @@ import numpy as np
 
 from bench.frames import QUAY_CRANE, START_NS, TRUCK, impinj_read, llrp_report, zebra_read
 from bench.registry import Pair, Round, Row, Scale, group
+from bench.tracker_frames import TRACKERS, jt808_location, sparkplug_birth, sparkplug_data
 from devices.codecs.native import Telemetry, encode
 from devices.codecs.registry import make_codec
+from devices.codecs.teltonika import packet_of, record_of
 from devices.codecs.tic40 import encode as encode_tic40
 from devices.codecs.tic40_flat import encode_flat
 from devices.times import NS
@@ -84,6 +86,42 @@ def reports(scale: Scale) -> Iterator[Round]:
     messages, others = [llrp_report(10)] * count, [impinj_read(nth) for nth in range(count)]
     while True:
         yield {"codec_llrp": Pair(10 * _decoded("llrp", messages), _decoded("impinj", others))}
+
+
+@group(
+    Row("codec_sparkplug", "messages/s", "msgpack", "Sparkplug B, 10 metrics by alias", goal_value=60e3),
+    Row("codec_jt808", "messages/s", "msgpack", "JT/T 808 location with four items", goal_value=150e3),
+    Row("codec_teltonika", "messages/s", "msgpack", "Teltonika codec 8, one record"),
+    Row("codec_owntracks", "messages/s", "json", "OwnTracks location"),
+)
+def trackers(scale: Scale) -> Iterator[Round]:
+    """Decode what edge nodes and vehicles send into readings, beside a library that parses as many values."""
+    count = scale.of(40_000, 1_000)
+    nodes = [sparkplug_data(nth) for nth in range(1, count + 1)]
+    locations = [jt808_location(nth) for nth in range(count)]
+    packets = [packet_of(8, 1, record_of(START_NS + nth * NS, 29.9, 121.8, elements={16: nth})) for nth in range(count)]
+    phones = [TRACKERS["owntracks"][0]] * count
+    ten, nine = (msgpack.packb({f"signal_{nth}": nth + 0.5 for nth in range(size)}) for size in (10, 9))
+    while True:
+        plain = _parsed(msgpack.unpackb, [nine] * count)
+        yield {
+            "codec_sparkplug": Pair(_of_a_node(nodes), _parsed(msgpack.unpackb, [ten] * count)),
+            "codec_jt808": Pair(_decoded("jt808", locations), plain),
+            "codec_teltonika": Pair(_decoded("teltonika", packets), plain),
+            "codec_owntracks": Pair(_decoded("owntracks", phones), _parsed(json.loads, phones)),
+        }
+
+
+def _of_a_node(messages: Sequence[bytes]) -> float:
+    """Decode a node's messages in their order, after its birth."""
+    codec = make_codec("sparkplug")
+    codec.decode(sparkplug_birth(), "spBv1.0/bench/NBIRTH/edge")
+
+    def work() -> None:
+        for message in messages:
+            codec.decode(message, "spBv1.0/bench/NDATA/edge")
+
+    return _rate(work, len(messages))
 
 
 def _frames(count: int, *, binary: bool) -> list[Frame]:
