@@ -24,10 +24,10 @@ TOPICS: Final = tuple(
 )
 
 
-def small_messages(count: int, boot: int) -> list[bytes]:
-    """Return PUBLISH packets of about 125 bytes payload with four metrics each, QoS 1, in the order of their times."""
+def small_frames(count: int, boot: int) -> list[tuple[str, bytes]]:
+    """Return topics and payloads of about 125 bytes with four metrics each, in the order of their times."""
     start = time.time_ns()
-    packets = []
+    frames = []
     for n in range(count):
         metrics: dict[str, float | bool] = {
             "hoist_height_m": 12.3 + n % 7,
@@ -36,8 +36,14 @@ def small_messages(count: int, boot: int) -> list[bytes]:
             "wind_speed_mps": 5.5,
         }
         message = Telemetry(v=1, m=metrics, boot=boot, seq=n // DEVICES, ts=start + n * 20_000)
-        packets.append(publish_packet(TOPICS[n % DEVICES], encode(message), 1 + n % PACKET_IDS))
-    return packets
+        frames.append((TOPICS[n % DEVICES], encode(message)))
+    return frames
+
+
+def small_messages(count: int, boot: int) -> list[bytes]:
+    """Return :func:`small_frames` as PUBLISH packets of QoS 1."""
+    frames = enumerate(small_frames(count, boot))
+    return [publish_packet(topic, payload, 1 + n % PACKET_IDS) for n, (topic, payload) in frames]
 
 
 def packed_messages(count: int, boot: int, samples: int) -> list[bytes]:

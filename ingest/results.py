@@ -20,7 +20,11 @@ from store.interface import EventRecord
 
 log = logging.getLogger(__name__)
 
-LIVE_PERIOD_S: Final = 0.5
+LIVE_LEAST_S: Final = 0.02
+"""Shortest time between two looks at what changed, s: what changes in between is conflated."""
+LIVE_SHARE: Final = 0.1
+"""Largest share of the time that publishing may take before looks are spread further apart, 0 to 1."""
+STATUS_PERIOD_S: Final = 1.0
 MAX_EVENTS_WAITING: Final = 10_000
 _encode = msgspec.json.Encoder().encode
 
@@ -107,8 +111,10 @@ class Results:
                 delay = min(delay * 2, 10)
 
     async def _publish(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
-        tick = 0
+        clock = asyncio.get_running_loop().time
+        status_due = 0.0
         while not stop.is_set():
+            began = clock()
             while self._events:
                 event = self._events[0]
                 await client.publish(event_topic(event.site, event.type), _encode(event.document()), qos=1)
@@ -126,10 +132,10 @@ class Results:
             time = format_rfc3339(self._now())
             for (site, device_class), values in self._live().items():
                 await client.publish(live_topic(site, device_class), _encode({"time": time, "values": values}))
-            if tick % 2 == 0:
+            if began >= status_due:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
-            tick += 1
-            await _wait(stop, LIVE_PERIOD_S)
+                status_due = began + STATUS_PERIOD_S
+            await _wait(stop, max(LIVE_LEAST_S, (clock() - began) * (1 - LIVE_SHARE) / LIVE_SHARE))
 
 
 def _host_state(host: str, since_ms: int, *, online: bool) -> tuple[str, bytes]:

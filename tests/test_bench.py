@@ -82,8 +82,9 @@ def test_every_row_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.slow
-def test_the_rows_of_ingest_can_be_taken() -> None:
-    [packed] = chosen("ingest_packed_300")
-    found = take(packed, 1, Scale(quick=True), Console(quiet=True))
-    for row in packed.rows:
+@pytest.mark.parametrize("name", ["ingest_packed_300", "latency_half_load", "recovery"])
+def test_rows_that_run_the_whole_product_can_be_taken(name: str) -> None:
+    [measured] = chosen(name)
+    found = take(measured, 1, Scale(quick=True), Console(quiet=True))
+    for row in measured.rows:
         assert found[row.name][0].value > 0
