@@ -16,12 +16,12 @@ async def main(folder: Path) -> None:
     worker = Worker(IngestConfig(data=folder, windows_url=store, records_url=store), "bench")
     stop = asyncio.Event()
     stop.set()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     await worker.run(stop)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     assert worker.status()["balanced"]
     rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"frames": worker.received, "seconds": seconds, "rss_mb": rss_mb}))
+    print(json.dumps({"frames": worker.received, "seconds": seconds, "cpu_s": cpu, "rss_mb": rss_mb}))
 
 
 asyncio.run(main(Path(sys.argv[1])))

@@ -29,7 +29,8 @@ def recovery(scale: Scale) -> Iterator[Round]:
             )
         figures = json.loads(done.stdout)
         assert figures["frames"] == messages
-        yield {"recovery": Pair(messages / figures["seconds"], 200_000.0, {"rss_mb": figures["rss_mb"]})}
+        details = {"rss_mb": figures["rss_mb"], "cpu_us_per_message": figures["cpu_s"] / messages * 1e6}
+        yield {"recovery": Pair(messages / figures["seconds"], 200_000.0, details)}
 
 
 def _fill(folder: Path, messages: int, boot: int) -> None:
