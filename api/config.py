@@ -45,7 +45,10 @@ class ApiConfig:
     """Password at the broker; never shown."""
 
     broker_tls: bool = False
-    """Connect to the broker over TLS, trusting the system's certificate authorities."""
+    """Connect to the broker over TLS."""
+
+    broker_ca_file: Path | None = None
+    """Certificate authorities to trust there instead of the system's, PEM."""
 
     static_dir: Path = Path(__file__).resolve().parent / "static"
     """Folder of the built page; Swagger UI lies in its ``swagger`` folder."""

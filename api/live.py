@@ -255,7 +255,7 @@ class LiveHub:
             username=config.broker_username,
             password=config.broker_password,
             identifier=f"quayflow-api-{secrets.token_hex(6)}",
-            tls_context=ssl.create_default_context() if config.broker_tls else None,
+            tls_context=ssl.create_default_context(cafile=config.broker_ca_file) if config.broker_tls else None,
             queue_type=self._queue_type(),
             max_queued_incoming_messages=MAX_QUEUED,
             keepalive=15,

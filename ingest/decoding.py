@@ -17,13 +17,13 @@ from devices.columns import Ints
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
-from ingest.admission import Admission
 from ingest.batch import WHOLE, Batch, Refused, set_online
 from ingest.blocks import Block, Float32s
 from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
 from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError, unknown_name
 from ingest.foreign import Foreign
 from ingest.sources import Feed
+from store.admission import Admission
 from store.journal import DUPLICATE, RETAINED, Frame
 
 MAX_SPAN: Final = 3_600 * NS

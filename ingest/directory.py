@@ -12,7 +12,7 @@ from analytics.rows import SeriesKey
 from devices.columns import Ints
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, DeviceClass, accepted_from
-from ingest.admission import EVERYBODY, Admission, Adopted
+from store.admission import EVERYBODY, Admission, Adopted
 from store.interface import Scalar
 
 NOBODY: Final = 0

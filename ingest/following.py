@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from ingest.admission import Admission, from_bytes, read_admission, to_bytes
+from store.admission import Admission, from_bytes, read_admission, to_bytes
 from store.interface import StoreUnreachableError
 from store.open import open_registry
 from store.registry_entries import Policy

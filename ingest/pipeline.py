@@ -21,7 +21,6 @@ from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
-from ingest.admission import EVERYBODY, Admission
 from ingest.batch import WHOLE, Batch, Refused
 from ingest.blocks import Bad, Stack, check, partials_of, stacked
 from ingest.booking import book
@@ -32,6 +31,7 @@ from ingest.foreign import READING_NUMBERS, Foreign
 from ingest.inputs import IS_INPUT, shown
 from ingest.ledger import Account, Ledger
 from ingest.sources import Source
+from store.admission import EVERYBODY, Admission
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 from store.journal import Frame
 

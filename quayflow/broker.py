@@ -8,8 +8,11 @@ import getpass
 import shutil
 import socket
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from quayflow.broker_access import AccessFiles
 
 PROGRAM: Final = "mosquitto"
 # Debian puts it where only root's PATH looks.
@@ -35,15 +38,29 @@ def program() -> str:
     return found
 
 
-def configure(folder: Path, port: int) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """What stands between the broker and others; nothing of it in the plain demo."""
+
+    files: AccessFiles | None = None
+    """Who may do what; None lets anybody do everything."""
+    certificate: tuple[Path, Path] | None = None
+    """Certificate and key of the broker; None speaks plain TCP."""
+    authority: Path | None = None
+    """Certificate authority of the devices that prove themselves by a certificate."""
+    device_port: int = 0
+    """TCP port for them."""
+
+
+def configure(folder: Path, port: int, protection: Protection | None = None) -> list[str]:
     """Write the configuration into ``folder`` and return the command that starts the broker on loopback."""
+    protection = protection or Protection()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "persistence").mkdir(exist_ok=True)
     configuration = folder / "mosquitto.conf"
     configuration.write_text(
         f"""# Written anew at every start of quayflow.
-listener {port} 127.0.0.1
-allow_anonymous true
+{_listeners(port, protection)}
 # Started by root it would become another user, who cannot write the folder below.
 user {getpass.getuser()}
 
@@ -67,6 +84,24 @@ connection_messages false
         encoding="utf-8",
     )
     return [program(), "-c", str(configuration)]
+
+
+def _listeners(port: int, protection: Protection) -> str:
+    """Return the lines that say where the broker listens and whom it lets do what."""
+    files = protection.files
+    lines = [f"allow_anonymous {'true' if files is None else 'false'}"]
+    if files is not None:
+        lines += [f"password_file {files.passwords.absolute()}", f"acl_file {files.rules.absolute()}"]
+    tls: list[str] = []
+    if protection.certificate is not None:
+        certificate, key = protection.certificate
+        tls = [f"certfile {certificate.absolute()}", f"keyfile {key.absolute()}", "tls_version tlsv1.2"]
+    lines += [f"listener {port} 127.0.0.1", *tls]
+    if tls and files is not None and files.crl is not None and protection.authority is not None:
+        # The name in the certificate is the user name, to which the same access list applies.
+        lines += [f"listener {protection.device_port} 127.0.0.1", *tls, f"cafile {protection.authority.absolute()}"]
+        lines += ["require_certificate true", "use_identity_as_username true", f"crlfile {files.crl.absolute()}"]
+    return "\n".join(lines)
 
 
 def version() -> str:

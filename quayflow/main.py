@@ -11,9 +11,10 @@ import typer
 
 from quayflow import __version__, traffic
 from quayflow.decoding import decode
+from quayflow.device_verbs import device_app
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
-from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Open, Port, Profile, Seed
+from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Open, Port, Profile, Secure, Seed, Tls
 from quayflow.settings import Settings, SettingsError, load
 
 FAILED: Final = 1
@@ -47,27 +48,33 @@ def demo(  # noqa: PLR0913 - one flag each
     profile: Profile = None,
     seed: Seed = None,
     data: Data = None,
+    secure: Secure = None,
+    tls: Tls = None,
     open_page: Open = None,
     as_json: Json = False,
 ) -> None:
     """Start everything with a simulated port, and print where to look."""
-    settings = settings_of(broker, port=port, broker_port=broker_port, profile=profile, seed=seed, data=data)
+    settings = settings_of(
+        broker, port=port, broker_port=broker_port, profile=profile, seed=seed, data=data, secure=secure, tls=tls
+    )
     _run_stack(settings, duration_s, broker, simulate=True, open_page=open_page, as_json=as_json)
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0913 - one flag each
     *,
     duration_s: For = None,
     port: Port = None,
     broker_port: BrokerPort = None,
     broker: ExternalBroker = None,
     data: Data = None,
+    secure: Secure = None,
+    tls: Tls = None,
     open_page: Open = None,
     as_json: Json = False,
 ) -> None:
     """Start everything without simulated devices, for real ones."""
-    settings = settings_of(broker, port=port, broker_port=broker_port, data=data)
+    settings = settings_of(broker, port=port, broker_port=broker_port, data=data, secure=secure, tls=tls)
     _run_stack(settings, duration_s, broker, simulate=False, open_page=open_page, as_json=as_json)
 
 
@@ -191,6 +198,7 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
 app.command(short_help="Print what one message of any format says.")(decode)
 traffic.register(app)
 app.add_typer(journal_app, name="journal")
+app.add_typer(device_app, name="device")
 
 
 @journal_app.command("info")
@@ -239,11 +247,11 @@ def journal_rebuild(
 
     Ingest must not be running on the data folder.
     """
-    from quayflow.parts import pipeline_config_of  # noqa: PLC0415 - as above
+    from quayflow.parts import registered_config_of  # noqa: PLC0415 - as above
     from quayflow.rebuilding import rebuild  # noqa: PLC0415 - as above
 
     settings = settings_of(None, data=data, worker=worker)
-    finish(rebuild(settings, pipeline_config_of(settings), start, end, as_json=as_json))
+    finish(rebuild(settings, registered_config_of(settings), start, end, as_json=as_json))
 
 
 @journal_app.command("export", short_help="Write samples or frames to a Parquet or JSON-lines file.")
@@ -318,6 +326,7 @@ def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
     from ingest.gateway import GatewayError  # noqa: PLC0415 - as above
     from ingest.session import SessionError  # noqa: PLC0415 - as above
     from quayflow.broker import BrokerError  # noqa: PLC0415 - as above
+    from quayflow.certificates import CertificateError  # noqa: PLC0415 - as above
     from quayflow.stack import StackError  # noqa: PLC0415 - as above
     from quayflow.supervisor import ChildFailedError  # noqa: PLC0415 - as above
     from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
@@ -330,7 +339,7 @@ def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
 
     try:
         result = asyncio.run(work)
-    except (ProfileError, RecordingError, SettingsError, StoreUrlError) as error:
+    except (CertificateError, ProfileError, RecordingError, SettingsError, StoreUrlError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise SystemExit(2) from None
     except (

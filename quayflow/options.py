@@ -35,6 +35,8 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the simulated por
 Open = Annotated[
     bool | None, typer.Option("--open/--no-open", help="Open the page in a browser. [default: on a terminal]")
 ]
+Secure = Annotated[bool | None, typer.Option("--secure", help="Ask for credentials; each device may do only its own.")]
+Tls = Annotated[bool | None, typer.Option("--tls", help="Speak TLS, with certificates made in the data folder.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")
 ]

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,6 +54,16 @@ def pipeline_config_of(settings: Settings) -> "PipelineConfig":
         max_site_series=settings.max_site_series,
         sources=sources_of(settings),
     )
+
+
+def registered_config_of(settings: Settings) -> "PipelineConfig":
+    """Return the rules of the pipeline with what the registry says now."""
+    from ingest.following import RegistryFollower  # noqa: PLC0415 - as above
+    from store.registry_entries import Policy  # noqa: PLC0415 - as above
+
+    follower = RegistryFollower(settings.store_urls[1], settings.data, Policy(settings.registration))
+    with contextlib.closing(follower):
+        return replace(pipeline_config_of(settings), admission=follower.first())
 
 
 async def run_ingest(settings: Settings) -> None:
@@ -127,6 +138,7 @@ async def run_api(settings: Settings) -> None:
         broker_username=settings.broker_username,
         broker_password=settings.broker_password,
         broker_tls=settings.broker_tls,
+        broker_ca_file=settings.broker_ca_file,
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     """Password at the broker."""
     broker_tls: bool = False
     """Whether to speak TLS to the broker."""
+    secure: bool = False
+    """Whether the broker that `demo` and `up` start asks for credentials and lets each device do only its own."""
+    tls: bool = False
+    """Whether the broker that `demo` and `up` start speaks TLS, with generated certificates."""
     broker_ca_file: Path | None = None
     """Certificate authorities to trust instead of the system's, PEM."""
     broker_cert_file: Path | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
@@ -14,13 +15,21 @@ from typing import Any, Final
 import msgspec
 
 from quayflow import broker
+from quayflow.broker_access import USERS, BrokerAccess, part_passwords
+from quayflow.certificates import Authority
 from quayflow.settings import PREFIX, Settings
 from quayflow.supervisor import Child, ChildFailedError
 from simulators import profiles
 from store.data_folder import DataFolder
+from store.interface import StoreUnreachableError
+from store.open import open_registry
 
 READY_TIMEOUT_S: Final = 30.0
 DRAIN_TIMEOUT_S: Final = 20.0
+ACCESS_PERIOD_S: Final = 1.0
+TLS_FOLDER: Final = "tls"
+
+log = logging.getLogger(__name__)
 
 
 class StackError(Exception):
@@ -34,6 +43,9 @@ class Addresses:
     api_port: int
     broker_port: int
     own_broker: bool
+    device_port: int = 0
+    """TCP port for devices that prove themselves by a certificate, 0 for none."""
+    tls: bool = False
     broker_host: str = "127.0.0.1"
 
     @property
@@ -44,7 +56,7 @@ class Addresses:
     @property
     def broker(self) -> str:
         """URL of the broker."""
-        return f"mqtt://{self.broker_host}:{self.broker_port}"
+        return f"mqtt{'s' if self.tls else ''}://{self.broker_host}:{self.broker_port}"
 
 
 class Stack:
@@ -71,6 +83,20 @@ class Stack:
         self.addresses = _addresses(settings, external_broker=external_broker)
         self._on_restart = on_restart
         self._logs = settings.data / "logs"
+        if external_broker and (settings.secure or settings.tls):
+            raise StackError(
+                "--secure and --tls are for the broker that is started here, not for one named by --broker"
+            )
+        self._authority = Authority(settings.data / TLS_FOLDER, time.time_ns()) if settings.tls else None
+        self._registry = open_registry(settings.store_urls[1], read_only=False) if settings.secure else None
+        self._access: BrokerAccess | None = None
+        self._passwords: dict[str, str] = {}
+        self._following: asyncio.Task[None] | None = None
+        if self._registry is not None:
+            folder = settings.data / "mosquitto"
+            self._passwords = part_passwords(self._registry, folder, time.time_ns())
+            self._access = BrokerAccess(self._registry, folder, self._authority)
+            self._access.refresh()
         self.summary_path = settings.data / "publisher.json"
         self.broker = self._child_broker() if self.addresses.own_broker else None
         self.ingest = self._child("ingest")
@@ -99,6 +125,8 @@ class Stack:
         if self.broker is not None:
             await self.broker.start(self._on_restart)
             await _until_listening(self.addresses.broker_port, self.broker)
+        if self._access is not None:
+            self._following = asyncio.create_task(self._follow_access(self._access))
         await self.ingest.start(self._on_restart)
         await self.api.start(self._on_restart)
         await self._until_ready()
@@ -125,9 +153,13 @@ class Stack:
         if self.simulator is not None:
             await self.simulator.stop()
             await self._until_taken()
+        if self._following is not None:
+            self._following.cancel()
         for child in (self.ingest, self.api, self.broker):
             if child is not None:
                 await child.stop()
+        if self._registry is not None:
+            self._registry.close()
 
     def published(self) -> dict[str, Any]:
         """Return the simulated port's own ledger, {} where there is none."""
@@ -150,10 +182,17 @@ class Stack:
 
     def _child(self, name: str, *arguments: str) -> Child:
         command = [sys.executable, "-m", "quayflow", name, *arguments]
-        return Child(name, command, self._logs / f"{name}.log", self._environment(), one_shot=name == "simulate")
+        environment = self._environment() | self._identity(name)
+        return Child(name, command, self._logs / f"{name}.log", environment, one_shot=name == "simulate")
 
     def _child_broker(self) -> Child:
-        command = broker.configure(self.settings.data / "mosquitto", self.addresses.broker_port)
+        protection = broker.Protection(
+            files=self._access.files if self._access is not None else None,
+            certificate=self._authority.serve(time.time_ns()) if self._authority is not None else None,
+            authority=self._authority.certificate_file if self._authority is not None else None,
+            device_port=self.addresses.device_port,
+        )
+        command = broker.configure(self.settings.data / "mosquitto", self.addresses.broker_port, protection)
         return Child("mosquitto", command, self._logs / "mosquitto.log")
 
     def _environment(self) -> dict[str, str]:
@@ -163,6 +202,29 @@ class Stack:
         values |= {"sources": json.dumps(values["sources"])}
         values |= {"data": str(self.settings.data.absolute()), "topic_filters": ",".join(self.settings.topic_filters)}
         return {**os.environ, **{PREFIX + name.upper(): str(value) for name, value in values.items()}}
+
+    def _identity(self, name: str) -> dict[str, str]:
+        """Return how a child of ours proves itself at our broker, as environment."""
+        found: dict[str, str] = {}
+        if self._access is not None:
+            username = USERS[name]
+            found |= {f"{PREFIX}BROKER_USERNAME": username, f"{PREFIX}BROKER_PASSWORD": self._passwords[username]}
+        if self._authority is not None:
+            authority = str(self._authority.certificate_file.absolute())
+            found |= {f"{PREFIX}BROKER_TLS": "true", f"{PREFIX}BROKER_CA_FILE": authority}
+        return found
+
+    async def _follow_access(self, access: BrokerAccess) -> None:
+        """Have the broker read its files again whenever the registry has changed."""
+        while True:
+            await asyncio.sleep(ACCESS_PERIOD_S)
+            try:
+                changed = await asyncio.to_thread(access.refresh)
+            except StoreUnreachableError as error:
+                log.warning("the broker keeps to the registry as last known: %s", error)
+                continue
+            if changed and self.broker is not None:
+                self.broker.send(signal.SIGHUP)
 
     async def _until_ready(self) -> None:
         """Wait until the API says that broker, journal and store are there."""
@@ -207,13 +269,15 @@ def _addresses(settings: Settings, *, external_broker: bool) -> Addresses:
         raise StackError(f"port {settings.port} is taken; choose another with --port, or 0 for a free one") from None
     if external_broker:
         return Addresses(api_port, settings.broker_port, own_broker=False, broker_host=settings.broker_host)
+    device_port = broker.free_port() if settings.tls and settings.secure else 0
     try:
-        return Addresses(api_port, broker.free_port(settings.broker_port), own_broker=True)
+        port = broker.free_port(settings.broker_port)
+        return Addresses(api_port, port, own_broker=True, device_port=device_port, tls=settings.tls)
     except OSError:
         if "broker_port" in settings.model_fields_set:
             message = f"broker port {settings.broker_port} is taken; choose another with --broker-port, or 0"
             raise StackError(message) from None
-        return Addresses(api_port, broker.free_port(), own_broker=True)
+        return Addresses(api_port, broker.free_port(), own_broker=True, device_port=device_port, tls=settings.tls)
 
 
 async def _until_listening(port: int, child: Child) -> None:

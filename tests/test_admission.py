@@ -18,9 +18,9 @@ from engines.mosquitto import running_mosquitto
 from engines.ports import wait_until
 from faults.ingest_process import IngestProcess
 from faults.publisher import Outgoing, Publisher
-from ingest.admission import Admission, admission_of, from_bytes, to_bytes
 from ingest.following import RegistryFollower
 from ingest.pipeline import Pipeline
+from store.admission import Admission, admission_of, from_bytes, to_bytes
 from store.open import open_records, open_registry
 from store.registry_entries import Adoption, Alias, Entry, Policy, RegisteredDevice, Site
 

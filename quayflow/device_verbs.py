@@ -1,0 +1,391 @@
+"""`quayflow device`: the field engineer's verbs."""
+
+import asyncio
+import getpass
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import typer
+
+from devices.topics import DEVICE, DeviceKey, Stream, topic_of
+from devices.vocabulary import DeviceClass, accepted_from
+from quayflow.broker_access import password_credential
+from quayflow.certificates import Authority, CertificateError, write_private
+from quayflow.settings import Settings
+from store.access import username_of
+from store.admission import read_admission
+from store.device_health import Health, health_of
+from store.interface import StoreUnreachableError
+from store.open import StoreUrlError, open_records, open_registry
+from store.passwords import new_password
+from store.registry import Credential, SqlRegistry
+from store.registry_entries import Adoption, Entry, EntryError, Policy, RegisteredDevice, entry_of
+
+FAILED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+TLS_FOLDER: Final = "tls"
+WATCH_PERIOD_S: Final = 0.5
+
+device_app = typer.Typer(help="Register devices, give them credentials, see why one is silent.", no_args_is_help=True)
+
+Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its own id with --class, or its uid SITE/CLASS/ID.")]
+Class = Annotated[DeviceClass | None, typer.Option("--class", help="Its class.")]
+SiteCode = Annotated[str | None, typer.Option("--site", help="Its site. [default: that of the settings]")]
+
+
+def settings_with(**flags: object) -> Settings:
+    """Return the settings under the flags; ends with status 2 where they cannot be used."""
+    from quayflow.main import settings_of  # noqa: PLC0415 - main registers this module
+
+    return settings_of(None, **flags)
+
+
+@contextmanager
+def registry_of(settings: Settings, *, read_only: bool) -> Iterator[SqlRegistry]:
+    """Lend the registry; ends with status 3 where it cannot be reached, 2 where what was asked cannot be kept."""
+    registry = None
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        registry = open_registry(settings.store_urls[1], read_only=read_only)
+        yield registry
+    except (StoreUnreachableError, OSError) as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise typer.Exit(UNREACHABLE) from None
+    except (EntryError, StoreUrlError, CertificateError) as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise typer.Exit(USAGE) from None
+    finally:
+        if registry is not None:
+            registry.close()
+
+
+def actor() -> str:
+    """Return who is at the command line, as the audit trail names it."""
+    return f"cli:{getpass.getuser()}"
+
+
+def key_of(text: str, device_class: DeviceClass | None, site: str) -> DeviceKey:
+    """Return the device that an id, or a uid, names; ends with status 2 where it is none."""
+    parts = text.split("/")
+    if len(parts) == 3:  # noqa: PLR2004 - site, class, device
+        found = DeviceKey(*parts)
+    elif device_class is not None:
+        found = DeviceKey(site, device_class, text)
+    else:
+        raise typer.BadParameter(f"{text!r}: name its class with --class, or write SITE/CLASS/ID")
+    if found.device_class not in set(DeviceClass) or not DEVICE.fullmatch(found.device):
+        raise typer.BadParameter(f"{text!r}: expected SITE/CLASS/ID with a class of {', '.join(DeviceClass)}")
+    return found
+
+
+def known_key(registry: SqlRegistry, settings: Settings, text: str, device_class: DeviceClass | None) -> DeviceKey:
+    """Return the device that ``text`` names: a uid, an id with its class, or an id that only one known device has."""
+    if "/" in text or device_class is not None:
+        return key_of(text, device_class, settings.site)
+    records = open_records(settings.store_urls[1])
+    try:
+        uids = {device.uid for device in records.devices_named(text)}
+    finally:
+        records.close()
+    uids |= {entry.key for entry in registry.every(RegisteredDevice.kind) if entry.key.endswith(f"/{text}")}
+    if len(uids) == 1:
+        return DeviceKey.from_uid(uids.pop())
+    found = ", ".join(sorted(uids)) or "none"
+    raise typer.BadParameter(f"{text!r}: expected one device of this id, found {found}; write SITE/CLASS/ID")
+
+
+class Look:
+    """All that is known of devices, read together."""
+
+    def __init__(self, registry: SqlRegistry, settings: Settings) -> None:
+        """Open the records; :meth:`close` closes them."""
+        self._registry = registry
+        self._records = open_records(settings.store_urls[1])
+        self._default = Policy(settings.registration)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the registry anew."""
+        self._admission = read_admission(self._registry, self._default)
+        self._credentials = {each.username: each.kind for each in self._registry.credentials()}
+
+    def uids(self) -> list[str]:
+        """Return every uid registered or heard."""
+        uids, after = set(self._admission.devices), ""
+        while page := self._records.devices(after=after, limit=1_000):
+            uids |= {device.uid for device in page}
+            after = page[-1].uid
+        return sorted(uids)
+
+    def health(self, key: DeviceKey) -> Health:
+        """Return what is known of one device."""
+        return health_of(
+            key,
+            self._records.device(key.uid),
+            self._records.ledger(uids=[key.uid]),
+            self._records.quarantine(uid=key.uid, limit=3),
+            self._admission,
+            self._credentials.get(username_of(key)),
+            time.time_ns(),
+        )
+
+    def broker(self, settings: Settings) -> tuple[str, int]:
+        """Return host and port of the broker that ingest is connected to; those of the settings where none is."""
+        for status in self._records.workers().values():
+            url = urlsplit(str(status.get("broker_url", "")))
+            if url.hostname and url.port:
+                return url.hostname, url.port
+        return settings.broker_host, settings.broker_port
+
+    def close(self) -> None:
+        """Close the records; idempotent."""
+        self._records.close()
+
+
+@device_app.command("add", short_help="Register a device, and give it credentials.")
+def add(  # noqa: PLR0913 - one flag each
+    device: Id,
+    *,
+    device_class: Class = None,
+    site: SiteCode = None,
+    name: Annotated[str, typer.Option(help="What people call it.")] = "",
+    note: Annotated[str, typer.Option(help="A remark.")] = "",
+    disabled: Annotated[bool, typer.Option("--disabled", help="Refuse what it sends.")] = False,
+    credentials: Annotated[bool, typer.Option("--credentials", help="Draw a password, shown once.")] = False,
+    certificate: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a client certificate there.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Register a device; ingest and the broker act on it within about a second."""
+    settings = settings_with(data=data, site=site)
+    key = key_of(device, device_class, settings.site)
+    with registry_of(settings, read_only=False) as registry:
+        entry = RegisteredDevice(uid=key.uid, name=name, note=note, enabled=not disabled)
+        registry.put(_checked(entry), actor=actor(), now_ns=time.time_ns())
+        issued = _issue(registry, settings, key, password=credentials, certificate=certificate)
+    _say({"uid": key.uid, **issued}, settings, key, as_json=as_json)
+
+
+@device_app.command("rotate", short_help="Give a device new credentials in place of the old.")
+def rotate(
+    device: Id,
+    *,
+    device_class: Class = None,
+    site: SiteCode = None,
+    certificate: Annotated[Path | None, typer.Option(metavar="DIR", help="A certificate, not a password.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a new password, or make a new certificate; the old one ends within about a second."""
+    settings = settings_with(data=data, site=site)
+    with registry_of(settings, read_only=False) as registry:
+        key = known_key(registry, settings, device, device_class)
+        issued = _issue(registry, settings, key, password=certificate is None, certificate=certificate)
+    _say({"uid": key.uid, **issued}, settings, key, as_json=as_json)
+
+
+@device_app.command("remove", short_help="Take a device and its credentials out of the registry.")
+def remove(
+    device: Id, *, device_class: Class = None, site: SiteCode = None, data: Data = None, as_json: Json = False
+) -> None:
+    """Remove registration, credentials and adopted names; what it has sent stays. Exit status 1 if none was there."""
+    settings = settings_with(data=data, site=site)
+    with registry_of(settings, read_only=False) as registry:
+        key = known_key(registry, settings, device, device_class)
+        now = time.time_ns()
+        gone = registry.remove(RegisteredDevice.kind, key.uid, actor=actor(), now_ns=now)
+        withdrawn = registry.withdraw(username_of(key), actor=actor(), now_ns=now)
+        names = [
+            each.key for each in registry.every(Adoption.kind, site=key.site) if each.key.startswith(f"{key.uid}#")
+        ]
+        for each in names:
+            registry.remove(Adoption.kind, each, actor=actor(), now_ns=now)
+    result = {"uid": key.uid, "registration": gone, "credential": withdrawn, "adopted_names": len(names)}
+    typer.echo(json.dumps(result) if as_json else f"{key.uid}: " + ("removed" if gone or withdrawn else "not there"))
+    raise typer.Exit(0 if gone or withdrawn or names else FAILED)
+
+
+@device_app.command("adopt", short_help="Say which metric a name of the device's own is.")
+def adopt(  # noqa: PLR0913 - one flag each
+    device: Id,
+    name: Annotated[str, typer.Argument(help="The name that the device sends.")],
+    metric: Annotated[str, typer.Argument(help="The metric that it is; `/v1/vocabulary` lists them.")],
+    *,
+    scale: Annotated[float, typer.Option(help="Times this …")] = 1.0,
+    offset: Annotated[float, typer.Option(help="… plus this is the value in the metric's unit.")] = 0.0,
+    device_class: Class = None,
+    site: SiteCode = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Take a name of the device's own for a metric, from now on; what was quarantined before stays there."""
+    settings = settings_with(data=data, site=site)
+    with registry_of(settings, read_only=False) as registry:
+        key = known_key(registry, settings, device, device_class)
+        entry = Adoption(device=key.uid, name=name, metric=metric, scale=scale, offset=offset)
+        registry.put(_checked(entry), actor=actor(), now_ns=time.time_ns())
+    text = f"{key.uid}: {name} × {scale:g} + {offset:g} is {metric}"
+    typer.echo(json.dumps(msgspec.to_builtins(entry)) if as_json else text)
+
+
+@device_app.command("list")
+def list_devices(
+    *, device_class: Class = None, site: SiteCode = None, data: Data = None, as_json: Json = False
+) -> None:
+    """List the devices registered and heard, and how each does."""
+    settings = settings_with(data=data)
+    with registry_of(settings, read_only=True) as registry, closing(Look(registry, settings)) as look:
+        keys = [DeviceKey.from_uid(uid) for uid in look.uids()]
+        rows = [
+            look.health(key) for key in keys if site in {None, key.site} and device_class in {None, key.device_class}
+        ]
+    if as_json:
+        typer.echo(msgspec.json.encode(rows).decode())
+        return
+    for each in rows:
+        sign = "✔" if each.live else "✘"
+        typer.echo(f"{sign} {each.uid:<44} {each.frames:>9,} frames  {each.verdict}")
+    typer.echo(f"{len(rows)} devices, {sum(each.live for each in rows)} live")
+
+
+@device_app.command("show", short_help="Why is it silent, on one screen.")
+def show(
+    device: Id, *, device_class: Class = None, site: SiteCode = None, data: Data = None, as_json: Json = False
+) -> None:
+    """Show all that is known of a device, and the first reason why it is silent. Exit status 1 if it is."""
+    settings = settings_with(data=data, site=site)
+    with registry_of(settings, read_only=True) as registry, closing(Look(registry, settings)) as look:
+        key = known_key(registry, settings, device, device_class)
+        found = look.health(key)
+        credential = registry.credential(username_of(key))
+        command = publish_command(settings, look.broker(settings), key, credential)
+    document = {**msgspec.to_builtins(found), "publish": command}
+    if as_json:
+        typer.echo(json.dumps(document))
+    else:
+        typer.echo(f"{'✔' if found.live else '✘'} {found.uid}: {found.verdict}")
+        for name, value in document.items():
+            if name not in {"uid", "verdict", "live", "refusals", "publish"} and value not in (None, {}):
+                typer.echo(f"  {name:<20} {value}")
+        for refusal in found.refusals:
+            typer.echo(f"  refused {refusal['received']}  {refusal['reason']} at {refusal['pointer'] or '/'}")
+            typer.echo(f"    {refusal['detail']}")
+        typer.echo(f"  try: {document['publish']}")
+    raise typer.Exit(0 if found.live else FAILED)
+
+
+@device_app.command("watch", short_help="Wait until a device is heard.")
+def watch(
+    device: Id,
+    *,
+    device_class: Class = None,
+    site: SiteCode = None,
+    seconds: Annotated[float, typer.Option("--for", help="Give up after so many seconds.")] = 60.0,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Print the command to try, then a green tick for each message that arrives. Exit status 1 if none does."""
+    settings = settings_with(data=data, site=site)
+    with registry_of(settings, read_only=True) as registry, closing(Look(registry, settings)) as look:
+        key = known_key(registry, settings, device, device_class)
+        before = look.health(key)
+        if not as_json:
+            typer.echo(
+                f"try: {publish_command(settings, look.broker(settings), key, registry.credential(username_of(key)))}"
+            )
+        after = asyncio.run(_until_heard(look, key, before, seconds, as_json=as_json))
+    if as_json:
+        typer.echo(msgspec.json.encode(after).decode())
+    elif after.frames == before.frames:
+        typer.secho(f"✘ nothing accepted within {seconds:g} s: {after.verdict}", fg="red")
+    raise typer.Exit(0 if after.frames > before.frames else FAILED)
+
+
+async def _until_heard(look: Look, key: DeviceKey, before: Health, seconds: float, *, as_json: bool) -> Health:
+    """Follow the committed records; return the device's health once it is heard, or when time is over."""
+    end, last = time.monotonic() + seconds, before
+    while time.monotonic() < end:
+        await asyncio.sleep(min(WATCH_PERIOD_S, max(0.0, end - time.monotonic())))
+        look.refresh()
+        found = look.health(key)
+        if not as_json:
+            if found.frames > last.frames:
+                typer.secho(f"✔ {found.frames - last.frames} messages, last {found.last_seen}", fg="green")
+            for refusal in found.refusals:
+                if refusal not in last.refusals:
+                    typer.secho(f"✘ {refusal['reason']}: {refusal['detail']}", fg="red")
+        last = found
+        if found.frames > before.frames:
+            break
+    return last
+
+
+def publish_command(settings: Settings, broker: tuple[str, int], key: DeviceKey, credential: Credential | None) -> str:
+    """Return the exact command that publishes one reading as the device; its password has to be filled in."""
+    metric = next(iter(accepted_from(DeviceClass(key.device_class))))
+    payload = json.dumps({"v": 1, "m": {metric: 1}}, separators=(",", ":"))
+    who = f" -u '{credential.username}' -P PASSWORD" if credential is not None and credential.kind == "password" else ""
+    made = settings.data / TLS_FOLDER / "ca.pem"
+    ca = settings.broker_ca_file or made
+    tls = f" --cafile {ca}" if settings.broker_tls or settings.tls or made.exists() else ""
+    if credential is not None and credential.kind == "certificate":
+        tls = f" --cafile {ca} --cert CERTIFICATE --key KEY"
+    where = f"-h {broker[0]} -p {broker[1]}{tls}{who}"
+    return f"mosquitto_pub {where} -q 1 -t {topic_of(key, Stream.TELEMETRY)} -m '{payload}'"
+
+
+def _issue(
+    registry: SqlRegistry, settings: Settings, key: DeviceKey, *, password: bool, certificate: Path | None
+) -> dict[str, Any]:
+    """Give a device a password or a certificate; return what there is to tell of it, once."""
+    username, now = username_of(key), time.time_ns()
+    if certificate is not None:
+        authority = Authority(settings.data / TLS_FOLDER, now)
+        issued = authority.device(username, now)
+        certificate.mkdir(parents=True, exist_ok=True)
+        (certificate / "device.pem").write_bytes(issued.certificate)
+        (certificate / "ca.pem").write_bytes(authority.certificate_file.read_bytes())
+        write_private(certificate / "device.key", issued.key)
+        registry.issue(
+            Credential(
+                username=username,
+                uid=key.uid,
+                kind="certificate",
+                serial=issued.serial,
+                issued_ns=now,
+                expires_ns=issued.expires_ns,
+            ),
+            actor=actor(),
+        )
+        return {"username": username, "certificate": str(certificate), "serial": issued.serial}
+    if password:
+        drawn = new_password()
+        registry.issue(password_credential(username, key.uid, drawn, now), actor=actor())
+        return {"username": username, "password": drawn}
+    return {}
+
+
+def _say(result: dict[str, Any], settings: Settings, key: DeviceKey, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    typer.echo(f"✔ {result['uid']} is registered")
+    if "password" in result:
+        typer.echo(f"  user      {result['username']}\n  password  {result['password']}   (shown this once)")
+    if "certificate" in result:
+        typer.echo(f"  certificate, key and CA in {result['certificate']}")
+    typer.echo(f"  then: quayflow device watch {key.uid} --data {settings.data}")
+
+
+def _checked(entry: Entry) -> Entry:
+    """Return an entry once its fields are held to their types; EntryError names the one at fault."""
+    return entry_of(entry.kind, msgspec.to_builtins(entry))

@@ -1,0 +1,128 @@
+"""Why is a device silent: what is known of it, and the first reason that explains it."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from devices.times import NS, format_rfc3339
+from devices.topics import DeviceKey
+from store.admission import Admission
+from store.interface import DeviceRecord, LedgerRow, QuarantineRecord
+
+SILENT_S: Final = 30.0
+"""Silence after which a device that does not say that it went is taken for silent, s."""
+SKEW_S: Final = 10.0
+"""Difference between a device's clock and that of ingest that is worth saying, s."""
+SHOWN: Final = 3
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one device; times RFC 3339."""
+
+    uid: str
+    verdict: str
+    """``live``, or why not, in one sentence."""
+    live: bool
+    registered: bool
+    enabled: bool
+    admitted: bool
+    credential: str | None
+    """``password`` or ``certificate``, None where it has none."""
+    heard: bool
+    online: bool
+    first_seen: str | None = None
+    last_seen: str | None = None
+    silent_s: float | None = None
+    """Since its last frame, s."""
+    frames: int = 0
+    rate_hz: float | None = None
+    """Frames a second from its first to its last."""
+    skew_s: float | None = None
+    """Its newest event time before its last time of receipt, s; negative is ahead."""
+    lost_before_journal: int = 0
+    duplicate: int = 0
+    quarantined: dict[str, int] = {}
+    """Reason → frames, or samples of frames that are kept otherwise."""
+    refusals: tuple[dict[str, Any], ...] = ()
+    """The newest refusals."""
+
+
+def health_of(
+    key: DeviceKey,
+    device: DeviceRecord | None,
+    ledger: Sequence[LedgerRow],
+    refusals: Sequence[QuarantineRecord],
+    admission: Admission,
+    credential: str | None,
+    now_ns: int,
+) -> Health:
+    """Return what is known of a device.
+
+    ``ledger``: its rows. ``refusals``: its newest, newest first. ``credential``: its kind, None where it has none.
+    """
+    refusal = admission.refusal(key)
+    counts = {row.account: row.frames for row in ledger if row.account != "quarantined"}
+    quarantined = {row.reason: row.frames or row.samples for row in ledger if row.account == "quarantined"}
+    silent_s = None if device is None else max(0.0, (now_ns - device.last_seen_ns) / NS)
+    span_s = 0.0 if device is None else (device.last_seen_ns - device.first_seen_ns) / NS
+    skew_s = None
+    if device is not None and device.last_event_ns > 0:
+        skew_s = round((device.last_seen_ns - device.last_event_ns) / NS, 3)
+    verdict = _verdict(device, refusal, refusals, silent_s, now_ns)
+    if verdict is None and skew_s is not None and abs(skew_s) > SKEW_S:
+        verdict = f"live, with a clock {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
+    return Health(
+        uid=key.uid,
+        verdict=verdict or "live",
+        live=verdict is None or verdict.startswith("live"),
+        registered=key.uid in admission.devices,
+        enabled=admission.devices.get(key.uid, True),
+        admitted=refusal is None,
+        credential=credential,
+        heard=device is not None,
+        online=device is not None and device.online,
+        first_seen=None if device is None else format_rfc3339(device.first_seen_ns),
+        last_seen=None if device is None else format_rfc3339(device.last_seen_ns),
+        silent_s=None if silent_s is None else round(silent_s, 1),
+        frames=0 if device is None else device.frames,
+        rate_hz=round((device.frames - 1) / span_s, 3) if device is not None and span_s > 0 else None,
+        skew_s=skew_s,
+        lost_before_journal=counts.get("lost_before_journal", 0),
+        duplicate=counts.get("duplicate", 0),
+        quarantined={reason: count for reason, count in quarantined.items() if count},
+        refusals=tuple(_shown(each) for each in refusals[:SHOWN]),
+    )
+
+
+def _verdict(
+    device: DeviceRecord | None,
+    refusal: str | None,
+    refusals: Sequence[QuarantineRecord],
+    silent_s: float | None,
+    now_ns: int,
+) -> str | None:
+    """Return the first reason that explains a silence, None where the device is live."""
+    last = refusals[0] if refusals else None
+    gone = device is not None and not device.online
+    silent = silent_s is not None and silent_s > SILENT_S
+    recent = last is not None and now_ns - last.recv_ns < SILENT_S * NS
+    why = "" if last is None else f"{last.reason} at {last.pointer or '/'}: {last.detail}"
+    reasons = (
+        (refusal is not None, f"not admitted: {refusal}"),
+        (device is None and last is not None, f"everything that it sends is refused, last as {why}"),
+        (device is None, "never heard: nothing has come on its topics; check network, address and user name"),
+        (gone, f"offline: it, or its last will, said so; last heard {silent_s or 0:.0f} s ago"),
+        (silent, f"silent for {silent_s or 0:.0f} s without a last will: the network is gone, or the program hangs"),
+        (recent, f"live, and in part refused as {why}"),
+    )
+    return next((words for holds, words in reasons if holds), None)
+
+
+def _shown(record: QuarantineRecord) -> dict[str, Any]:
+    return {
+        "reason": record.reason,
+        "pointer": record.pointer,
+        "detail": record.detail,
+        "received": format_rfc3339(record.recv_ns),
+    }
