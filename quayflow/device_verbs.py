@@ -60,7 +60,7 @@ def registry_of(settings: Settings, *, read_only: bool) -> Iterator[SqlRegistry]
     except (StoreUnreachableError, OSError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(UNREACHABLE) from None
-    except (EntryError, StoreUrlError, CertificateError) as error:
+    except (EntryError, StoreUrlError, CertificateError, UnicodeDecodeError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(USAGE) from None
     finally:

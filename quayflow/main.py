@@ -15,6 +15,7 @@ from quayflow.device_verbs import device_app
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
 from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Open, Port, Profile, Secure, Seed, Tls
+from quayflow.registry_verbs import registry_app
 from quayflow.settings import Settings, SettingsError, load
 
 FAILED: Final = 1
@@ -199,6 +200,7 @@ app.command(short_help="Print what one message of any format says.")(decode)
 traffic.register(app)
 app.add_typer(journal_app, name="journal")
 app.add_typer(device_app, name="device")
+app.add_typer(registry_app, name="registry")
 
 
 @journal_app.command("info")
