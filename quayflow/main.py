@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 import typer
 
 from quayflow import __version__, traffic
+from quayflow.checking import check
 from quayflow.decoding import decode
 from quayflow.device_verbs import device_app
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
@@ -197,6 +198,7 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
 
 
 app.command(short_help="Print what one message of any format says.")(decode)
+app.command(short_help="Judge what a device sends.")(check)
 traffic.register(app)
 app.add_typer(journal_app, name="journal")
 app.add_typer(device_app, name="device")
