@@ -25,10 +25,21 @@ from api.messages_page import messages_pages
 from api.middleware import FaultBarrier, HeadAsGet, RequestFigures, RequestLimits, SecurityHeaders, abort_of
 from api.openapi import describe, known_parameters
 from api.parameters import refuse_unknown
-from api.routes import devices, events, ledger, operations, quarantine, stream, telemetry, throughput, vocabulary
+from api.routes import (
+    devices,
+    events,
+    ledger,
+    operations,
+    quarantine,
+    registry,
+    stream,
+    telemetry,
+    throughput,
+    vocabulary,
+)
 from api.stores import Stores
 from api.wiring import STATE_KEY, Wiring
-from store.open import open_records, open_windows
+from store.open import open_records, open_registry, open_windows
 
 GZIP_FROM_BYTES = 2_048
 logger = logging.getLogger(__name__)
@@ -75,7 +86,18 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     problems.install(app)
-    for module in (devices, telemetry, throughput, events, stream, quarantine, ledger, vocabulary, operations):
+    for module in (
+        devices,
+        registry,
+        telemetry,
+        throughput,
+        events,
+        stream,
+        quarantine,
+        ledger,
+        vocabulary,
+        operations,
+    ):
         app.include_router(module.router)
     broker = f"{config.broker_host}:{config.broker_port}"
     app.include_router(messages_pages(describe_messages(version, broker, tls=config.broker_tls)))
@@ -99,7 +121,7 @@ def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments,
     except BaseException:
         windows.close()
         raise
-    stores = Stores(config, windows, records, instruments)
+    stores = Stores(config, windows, records, open_registry(config.records_url), instruments)
     return Wiring(config, stores, LiveHub(config, stores, instruments), instruments, clock, version)
 
 

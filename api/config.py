@@ -50,6 +50,9 @@ class ApiConfig:
     broker_ca_file: Path | None = None
     """Certificate authorities to trust there instead of the system's, PEM."""
 
+    registration: str = "open"
+    """Whom sites admit that the registry does not know, as ingest is told: ``open`` or ``closed``."""
+
     static_dir: Path = Path(__file__).resolve().parent / "static"
     """Folder of the built page; Swagger UI lies in its ``swagger`` folder."""
 

@@ -168,6 +168,54 @@ EXAMPLES: Final[dict[str, Any]] = {
         "next": None,
         "complete_through": "2026-11-23T07:59:57.6Z",
     },
+    "registry": {
+        "items": [
+            {
+                "key": "CNNGB-DEMO/A1",
+                "site": "CNNGB-DEMO",
+                "entry": {
+                    "id": "A1",
+                    "site": "CNNGB-DEMO",
+                    "name": "Block A1",
+                    "type": "block",
+                    "geometry": {
+                        "type": "Polygon",
+                        "coordinates": [[[121.8, 29.9], [121.81, 29.9], [121.81, 29.91], [121.8, 29.9]]],
+                    },
+                },
+            },
+        ],
+        "next": None,
+        "revision": 12,
+    },
+    "health": {
+        "uid": "CNNGB-DEMO/quay-crane/QC01",
+        "verdict": "silent for 412 s without a last will: the network is gone, or the program hangs",
+        "live": False,
+        "registered": True,
+        "enabled": True,
+        "admitted": True,
+        "credential": "password",
+        "heard": True,
+        "online": True,
+        "first_seen": "2026-11-23T06:12:04.118Z",
+        "last_seen": "2026-11-23T07:53:07.602Z",
+        "silent_s": 412.0,
+        "frames": 36_021,
+        "rate_hz": 5.94,
+        "skew_s": 0.002,
+        "lost_before_journal": 0,
+        "duplicate": 15,
+        "quarantined": {"wrong_type": 2},
+        "refusals": [
+            {
+                "reason": "wrong_type",
+                "pointer": "/m/load_t",
+                "detail": "expected a number or a boolean, got text 'abc'",
+                "received": "2026-11-23T07:41:09.203Z",
+            },
+        ],
+    },
     "vocabulary": {
         "items": [
             {

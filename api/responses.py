@@ -4,7 +4,7 @@ Routes encode plain dictionaries: validating 11,000 points a second time would c
 validate the answers of every route against these models instead.
 """
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -328,6 +328,55 @@ class Ledger(Answer):
     items: list[LedgerEntry]
     next: Next
     complete_through: CompleteThrough
+
+
+class RegistryEntry(Answer):
+    """One entry of the registry."""
+
+    key: str = Field(description="Unique within its kind; entries come in its order.")
+    site: str | None = Field(description="The site that it belongs to, null for none.")
+    entry: dict[str, Any] = Field(description="Its fields, as docs/registry.md describes them for each kind.")
+
+
+class RegistryPage(Answer):
+    """One page of the entries of a kind."""
+
+    items: list[RegistryEntry]
+    next: Next
+    revision: int = Field(description="How often the registry has been changed.")
+
+
+class HealthRefusal(Answer):
+    """One of the newest refusals."""
+
+    reason: str
+    pointer: str
+    detail: str
+    received: Time
+
+
+class DeviceHealth(Answer):
+    """How a device does, and the first reason why it is silent."""
+
+    uid: str
+    verdict: str = Field(description="`live`, or why not, in one sentence.")
+    live: bool
+    registered: bool
+    enabled: bool
+    admitted: bool = Field(description="Whether its site lets it speak.")
+    credential: Literal["password", "certificate"] | None
+    heard: bool
+    online: bool
+    first_seen: Time | None
+    last_seen: Time | None
+    silent_s: float | None = Field(description="Since its last message, s.")
+    frames: int
+    rate_hz: float | None = Field(description="Messages a second from its first to its last.")
+    skew_s: float | None = Field(description="How far its clock is behind at its last message, s; negative is ahead.")
+    lost_before_journal: int
+    duplicate: int
+    quarantined: dict[str, int] = Field(description="Reason → messages, or single values.")
+    refusals: list[HealthRefusal] = Field(description="The newest three.")
 
 
 class VocabularyMetric(Answer):

@@ -14,6 +14,7 @@ from api.instruments import Instruments
 from api.problems import ApiError
 from devices.vocabulary import DeviceClass
 from store.interface import DeviceRecord, Records, Scalar, WindowStore
+from store.registry import SqlRegistry
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,10 +30,18 @@ class Stores:
     live stream, so that heavy questions do not make the service look dead.
     """
 
-    def __init__(self, config: ApiConfig, windows: WindowStore, records: Records, instruments: Instruments) -> None:
+    def __init__(
+        self,
+        config: ApiConfig,
+        windows: WindowStore,
+        records: Records,
+        registry: SqlRegistry,
+        instruments: Instruments,
+    ) -> None:
         """Take stores that are open; :meth:`close` closes them."""
         self.windows = windows
         self.records = records
+        self.registry = registry
         self._config = config
         self._instruments = instruments
         self._heavy = ThreadPoolExecutor(config.query_threads, thread_name_prefix="api-query")
@@ -77,11 +86,12 @@ class Stores:
         return found
 
     def close(self) -> None:
-        """Close both stores once running questions have ended; idempotent."""
+        """Close the stores once running questions have ended; idempotent."""
         self._heavy.shutdown(cancel_futures=True)
         self._light.shutdown(cancel_futures=True)
         self.windows.close()
         self.records.close()
+        self.registry.close()
 
     async def _run(self, pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         begun = time.perf_counter()

@@ -17,6 +17,8 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from api.app import create_app
 from devices.times import NS
 from store.interface import LedgerRow, QuarantineRecord
+from store.open import open_registry
+from store.registry_entries import RegisteredDevice, Site, Tag, Zone
 
 QC01, G1 = f"{SITE}/quay-crane/QC01", f"{SITE}/rfid-gate/G1"
 
@@ -51,6 +53,17 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> MadePort:
         ledger=accounts,
         status=worker_status(),
     )
+    registry = open_registry(port.records_url, read_only=False)
+    for entry in (
+        Site(site=SITE),
+        RegisteredDevice(uid=QC01),
+        Tag(tag="E1", carrier="C1"),
+        Tag(tag="E2", carrier="C2"),
+    ):
+        registry.put(entry, actor="test", now_ns=NOW)
+    square = {"type": "Polygon", "coordinates": [[[121.8, 29.9], [121.81, 29.9], [121.81, 29.91], [121.8, 29.9]]]}
+    registry.put(Zone(id="A1", site=SITE, geometry=square), actor="test", now_ns=NOW)
+    registry.close()
     return port
 
 
@@ -111,6 +124,9 @@ def test_every_error_is_described_as_a_problem(openapi: dict[str, Any]) -> None:
         ("/v1/devices/{id}", "/v1/devices/QC01"),
         ("/v1/devices/{id}/telemetry", "/v1/devices/QC01/telemetry?metric=load_t&step=1m"),
         ("/v1/devices/{id}/telemetry", "/v1/devices/QC01/telemetry?metric=power_kw"),
+        ("/v1/devices/{id}/health", "/v1/devices/QC01/health"),
+        ("/v1/registry/{kind}", "/v1/registry/zone"),
+        ("/v1/registry/{kind}", "/v1/registry/tag?limit=1"),
         ("/v1/throughput", "/v1/throughput?group_by=crane&step=5m"),
         ("/v1/throughput", "/v1/throughput?group_by=gate"),
         ("/v1/throughput", "/v1/throughput?group_by=site"),
@@ -189,3 +205,20 @@ def test_generated_requests_find_no_fault(described: BaseSchema, mode: Generatio
 
         ask()
     assert len(asked) >= 7
+
+
+def test_the_registry_is_paged_and_filtered(client: Client) -> None:
+    first = client.json("/v1/registry/tag", limit=1)
+    second = client.json("/v1/registry/tag", limit=1, cursor=first["next"])
+    assert [page["items"][0]["entry"]["carrier"] for page in (first, second)] == ["C1", "C2"]
+    assert (second["next"], second["revision"]) == (None, 5)
+    assert client.json("/v1/registry/zone", site="DEHAM-CTA")["items"] == []
+    client.problem(422, "/v1/registry/ship")
+
+
+def test_a_device_s_health_says_why_it_is_silent(client: Client) -> None:
+    found = client.json("/v1/devices/QC01/health")
+    assert (found["live"], found["registered"], found["quarantined"]) == (True, True, {})
+    assert found["verdict"] == "live, and in part refused as wrong_type at /m/load_t: expected a number"
+    assert found["refusals"][0]["reason"] == "wrong_type"
+    client.problem(404, "/v1/devices/QC77/health")

@@ -1,0 +1,79 @@
+"""The registry, and how each device does."""
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.answers import answer, describe
+from api.parameters import Cursor, DeviceId, Limit, Paging, Site, device_of
+from api.responses import DeviceHealth, RegistryPage
+from api.wiring import Given, Wiring
+from devices.topics import DeviceKey
+from store.access import username_of
+from store.admission import read_admission
+from store.device_health import Health, health_of
+from store.registry_entries import KINDS, Policy, document_of
+
+NEWEST: Final = 3
+router = APIRouter(tags=["devices"])
+
+KIND_PATTERN: Final = f"^({'|'.join(KINDS)})$"
+
+
+@router.get(
+    "/v1/registry/{kind}",
+    operation_id="listRegistry",
+    summary="Entries of the registry",
+    response_model=RegistryPage,
+    **describe("registry"),
+)
+async def list_registry(
+    request: Request,
+    wiring: Given,
+    kind: Annotated[str, Path(pattern=KIND_PATTERN, description="Kind of the entries.", examples=["zone"])],
+    site: Site = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Sites, organisations, devices, assets, mountings, zones, tags, aliases or adopted names, by key."""
+    response = Response()
+    paging = Paging(request, response, f"registry {kind}")
+    (after,) = paging.position(cursor, (str,)) or ("",)
+    registry = wiring.stores.registry
+    found = await wiring.stores.ask(registry.entries, kind, site=site, after=str(after), limit=limit + 1)
+    page = found[:limit]
+    body: dict[str, Any] = {
+        "items": [{"key": entry.key, "site": entry.place or None, "entry": document_of(entry)} for entry in page],
+        "next": paging.next(page[-1].key) if len(found) > limit else None,
+        "revision": await wiring.stores.ask(registry.revision),
+    }
+    return answer(body, response)
+
+
+@router.get(
+    "/v1/devices/{id}/health",
+    operation_id="getDeviceHealth",
+    summary="Why is it silent?",
+    response_model=DeviceHealth,
+    **describe("health", 404, 409),
+)
+async def get_health(wiring: Given, id: DeviceId) -> Response:  # noqa: A002 - the name in the path
+    """Whether a device is live, and the first reason why it is not; its rate, clock, gaps and newest refusals."""
+    key = DeviceKey.from_uid((await device_of(wiring, id, "id")).uid)
+    health = await wiring.stores.ask(_health, wiring, key)
+    return answer(health)
+
+
+def _health(wiring: Wiring, key: DeviceKey) -> Health:
+    """Blocking."""
+    registry, records = wiring.stores.registry, wiring.stores.records
+    credential = registry.credential(username_of(key))
+    return health_of(
+        key,
+        records.device(key.uid),
+        records.ledger(uids=[key.uid]),
+        records.quarantine(uid=key.uid, limit=NEWEST),
+        read_admission(registry, Policy(wiring.config.registration)),
+        None if credential is None else credential.kind,
+        wiring.clock(),
+    )
