@@ -38,7 +38,7 @@ device_app = typer.Typer(help="Register devices, give them credentials, see why 
 Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Its own id with --class, or its uid SITE/CLASS/ID.")]
-Class = Annotated[DeviceClass | None, typer.Option("--class", help="Its class.")]
+Class = Annotated[DeviceClass | None, typer.Option("--class", help="Class of the device.")]
 SiteCode = Annotated[str | None, typer.Option("--site", help="Its site. [default: that of the settings]")]
 
 
@@ -158,7 +158,7 @@ def add(  # noqa: PLR0913 - one flag each
     device_class: Class = None,
     site: SiteCode = None,
     name: Annotated[str, typer.Option(help="What people call it.")] = "",
-    note: Annotated[str, typer.Option(help="A remark.")] = "",
+    note: Annotated[str, typer.Option(help="A remark for people.")] = "",
     disabled: Annotated[bool, typer.Option("--disabled", help="Refuse what it sends.")] = False,
     credentials: Annotated[bool, typer.Option("--credentials", help="Draw a password, shown once.")] = False,
     certificate: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a client certificate there.")] = None,
@@ -220,7 +220,7 @@ def adopt(  # noqa: PLR0913 - one flag each
     name: Annotated[str, typer.Argument(help="The name that the device sends.")],
     metric: Annotated[str, typer.Argument(help="The metric that it is; `/v1/vocabulary` lists them.")],
     *,
-    scale: Annotated[float, typer.Option(help="Times this …")] = 1.0,
+    scale: Annotated[float, typer.Option(help="The value times this …")] = 1.0,
     offset: Annotated[float, typer.Option(help="… plus this is the value in the metric's unit.")] = 0.0,
     device_class: Class = None,
     site: SiteCode = None,
