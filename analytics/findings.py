@@ -6,7 +6,7 @@ what was found before. The figures of events are window rows made of the finding
 making them again replaces them, with a count of 0 where nothing is left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from analytics.detectors.cranes import CraneState
 from analytics.detectors.gates import Passage
+from analytics.detectors.states import Held
 from analytics.partials import Partials
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Ints
@@ -23,6 +24,9 @@ NS: Final = 1_000_000_000
 PERIOD: Final = TIERS_S[-1] * NS
 """Length of an hour of findings, ns: the widest window, so that an hour's findings are all that its windows hold."""
 FINEST: Final = TIERS_S[0] * NS
+MILLISECOND: Final = 1_000_000
+STRETCH: Final = "state_held"
+"""Type of a finding that is no event but a stretch of time."""
 EPOCH: Final = 0
 """The epoch of rows made of findings; those of samples begin at 1."""
 
@@ -37,15 +41,17 @@ class DetectorState(msgspec.Struct, array_like=True):
 
     crane: CraneState | None = None
     passages: dict[str, Passage] = {}
+    held: dict[str, Held] = {}
 
     def copy(self) -> "DetectorState":
         """Return a copy that detectors may change."""
         crane = None if self.crane is None else msgspec.structs.replace(self.crane)
-        return DetectorState(crane, {tag: msgspec.structs.replace(open_) for tag, open_ in self.passages.items()})
+        passages = {tag: msgspec.structs.replace(passage) for tag, passage in self.passages.items()}
+        return DetectorState(crane, passages, {name: msgspec.structs.replace(held) for name, held in self.held.items()})
 
 
 class Finding(msgspec.Struct, array_like=True, frozen=True):
-    """An event that was found; times ns UTC."""
+    """An event that was found, or a stretch of time in which a state was held; times ns UTC."""
 
     type: str
     ts: int
@@ -56,6 +62,23 @@ class Finding(msgspec.Struct, array_like=True, frozen=True):
     """Metric → scaled value."""
     digest: bytes
     """Hash of all that the event says."""
+    until: int = -1
+    """End of a stretch of time that began at ``ts``; -1 for an event."""
+
+    def parts(self) -> Iterator[tuple[str, int, int]]:
+        """Yield metric, time and scaled value of what joins the windows: a stretch is shared out among its windows.
+
+        Durations are differences of whole milliseconds since 1970, so those of adjacent windows add up exactly.
+        """
+        if self.until < 0:
+            yield from ((name, self.ts, value) for name, value in self.samples.items())
+            return
+        start = self.ts
+        while start < self.until:
+            end = min(self.until, start - start % FINEST + FINEST)
+            for name in self.samples:
+                yield name, start, end // MILLISECOND - start // MILLISECOND
+            start = end
 
 
 def digest_of(start: int, data: Mapping[str, str | float | bool | None]) -> bytes:
@@ -82,7 +105,7 @@ class Cell(NamedTuple):
 
 def cells_of(finding: Finding, series: Mapping[str, int]) -> list[Cell]:
     """Return the cells that a finding's samples lie in, given metric → series."""
-    return [Cell(series[name], finding.ts - finding.ts % FINEST) for name in finding.samples]
+    return [Cell(series[name], ts - ts % FINEST) for name, ts, _ in finding.parts()]
 
 
 def rows_of(

@@ -170,9 +170,33 @@ def _metrics() -> tuple[Metric, ...]:
     )
 
 
-METRICS: Final[tuple[Metric, ...]] = _metrics()
+_STATES: Final[dict[str, tuple[int, ...]]] = {"spreader_size_ft": (20, 40, 45), "job_step": (0, 1, 2, 3, 4, 5, 6)}
+"""States of more than two values → those whose durations are kept."""
+
+
+def time_in(state: str, value: int) -> str:
+    """Return the name of the metric that says how many seconds a state had a value."""
+    return f"{state}_{value}_s"
+
+
+def _durations(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Return a metric for each value of each state that devices report."""
+    states = [metric for metric in metrics if metric.kind is Kind.STATE and not metric.derived]
+    values = {metric.name: _STATES.get(metric.name, (0, 1) if metric.maximum == 1 else ()) for metric in states}
+    return tuple(
+        Metric(time_in(state.name, value), "s", 0.001, 0, 10, Kind.TALLY, state.classes, derived=True)
+        for state in states
+        for value in values[state.name]
+    )
+
+
+METRICS: Final[tuple[Metric, ...]] = (*_metrics(), *_durations(_metrics()))
 """Every metric; the position in this tuple is the metric's index in :class:`devices.columns.Columns`."""
 
+TIMED: Final = frozenset(
+    metric.name for metric in METRICS if metric.kind is Kind.STATE and (metric.maximum == 1 or metric.name in _STATES)
+) - {"online"}
+"""States whose durations are kept."""
 BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}
 INDEX: Final[dict[str, int]] = {metric.name: index for index, metric in enumerate(METRICS)}
 

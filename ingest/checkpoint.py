@@ -16,6 +16,7 @@ from analytics.dedup import DeviceState as SeenState
 from analytics.dedup import SequenceTracker
 from analytics.detectors.cranes import CraneState
 from analytics.detectors.gates import Passage, TagRead
+from analytics.detectors.states import Held
 from analytics.findings import DetectorState, Hour, period_of
 from devices.columns import Columns, Ints
 from devices.topics import DeviceKey
@@ -57,6 +58,7 @@ class DeviceBlob(msgspec.Struct, array_like=True):
     """Late inputs for which its detectors have not run again."""
     clock: ClockState | None = None
     """The looks at its clock."""
+    held: dict[str, Held] = {}
 
 
 class PendingBlob(msgspec.Struct, array_like=True):
@@ -191,6 +193,7 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
         passages=state.passages,
         need=pipeline.detection.need_of(index),
         clock=pipeline.clocks.state(index),
+        held=state.held,
     )
 
 
@@ -209,7 +212,7 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
         at = enter(device, name, capped=False)
         pipeline.set_latest(at, ts, value)
     pipeline.watermarks.released[index] = blob.released
-    pipeline.detection.set_state(index, DetectorState(blob.crane, blob.passages))
+    pipeline.detection.set_state(index, DetectorState(blob.crane, blob.passages, blob.held))
     if blob.need is not None:
         pipeline.detection.needs[index] = blob.need
     pipeline.clocks.grow(index + 1)

@@ -13,14 +13,27 @@ import numpy as np
 
 from analytics.detectors.cranes import CraneMoves, CraneState, MoveRules
 from analytics.detectors.gates import GatePassages, PassageRules, TagRead
+from analytics.detectors.states import CUT, IS_TIMED, HoldRules, StateTimes, Stretch
 from analytics.events import PortEvent, event_id
-from analytics.findings import PERIOD, Cell, DetectorState, Finding, Hour, cells_of, digest_of, period_of, rows_of
+from analytics.findings import (
+    MILLISECOND,
+    PERIOD,
+    STRETCH,
+    Cell,
+    DetectorState,
+    Finding,
+    Hour,
+    cells_of,
+    digest_of,
+    period_of,
+    rows_of,
+)
 from analytics.rows import WindowRows
 from analytics.watermarks import Watermarks
 from devices.columns import Columns, Ints
-from devices.vocabulary import INDEX, SCALE, DeviceClass
+from devices.vocabulary import BY_NAME, INDEX, SCALE, DeviceClass, time_in
 from ingest.directory import Device, Directory
-from ingest.inputs import Waiting
+from ingest.inputs import IS_CRANE_INPUT, Waiting
 from store.interface import EventRecord
 
 RETRACTED = "event_retracted"
@@ -92,6 +105,7 @@ class Detection:
         self,
         moves: MoveRules,
         passages: PassageRules,
+        holds: HoldRules,
         directory: Directory,
         watermarks: Watermarks,
         note_latest: Callable[[Ints, Ints, Ints], None],
@@ -99,6 +113,7 @@ class Detection:
         """``note_latest`` is told series, event times and scaled values of what is found; arrays (n,)."""
         self.moves = CraneMoves(moves, self._is_quay)
         self.passages = GatePassages(passages)
+        self.states = StateTimes(holds)
         self.waiting = Waiting()
         self.reads: list[TagRead] = []
         """Tag reads not released yet."""
@@ -115,6 +130,8 @@ class Detection:
         self._watermarks = watermarks
         self._note_latest = note_latest
         self._running: dict[int, Need] = {}
+        self._minutes: Ints = np.zeros(64, np.int64)
+        """By device: the minute up to which its states have been told."""
         self._changed: set[int] = set()
         self._several: set[int] = set()
         self._stale: dict[tuple[int, int], set[Cell]] = {}
@@ -134,10 +151,12 @@ class Detection:
             devices = {*np.flatnonzero(np.bincount(inside.device)).tolist(), *(read.device for read in reads_inside)}
             for device in sorted(devices):
                 self.begin_hour(device, number * PERIOD)
-            self._emit(self.moves.push(inside), 0)
+            self._tell(self.states.push(inside.take(IS_TIMED[inside.metric])))
+            self._emit(self.moves.push(inside.take(IS_CRANE_INPUT[inside.metric])), 0)
             self._emit(self.passages.push(reads_inside), self._gap)
         for device in list(self.passages.open):
             self._emit(self.passages.release(device, int(limit[device])), self._gap)
+        self._release_states(limit)
         self._watermarks.released = limit
 
     def begin_hour(self, device: int, start: int) -> None:
@@ -147,6 +166,8 @@ class Detection:
         if hours and max(hours) >= start:
             return
         # What has ended by then ends in the same hour, however far the watermark moves at once.
+        self._hold_on(device, start)
+        self._tell(self.states.release(device, start))
         self._emit(self.passages.release(device, start), self._gap)
         hours[start] = Hour(start if hours else 0, self.state_of(device), {})
         self._note_change(device)
@@ -155,7 +176,7 @@ class Detection:
         """Return a copy of what the detectors remember of a device."""
         crane = self.moves.states.get(device)
         crane = None if crane == CraneState() else crane
-        return DetectorState(crane, self.passages.open.get(device, {})).copy()
+        return DetectorState(crane, self.passages.open.get(device, {}), self.states.held.get(device, {})).copy()
 
     def set_state(self, device: int, state: DetectorState) -> None:
         """Let the detectors go on from a state of a device."""
@@ -163,8 +184,11 @@ class Detection:
         self.passages.open.pop(device, None)
         if state.crane is not None:
             self.moves.states[device] = state.crane
+        self.states.held.pop(device, None)
         if state.passages:
             self.passages.open[device] = state.passages
+        if state.held:
+            self.states.held[device] = state.held
 
     def set_hours(self, device: int, hours: dict[int, Hour]) -> None:
         """Put back the open hours of a device."""
@@ -279,6 +303,8 @@ class Detection:
             for finding in (before, now):
                 if finding is not None:
                     stale.update(cells_of(finding, self._series(entry, finding)))
+            if STRETCH in {each.type for each in (before, now) if each is not None}:
+                continue
             if before is not None:
                 self._retracted.append(id_)
             if now is not None:
@@ -341,6 +367,37 @@ class Detection:
             self._note_latest(at, np.full(len(at), event.ts, np.int64), values)
             self._events.append(record)
 
+    def _release_states(self, limit: Ints) -> None:
+        """Tell of the states of the devices for which a minute is over at ``limit`` (devices,)."""
+        minutes = limit // CUT
+        self._minutes = np.append(self._minutes, np.zeros(len(limit) - len(self._minutes), np.int64))
+        for device in np.flatnonzero(minutes > self._minutes).tolist():
+            if device in self.states.held:
+                self._hold_on(device, int(limit[device]))
+                self._tell(self.states.release(device, int(limit[device])))
+        self._minutes = minutes
+
+    def _hold_on(self, device: int, until: int) -> None:
+        """Begin the next hour of a device, of which nothing is heard in it, if a state is held into it."""
+        hours = self.hours.get(device)
+        if hours and (following := max(hours) + PERIOD) < until and self.states.holds(device, following):
+            self.begin_hour(device, following)
+
+    def _tell(self, stretches: Iterable[Stretch]) -> None:
+        """Note stretches of time in which states were held, among the findings."""
+        for device, metric, value, start, end in stretches:
+            name = time_in(metric, value)
+            if name not in BY_NAME:
+                continue
+            entry = self._directory.devices[device]
+            entry.touched = True
+            duration = end // MILLISECOND - start // MILLISECOND
+            finding = Finding(STRETCH, start, 0, end - 1, {name: duration}, b"", end)
+            self.hours[device][period_of(start)].findings[f"{name}@{start}"] = finding
+            self._note_change(device)
+            cells = cells_of(finding, self._series(entry, finding))
+            self._stale.setdefault((device, period_of(start)), set()).update(cells)
+
     def _note_change(self, device: int) -> None:
         self._changed.add(device)
         if len(self.hours[device]) > 1:
@@ -354,9 +411,9 @@ class Detection:
         """Return (series, ts, seq, scaled value) of an hour's findings."""
         entry = self._directory.devices[device]
         return [
-            (series, finding.ts, finding.seq, finding.samples[name])
+            (self._directory.derived_series(entry, name, capped=False), ts, finding.seq, value)
             for finding in self.hours[device][start].findings.values()
-            for name, series in self._series(entry, finding).items()
+            for name, ts, value in finding.parts()
         ]
 
     def _close_hours(self, device: int) -> Iterator[tuple[int, tuple[int, Hour]]]:

@@ -11,13 +11,16 @@ from typing import Final
 import numpy as np
 
 from analytics.detectors.cranes import INPUTS, LOAD
+from analytics.detectors.states import IS_TIMED
 from devices.columns import Bools, Columns, Ints
 from devices.vocabulary import METRICS, SCALE, Kind
 from ingest.blocks import Stack
 
 PACE: Final = 200_000_000
 """Time between the instants of a block that are shown, ns: finer than the 2 Hz at which cranes report one by one."""
-IS_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
+IS_CRANE_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
+"""By metric index: whether the detector of moves reads it."""
+IS_INPUT: Final[Bools] = IS_CRANE_INPUT | IS_TIMED
 """By metric index: whether some detector reads it."""
 IS_STATE: Final[Bools] = np.array([metric.kind is Kind.STATE for metric in METRICS])
 

@@ -15,6 +15,7 @@ import numpy as np
 from analytics.clocks import UNKNOWN, ClockOffsets
 from analytics.detectors.cranes import MoveRules
 from analytics.detectors.gates import PassageRules
+from analytics.detectors.states import HoldRules
 from analytics.rows import TIERS_S, WindowRows
 from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
@@ -56,6 +57,8 @@ class PipelineConfig:
     """What makes a crane move."""
     passages: PassageRules = field(default_factory=PassageRules)
     """What makes a gate passage."""
+    holds: HoldRules = field(default_factory=HoldRules)
+    """How long states are believed."""
     max_devices: int = 20_000
     """Devices beyond this many are refused, their frames quarantined."""
     max_series: int = 200_000
@@ -89,7 +92,9 @@ class Pipeline:
         self.clocks.grow(1)
         self.windows = Windows(worker, life, self.directory.keys)
         self._worker = worker
-        self.detection = Detection(config.moves, config.passages, self.directory, self.watermarks, self._note_latest)
+        self.detection = Detection(
+            config.moves, config.passages, config.holds, self.directory, self.watermarks, self._note_latest
+        )
         self.ticked = 0
         """Latest time that :meth:`tick` was told, ns UTC."""
         self.samples = 0

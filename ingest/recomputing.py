@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analytics.findings import EPOCH, FINEST, PERIOD, Cell, Hour, rows_of
+from analytics.findings import EPOCH, FINEST, PERIOD, STRETCH, Cell, Hour, rows_of
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.topics import DeviceKey
 from ingest.detection import NOTICES, Need, Outcome, Plan
@@ -153,7 +153,8 @@ def _take(
         return
     hours[uid] = {start: hour for start, hour in outcome.hours.items() if stretch.start <= start < stretch.end}
     for hour in hours[uid].values():
-        events.update((id_, outcome.events[id_]) for id_ in hour.findings)
+        found = (id_ for id_, finding in hour.findings.items() if finding.type != STRETCH)
+        events.update((id_, outcome.events[id_]) for id_ in found)
 
 
 def _of_findings(hours: Mapping[str, Mapping[int, Hour]], stretch: Stretch, worker: str) -> WindowRows:
@@ -163,10 +164,10 @@ def _of_findings(hours: Mapping[str, Mapping[int, Hour]], stretch: Stretch, work
     for uid, found in hours.items():
         device = DeviceKey.from_uid(uid)
         for finding in (finding for hour in found.values() for finding in hour.findings.values()):
-            for metric, value in finding.samples.items():
+            for metric, ts, value in finding.parts():
                 series = keys.setdefault(SeriesKey(*device, metric), len(keys))
-                samples.append((series, finding.ts, finding.seq, value))
-                cells.add(Cell(series, finding.ts - finding.ts % FINEST))
+                samples.append((series, ts, finding.seq, value))
+                cells.add(Cell(series, ts - ts % FINEST))
     rows = rows_of(samples, sorted(cells), list(keys), worker)
     return rows.take((rows.window >= stretch.start) & (rows.window < stretch.end)).at_epoch(EPOCH)
 

@@ -43,11 +43,13 @@ def sources_of(settings: Settings) -> "tuple[Source, ...]":
 
 def pipeline_config_of(settings: Settings) -> "PipelineConfig":
     """Return the rules of the pipeline; SettingsError where one cannot be."""
+    from analytics.detectors.states import HoldRules  # noqa: PLC0415 - as above
     from analytics.watermarks import Lateness  # noqa: PLC0415 - as above
     from ingest.pipeline import PipelineConfig  # noqa: PLC0415 - as above
 
     return PipelineConfig(
         lateness=Lateness(round(settings.lateness_s * NS), round(settings.idle_s * NS)),
+        holds=HoldRules(round(settings.state_hold_s * NS)),
         max_devices=settings.max_devices,
         max_series=settings.max_series,
         max_site_devices=settings.max_site_devices,

@@ -18,6 +18,7 @@ from analytics.findings import PERIOD, period_of
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Bools, Ints
 from devices.times import NS, format_rfc3339
+from devices.vocabulary import METRICS
 from ingest.catching_up import held_from
 from ingest.checkpoint import CODEC, thaw
 from ingest.checks import MAX_AHEAD
@@ -222,7 +223,9 @@ class Rebuild:
 
 
 FOUND: Final = frozenset({"crane_move", "yard_move", "gate_passage"})
-DERIVED: Final = frozenset({"moves", "teu", "cycle_s", "yard_moves", "passages_in", "passages_out"})
+DERIVED: Final = frozenset({"moves", "teu", "cycle_s", "yard_moves", "passages_in", "passages_out"}) | {
+    metric.name for metric in METRICS if metric.derived and metric.name.endswith("_s")
+}
 _BITS: Final = 31
 """Bits of a window's number, as in the rows of findings."""
 

@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     """How far behind its newest sample a device may deliver in the ordinary course, s."""
     idle_s: float = Field(10.0, gt=0, le=86_400)
     """Silence after which a device's watermark moves on by itself, s."""
+    state_hold_s: float = Field(300.0, gt=0, le=3_600)
+    """How long a state is believed without a sample of it, s."""
     max_devices: int = Field(20_000, ge=1)
     """Devices that one worker admits; frames of more go to quarantine."""
     shed_below_bytes: int = Field(128 << 20, ge=0)

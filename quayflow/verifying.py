@@ -34,7 +34,7 @@ START_NS: Final = 1_767_225_600 * NS
 """2026-01-01T00:00:00Z: a fixed start, so that a seed means the same bytes in every run."""
 CHUNK_NS: Final = 2 * NS
 COMMIT_EVERY: Final = 5
-SETTLE_NS: Final = 120 * NS
+SETTLE_NS: Final = 420 * NS
 """Virtual time after the last message has arrived, in which everything still open is released."""
 CATCH_UP_EVERY: Final = 900
 """Chunks after which detectors run again over what came late."""

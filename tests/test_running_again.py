@@ -138,7 +138,7 @@ def test_in_order_every_lift_and_passage_is_found(reference: tuple[dict[str, Eve
     assert moved == 14
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(seeds, st.floats(0.05, 0.9), st.booleans())
 def test_lateness_and_order_change_no_bit_of_events_and_figures(
     reference: tuple[dict[str, EventRecord], dict[Any, Any]], chance: random.Random, late: float, restarts: bool

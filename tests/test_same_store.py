@@ -60,14 +60,20 @@ def test_one_worker_three_with_one_killed_and_a_replay_end_with_the_same_store(
 ) -> None:
     servers = {"windows_url": influx.create("same_store"), "records_url": postgres.create("same_store")}
     address = f"127.0.0.1:{broker.port}"
-    one = IngestProcess(tmp_path / "one", broker.port, idle_s=1)
+    one = IngestProcess(tmp_path / "one", broker.port, idle_s=1, state_hold_s=5)
     three = [
         IngestProcess(
-            tmp_path / f"of-three-{nth}", broker.port, idle_s=1, worker=f"w{nth}", topic_filters=filters, **servers
+            tmp_path / f"of-three-{nth}",
+            broker.port,
+            idle_s=1,
+            state_hold_s=5,
+            worker=f"w{nth}",
+            topic_filters=filters,
+            **servers,
         )
         for nth, filters in enumerate(FILTERS)
     ]
-    again = IngestProcess(tmp_path / "again", broker.port, idle_s=1)
+    again = IngestProcess(tmp_path / "again", broker.port, idle_s=1, state_hold_s=5)
     with one, three[0], three[1], three[2], again:
         for each in (one, *three):
             each.start()

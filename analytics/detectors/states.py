@@ -1,0 +1,107 @@
+"""How long states were held: a state holds from one sample until the next, in event time.
+
+A device that goes silent is not taken to stay as it was for ever: after the longest hold its state is unknown until it
+speaks again. Stretches are cut at whole minutes, so that figures of a state that lasts for hours come while it lasts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from devices.columns import Bools, Columns
+from devices.vocabulary import METRICS, TIMED
+
+NS: Final = 1_000_000_000
+CUT: Final = 60 * NS
+"""Stretches are cut at multiples of this, ns."""
+IS_TIMED: Final[Bools] = np.array([metric.name in TIMED for metric in METRICS])
+"""By metric index: whether it is a state whose durations are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRules:
+    """How long a state is believed."""
+
+    longest_ns: int = 300 * NS
+    """After this long without a sample of it a state is unknown, ns, above 0 and up to an hour."""
+
+    def __post_init__(self) -> None:
+        """Refuse holds that would reach over more than the next hour."""
+        if not 0 < self.longest_ns <= 3_600 * NS:
+            msg = f"longest_ns {self.longest_ns}: expected above 0 and up to an hour"
+            raise ValueError(msg)
+
+
+class Held(msgspec.Struct, array_like=True):
+    """A state under way; times ns UTC."""
+
+    since: int
+    """Where the stretch that is not told yet begins."""
+    last: int
+    """Its newest sample."""
+    value: int
+
+
+class Stretch(NamedTuple):
+    """Times from ``start`` to ``end``, ns UTC, within one minute, in which a device's state had a value."""
+
+    device: int
+    metric: str
+    value: int
+    start: int
+    end: int
+
+
+class StateTimes:
+    """Follows the states of devices."""
+
+    def __init__(self, rules: HoldRules) -> None:
+        """Start without knowing anything."""
+        self._longest = rules.longest_ns
+        self.held: dict[int, dict[str, Held]] = {}
+
+    def push(self, samples: Columns) -> Iterator[Stretch]:
+        """Take released samples of timed states, per device in time order, and yield the stretches that they end.
+
+        No sample may lie before one of an earlier call.
+        """
+        names = [METRICS[index].name for index in samples.metric.tolist()]
+        lines = zip(samples.device.tolist(), names, samples.ts.tolist(), samples.value.tolist(), strict=True)
+        for device, metric, ts, value in lines:
+            states = self.held.setdefault(device, {})
+            held = states.get(metric)
+            if held is None:
+                states[metric] = Held(ts, ts, value)
+                continue
+            same = held.value == value and ts - held.last <= self._longest
+            end = ts - ts % CUT if same else ts
+            if same and end <= held.since:
+                held.last = ts
+                continue
+            yield from self._told(device, metric, held, end)
+            states[metric] = Held(held.since if same else ts, ts, value)
+
+    def holds(self, device: int, instant: int) -> bool:
+        """Tell whether a state of a device lasts beyond an instant, ns UTC, if nothing more is heard of it."""
+        return any(held.last + self._longest > instant for held in self.held.get(device, {}).values())
+
+    def release(self, device: int, watermark: int) -> Iterator[Stretch]:
+        """Yield the stretches of states still held that are over at ``watermark``, ns UTC."""
+        states = self.held.get(device, {})
+        for metric, held in list(states.items()):
+            # A minute that is not over is told when it is.
+            yield from self._told(device, metric, held, watermark - watermark % CUT)
+            if watermark - held.last > self._longest:
+                yield from self._told(device, metric, held, watermark)
+                del states[metric]
+
+    def _told(self, device: int, metric: str, held: Held, until: int) -> Iterator[Stretch]:
+        """Yield a state's stretches up to ``until`` and note that they have been told."""
+        end = min(until, held.last + self._longest)
+        while held.since < end:
+            cut = min(end, held.since - held.since % CUT + CUT)
+            yield Stretch(device, metric, held.value, held.since, cut)
+            held.since = cut

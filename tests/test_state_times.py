@@ -1,0 +1,103 @@
+"""How long states were held: every instant counts once, whatever the pieces in which time is told."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_frames import T0, Shelf, frame, pipeline_of, topic, values
+
+from analytics.detectors.states import CUT, HoldRules, StateTimes, Stretch
+from analytics.findings import FINEST, STRETCH, Finding
+from devices.columns import Columns
+from devices.times import NS
+from devices.vocabulary import BY_NAME, INDEX, METRICS, TIMED, Kind, time_in
+
+TENTH = NS // 10
+LONGEST = 90 * NS
+LADEN = INDEX["laden"]
+
+told = st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 1)), min_size=1, max_size=25)
+"""Samples: tenths of a second after T0, and a value."""
+
+
+def columns(samples: list[tuple[int, int]]) -> Columns:
+    lines = [(1, LADEN, T0 + at * TENTH, nth, value) for nth, (at, value) in enumerate(samples)]
+    return Columns(*np.array(lines, np.int64).reshape(-1, 5).T)
+
+
+def stretches_of(samples: list[tuple[int, int]], marks: list[int]) -> list[Stretch]:
+    """What is told of samples when the watermark stops at the marks, in tenths of a second."""
+    detector, rest = StateTimes(HoldRules(LONGEST)), sorted(samples, key=lambda sample: sample[0])
+    found: list[Stretch] = []
+    for mark in [*sorted(marks), 10_000]:
+        now = [sample for sample in rest if sample[0] <= mark]
+        rest = [sample for sample in rest if sample[0] > mark]
+        found += detector.push(columns(now))
+        found += detector.release(1, T0 + mark * TENTH)
+    return sorted(found)
+
+
+@given(told, st.lists(st.integers(0, 4_000), max_size=8))
+def test_stretches_do_not_depend_on_where_the_watermark_stops(samples: list[tuple[int, int]], marks: list[int]) -> None:
+    assert stretches_of(samples, marks) == stretches_of(samples, [])
+
+
+@given(told)
+def test_each_window_is_told_how_long_each_value_was_held(samples: list[tuple[int, int]]) -> None:
+    """Against time told tenth by tenth."""
+    ordered = sorted(samples, key=lambda sample: sample[0])
+    expected: Counter[tuple[int, int]] = Counter()
+    for at in range(ordered[0][0], 5_000):
+        last, value = [sample for sample in ordered if sample[0] <= at][-1]
+        if (at - last) * TENTH < LONGEST:
+            window = T0 + at * TENTH - (T0 + at * TENTH) % FINEST
+            expected[value, window] += 100
+    found: Counter[tuple[int, int]] = Counter()
+    for stretch in stretches_of(samples, [500, 1_500]):
+        assert stretch.start // CUT == (stretch.end - 1) // CUT
+        finding = Finding(STRETCH, stretch.start, 0, stretch.end - 1, {"x": 0}, b"", stretch.end)
+        for _, ts, milliseconds in finding.parts():
+            found[stretch.value, ts - ts % FINEST] += milliseconds
+    assert found == expected
+
+
+def test_a_lift_and_a_silence_in_the_figures() -> None:
+    pipeline, shelf = pipeline_of(), Shelf()
+    said = [(0, False), (10.25, True), (70, False), (71, True)]
+    for nth, (second, locked) in enumerate(said):
+        ts = T0 + round(second * NS)
+        body = values(nth, ts, spreader_locked=locked, spreader_size_ft=40)
+        pipeline.process([frame(topic("quay-crane", "QC01"), body, recv_ts=ts)])
+        pipeline.tick(ts)
+    pipeline.tick(T0 + 3_600 * NS)
+    shelf.write(pipeline.take_rows(1))
+
+    def seconds(metric: str, tier_s: int = 3600) -> float:
+        rows = shelf.folded().items()
+        return sum(row[1] for (tier, _, key), row in rows if key.metric == metric and tier == tier_s) / 1_000
+
+    for tier_s in (10, 60, 900, 3600):
+        # Locked for 59.75 s, then for as long as it is believed.
+        assert seconds("spreader_locked_1_s", tier_s) == 59.75 + 300
+        assert seconds("spreader_locked_0_s", tier_s) == 10.25 + 1
+        assert seconds("spreader_size_ft_40_s", tier_s) == 371
+        assert seconds("spreader_size_ft_20_s", tier_s) == 0
+
+
+def test_every_reported_state_of_two_values_has_its_durations() -> None:
+    for metric in METRICS:
+        if metric.kind is Kind.STATE and not metric.derived and metric.maximum == 1:
+            assert metric.name in TIMED
+            for value in (0, 1):
+                duration = BY_NAME[time_in(metric.name, value)]
+                assert duration.derived
+                assert duration.classes == metric.classes
+    assert "antenna" not in TIMED
+
+
+@pytest.mark.parametrize("longest", [0, -1, 3_601 * NS])
+def test_holds_that_cannot_be_are_refused(longest: int) -> None:
+    with pytest.raises(ValueError, match="longest_ns"):
+        HoldRules(longest)
