@@ -62,3 +62,18 @@ def packed_messages(count: int, boot: int, samples: int) -> list[bytes]:
         block = Block(v=1, t0=t0, dt=dt, names=names, f32=bodies[n % DEVICES], boot=boot, seq=n // DEVICES)
         packets.append(publish_packet(TOPICS[n % DEVICES], encode(block), 1 + n % PACKET_IDS))
     return packets
+
+
+def wide_messages(count: int, boot: int, series: int) -> list[bytes]:
+    """Return PUBLISH packets of one instant each, of so many series that each comes every 10 s of event time, QoS 1."""
+    devices = series // len(GAUGES)
+    names, body = tuple(METRICS[index].name for index in GAUGES), np.full(len(GAUGES), 1.5, "<f4").tobytes()
+    topics = [topic_of(DeviceKey(SITE, DeviceClass.QUAY_CRANE, f"W{n:05d}"), Stream.TELEMETRY) for n in range(devices)]
+    step = 10_000_000_000
+    start = time.time_ns() - -(-count // devices) * step
+    packets = []
+    for n in range(count):
+        round_number, device = divmod(n, devices)
+        block = Block(v=1, t0=start + round_number * step, dt=1, names=names, f32=body, boot=boot, seq=round_number)
+        packets.append(publish_packet(topics[device], encode(block), 1 + n % PACKET_IDS))
+    return packets

@@ -31,13 +31,14 @@ def running_broker() -> Iterator[int]:
             process.wait()
 
 
-def receive(port: int, subscriber: str, messages: int, boot: int, samples: int = 0) -> dict[str, Any]:
+def receive(port: int, subscriber: str, messages: int, boot: int, samples: int = 0, series: int = 0) -> dict[str, Any]:
     """Have ``bench.subscribers.<subscriber>`` receive ``messages`` messages; return its figures.
 
-    ``samples``: 0 for small messages, else packed blocks of so many samples each.
+    ``samples``: 0 for small messages, else packed blocks of so many samples each. ``series``: not 0 for single
+    instants of so many series.
     """
     with tempfile.TemporaryDirectory(prefix="quayflow-bench-") as folder:
-        publisher = start("bench.publisher", str(port), str(messages), str(boot), str(samples))
+        publisher = start("bench.publisher", str(port), str(messages), str(boot), str(samples), str(series))
         expect_ready(publisher, "publisher")
         receiver = start(f"bench.subscribers.{subscriber}", str(port), str(messages), folder)
         try:

@@ -39,7 +39,8 @@ def shown(stack: Stack, wanted: Bools, device: Ints, metric: Ints, seq: Ints) ->
     show[:, -1] = True
     state = np.flatnonzero(IS_STATE[index])
     changed, at = np.nonzero(np.diff(value[state], axis=1))
-    show[block[state][changed], at + 1] = True
+    # The instant before as well: a peak that belongs before the change must not be shown as one after it.
+    show[block[state][changed], at] = show[block[state][changed], at + 1] = True
     which, row = np.nonzero(show[block])
     picked = value[which, row]
     load = index == LOAD

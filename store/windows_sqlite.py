@@ -18,6 +18,9 @@ from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
 SERIES_PER_QUERY: Final = 400
 """Series and periods named in one query; SQLite's own bound is 32,766 parameters."""
 
+ROWS_PER_INSERT: Final = 10_000
+"""Rows that are Python's integers at one time: of all rows of a large commit they would take hundreds of megabytes."""
+
 _STORED: Final = tuple(column.name for column in WINDOW_ROWS.columns)
 _REPLACE: Final = "INSERT OR REPLACE INTO window_rows ({}) VALUES ({})".format(  # noqa: S608 - our own column names
     ", ".join(f'"{name}"' for name in _STORED), ", ".join("?" * len(_STORED))
@@ -54,11 +57,14 @@ class RowWriter:
         series = self._series_ids(connection, rows)
         # In the order of the key, neighbours in the tree follow each other and a page is written once.
         order = np.lexsort((rows.epoch, window, series, period, tier_s))
-        columns = {name: getattr(rows, name)[order].tolist() for name in rows.columns()}
-        columns["series"] = series[order].tolist()
-        columns["period"] = period[order].tolist()
-        columns["worker"] = [self._worker_id(connection, rows.worker)] * len(rows)
-        connection.executemany(_REPLACE, zip(*(columns[name] for name in _STORED), strict=True))
+        worker = self._worker_id(connection, rows.worker)
+        for first in range(0, len(order), ROWS_PER_INSERT):
+            some = order[first : first + ROWS_PER_INSERT]
+            columns = {name: getattr(rows, name)[some].tolist() for name in rows.columns()}
+            columns["series"] = series[some].tolist()
+            columns["period"] = period[some].tolist()
+            columns["worker"] = [worker] * len(some)
+            connection.executemany(_REPLACE, zip(*(columns[name] for name in _STORED), strict=True))
 
     def remove(self, connection: SqliteConnection, rows: WindowRows) -> None:
         """Delete the rows of these keys."""

@@ -139,6 +139,20 @@ def test_moves_are_found_in_blocks_too() -> None:
     assert kinds == [("crane_move", "discharge")]
 
 
+def test_a_load_before_the_lock_is_not_carried_by_the_block_either() -> None:
+    # Between two instants that detectors are shown: set down, then locked on something else, empty.
+    values = [
+        [1.0, 0.0, 0.0, 0.0],
+        [1.0, 0.0, 50.0, 0.0],
+        [1.0, 0.0, 0.0, 1.0],
+        [1.0, 0.0, 0.0, 1.0],
+        [1.0, 0.0, 0.0, 0.0],
+    ]
+    _, packed = rows_after([frame(block(values))])
+    _, single = rows_after(one_by_one(values))
+    assert [event.type for event in packed.take_events()] == [event.type for event in single.take_events()]
+
+
 def test_bad_values_of_a_block_are_refused_and_the_others_count() -> None:
     nan = float("nan")
     rows, pipeline = rows_after([frame(block([[1.0, 2.0], [nan, 3.0], [5_000.0, 4.0], [2.0, 5.0]]))])

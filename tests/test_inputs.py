@@ -71,7 +71,7 @@ def test_of_a_block_detectors_see_a_steady_pace_every_change_of_state_and_the_pe
     every = max(PACE // dt, 1)
     locks = [lock for lock, _, _ in instants]
     turns = {at for at in range(1, len(locks)) if locks[at] != locks[at - 1]}
-    rows = sorted({0, len(instants) - 1, *range(0, len(instants), every)} | turns)
+    rows = sorted({0, len(instants) - 1, *range(0, len(instants), every)} | turns | {at - 1 for at in turns})
     before = {row: earlier for earlier, row in pairwise(rows)}
     wanted = set()
     for row in rows:
