@@ -10,6 +10,7 @@ Scaled values reach at most 2**36, so such a float times the metric's scale, rou
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -50,6 +51,7 @@ def scale_of(metric: str) -> float:
     return float(SCALE[index])
 
 
+@lru_cache(maxsize=1 << 16)
 def escaped(tag: str) -> str:
     r"""Return a tag value as line protocol wants it.
 
@@ -81,17 +83,19 @@ def _prefixes(rows: WindowRows) -> list[str]:
     worker = f",worker={escaped(rows.worker)}" if rows.worker else ""
     pair = rows.series * (int(rows.tier_s.max()) + 1) + rows.tier_s
     pairs, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+    names = {tier_s: measurement(tier_s) for tier_s in np.unique(rows.tier_s).tolist()}
     texts = np.empty(len(pairs), object)
-    for position, row in enumerate(first.tolist()):
-        tags = _tags(rows.keys[int(rows.series[row])])
-        texts[position] = f"{measurement(int(rows.tier_s[row]))}{tags}{worker}"
+    texts[:] = [
+        f"{names[tier_s]}{_tags(rows.keys[series])}{worker}"
+        for tier_s, series in zip(rows.tier_s[first].tolist(), rows.series[first].tolist(), strict=True)
+    ]
     every: list[str] = texts[inverse].tolist()
     return every
 
 
 def _tags(key: SeriesKey) -> str:
-    given = (("class", key.device_class), ("device", key.device), ("metric", key.metric), ("site", key.site))
-    return "".join(f",{name}={escaped(value)}" for name, value in given)
+    site, device_class, device, metric = key
+    return f",class={escaped(device_class)},device={escaped(device)},metric={escaped(metric)},site={escaped(site)}"
 
 
 def _scales(rows: WindowRows) -> Floats:

@@ -5,6 +5,7 @@ Run against 1.6.7 behind a proxy that offers ``/api/v2/write``; 2.x and 3.x are 
 
 import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Self, cast
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -105,13 +106,22 @@ class InfluxWindowStore:
         self._client.api_client.configuration.update_request_body = _compressed
         self._writes = self._client.write_api(write_options=SYNCHRONOUS)
         self._queries = InfluxqlClient(target.url, *target.database, target.token)
+        self._building = ThreadPoolExecutor(1, thread_name_prefix="influx-lines")
         self._range_ns: int | None = None
 
     def write(self, rows: WindowRows) -> None:
-        """Write rows in requests of at most 5,000 lines; a point that exists is replaced."""
-        every = lines(rows)
-        for first in range(0, len(every), LINES_PER_WRITE):
-            self._post("\n".join(every[first : first + LINES_PER_WRITE]).encode())
+        """Write rows in requests of at most 5,000 lines; a point that exists is replaced.
+
+        While the server takes one request, another thread makes the lines of the next.
+        """
+        if not len(rows):
+            return
+        body = _body(rows, 0)
+        for after in range(LINES_PER_WRITE, len(rows), LINES_PER_WRITE):
+            following = self._building.submit(_body, rows, after)
+            self._post(body)
+            body = following.result()
+        self._post(body)
 
     def _post(self, body: bytes) -> None:
         target = self._target
@@ -196,6 +206,7 @@ class InfluxWindowStore:
 
     def close(self) -> None:
         """Close the connections; idempotent."""
+        self._building.shutdown()
         self._queries.close()
         self._client.close()  # type: ignore[no-untyped-call] # the client's own gap
 
@@ -215,6 +226,12 @@ class InfluxWindowStore:
         step = self._range_ns or max(end_ns - start_ns, 1)
         for first in range(start_ns, end_ns, step):
             yield first, min(first + step, end_ns)
+
+
+def _body(rows: WindowRows, first: int) -> bytes:
+    """Return the request that begins with row number ``first``."""
+    some = rows.take(np.arange(first, min(first + LINES_PER_WRITE, len(rows))))
+    return "\n".join(lines(some)).encode()
 
 
 def _compressed(_path: str, body: object) -> object:
