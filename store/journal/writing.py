@@ -14,6 +14,7 @@ from store.journal.ballast import Ballast
 from store.journal.records import RECORD, JournalError, JournalFullError
 from store.journal.scanning import SegmentScan
 from store.journal.segments import HEADER, SUFFIX, Segment, header, list_segments, remove_unborn, sync_folder
+from store.journal.selection import NOTHING
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class JournalWriter:
 
     def _reopen(self, segment: Segment) -> None:
         scan = SegmentScan(segment)
-        for _ in scan.frames(segment.base):
+        for _ in scan.frames(segment.base, NOTHING):
             pass
         self.torn_bytes = scan.size - scan.valid_bytes
         try:
