@@ -14,7 +14,7 @@ from faults.registry import catalogue, chosen
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-SLICE = ["torn-journal", "failed-fsync", "broker-killed", "reorder", "poison-corpus", "cardinality"]
+SLICE = ["torn-journal", "failed-fsync", "broker-killed", "reorder", "poison-corpus", "cardinality", "upgrade"]
 MUTATIONS = ["early-ack", "no-epoch", "no-dedup"]
 KEYS = {"name", "fault", "acked", "stored", "lost", "duplicates_stored", "quarantined", "recovery_s", "rss_mb", "pass"}
 
