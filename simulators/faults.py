@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from devices.codecs.native import (
     BLOCK_MARK,
@@ -170,8 +171,8 @@ class _Stage(ABC):
     def __init__(self, fault: Any, dice: random.Random, start_ns: int, counts: Counter[str]) -> None:  # noqa: ANN401 - each stage has its own fault
         self._fault = fault
         self._dice = dice
-        self._begin = start_ns + round(fault.from_s * NS)
-        self._end = start_ns + round((fault.from_s + fault.lasts_s) * NS)
+        self._begin: int = start_ns + round(fault.from_s * NS)
+        self._end: int = start_ns + round((fault.from_s + fault.lasts_s) * NS)
         self._counts = counts
         self._concerned: dict[int, bool] = {}
 
@@ -327,26 +328,52 @@ class _RebootStage(_RewritingStage):
         return True
 
 
-class _StuckStage(_RewritingStage):
+class _SensorStage(_RewritingStage):
+    """A fault of one sensor: of a packed block, it changes the rows that fall into its time."""
+
+    def _is_due(self, message: Message) -> bool:
+        # A block is due at its last row: one that ends after the fault may have begun within it.
+        ends_later = message.due_ns >= self._end and BLOCK_MARK in message.payload
+        return self._holds(message) or (ends_later and self._concerns(message))
+
+    def _change(self, message: Message, payload: Payload) -> bool:
+        metric = self._fault.metric
+        if isinstance(payload, Telemetry) and metric in payload.m:
+            payload.m[metric] = self._shows(message, payload.m[metric], message.due_ns)
+            return True
+        if not isinstance(payload, Block) or metric not in payload.names:
+            return False
+        column = payload.names.index(metric)
+        table = np.frombuffer(payload.f32, "<f4").reshape(payload.rows, len(payload.names)).copy()
+        changed = False
+        for row in range(payload.rows):
+            at = message.due_ns - (payload.rows - 1 - row) * payload.dt
+            if self._begin <= at < self._end:
+                table[row, column] = self._shows(message, float(table[row, column]), at)
+                changed = True
+        payload.f32 = table.tobytes()
+        return changed
+
+    @abstractmethod
+    def _shows(self, message: Message, value: float, at: int) -> float:
+        """Return what the sensor shows at ``at`` (ns UTC) where it should show ``value``."""
+
+
+class _StuckStage(_SensorStage):
     def __init__(self, fault: Stuck, dice: random.Random, start_ns: int, counts: Counter[str]) -> None:
         super().__init__(fault, dice, start_ns, counts)
         self._shown: dict[int, float] = {}
 
-    def _change(self, message: Message, payload: Payload) -> bool:
-        metric = self._fault.metric
-        if isinstance(payload, Telemetry) and metric in payload.m:
-            payload.m[metric] = self._shown.setdefault(message.device, payload.m[metric])
-            return True
-        return False
+    def _shows(self, message: Message, value: float, at: int) -> float:
+        del at
+        return self._shown.setdefault(message.device, value)
 
 
-class _DriftStage(_RewritingStage):
-    def _change(self, message: Message, payload: Payload) -> bool:
-        metric = self._fault.metric
-        if isinstance(payload, Telemetry) and metric in payload.m:
-            payload.m[metric] += self._fault.per_hour * (message.due_ns - self._begin) / (3600 * NS)
-            return True
-        return False
+class _DriftStage(_SensorStage):
+    def _shows(self, message: Message, value: float, at: int) -> float:
+        del message
+        per_hour: float = self._fault.per_hour
+        return value + per_hour * (at - self._begin) / (3600 * NS)
 
 
 _STAGES: Final[dict[type[Fault], type[_Stage]]] = {

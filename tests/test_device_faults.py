@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 import pytest
 
 from devices.codecs.native import Block, Event, Telemetry, decode_block, decode_telemetry, encode
+from devices.columns import Floats
 from devices.times import NS
 from simulators.faults import (
     AnyFault,
@@ -156,6 +158,48 @@ def test_a_stuck_sensor_shows_what_it_showed_and_a_drifting_one_moves_away() -> 
     assert values(deliveries)[38:72] == [38.0, 39.0, *[40.0] * 30, 70.0, 71.0]
     deliveries, _ = through(Drift(devices="QC01", metric="power_kw", per_hour=3600.0))
     assert values(deliveries)[50] == pytest.approx(100.0, abs=1e-6)
+
+
+def blocks(seconds: int = 20) -> list[Message]:
+    """Blocks of five rows a second with a counter and a constant; each is due at its last row."""
+    messages = []
+    for second in range(seconds):
+        start = START + second * NS
+        table = np.array([[5.0 * second + row, 7.0] for row in range(5)], "<f4")
+        block = Block(1, start, NS // 5, ("load_t", "power_kw"), table.tobytes(), boot=1, seq=second)
+        topic = "port/CNNGB-DEMO/quay-crane/QC01/telemetry"
+        messages.append(Message(start + 4 * NS // 5, 0, second, topic, encode(block), retain=False))
+    return messages
+
+
+def table_of(deliveries: Sequence[Delivery]) -> Floats:
+    """Return all rows of blocks, (rows, 2)."""
+    found = [decode_block(one.message.payload) for one in deliveries]
+    return np.concatenate([np.frombuffer(block.f32, "<f4") for block in found]).reshape(-1, 2).astype(float)
+
+
+def test_a_stuck_sensor_is_stuck_in_packed_blocks_too_from_row_to_row() -> None:
+    # From the fourth row of the third second to before the third row of the sixth.
+    deliveries, chain = through(Stuck(metric="load_t", from_s=2.6, lasts_s=2.8), messages=blocks())
+    found, sound = table_of(deliveries), table_of(through(messages=blocks())[0])
+    assert found[:, 1].tolist() == sound[:, 1].tolist()
+    assert found[13:27, 0].tolist() == [13.0] * 14
+    assert [*found[:13, 0], *found[27:, 0]] == [*sound[:13, 0], *sound[27:, 0]]
+    assert chain.counts == {"stuck": 4}
+    assert [one.message.seq for one in deliveries] == list(range(20))
+
+
+def test_a_drifting_sensor_drifts_within_packed_blocks() -> None:
+    deliveries, chain = through(Drift(metric="load_t", per_hour=3600.0, from_s=10.0), messages=blocks())
+    error = table_of(deliveries)[:, 0] - np.arange(100.0)
+    assert error.tolist() == pytest.approx([0.0] * 50 + [row / 5 for row in range(50)], abs=1e-4)
+    assert chain.counts == {"drift": 10}
+
+
+def test_a_block_without_the_metric_is_left_as_it_is() -> None:
+    deliveries, chain = through(Stuck(metric="hoist_height_m"), messages=blocks())
+    assert [one.message for one in deliveries] == blocks()
+    assert not chain.counts
 
 
 def test_what_is_not_native_is_left_as_it_is_and_counted() -> None:

@@ -1,7 +1,7 @@
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 import numpy as np
@@ -29,7 +29,7 @@ def traffic(seed: int = 7, chunk_s: int = 5, payload: str = "msgpack", start_ns:
     yield from source.goodbye()
 
 
-def digest(messages: Iterator[Message]) -> str:
+def digest(messages: Iterable[Message]) -> str:
     found = hashlib.sha256()
     for message in messages:
         found.update(f"{message.due_ns} {message.topic} {message.seq} ".encode() + message.payload)
@@ -65,6 +65,16 @@ def test_same_seed_same_bytes_whatever_the_chunks() -> None:
 
 def test_another_seed_is_another_port() -> None:
     assert digest(traffic(seed=7)) != digest(traffic(seed=8))
+
+
+def test_a_whole_port_is_the_same_bytes_for_the_same_seed() -> None:
+    def run(seed: int) -> str:
+        port = PortMessages(profiles.load("chuanshan"), seed, "CNNGB-DEMO", START_NS, noise="default")
+        return digest([*port.hello(), *port.advance(2 * NS), *port.goodbye()])
+
+    first = run(7)
+    assert run(7) == first
+    assert run(8) != first
 
 
 def test_a_second_run_with_the_same_seed_is_new_traffic_to_who_removes_duplicates() -> None:
