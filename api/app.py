@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from api import problems
 from api.asyncapi import describe_messages
+from api.broker_questions import broker_questions
 from api.config import ApiConfig
 from api.docs_pages import pages
 from api.event_stream import ABORT_KEY
@@ -39,6 +40,7 @@ from api.routes import (
 )
 from api.stores import Stores
 from api.wiring import STATE_KEY, Wiring
+from store.gatekeeper import Gatekeeper
 from store.open import open_records, open_registry, open_windows
 
 GZIP_FROM_BYTES = 2_048
@@ -99,6 +101,8 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
         operations,
     ):
         app.include_router(module.router)
+    if config.access_secret is not None:
+        app.router.routes.extend(broker_questions(config.access_secret))
     broker = f"{config.broker_host}:{config.broker_port}"
     app.include_router(messages_pages(describe_messages(version, broker, tls=config.broker_tls)))
     app.include_router(pages(config.static_dir))
@@ -121,8 +125,11 @@ def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments,
     except BaseException:
         windows.close()
         raise
-    stores = Stores(config, windows, records, open_registry(config.records_url), instruments)
-    return Wiring(config, stores, LiveHub(config, stores, instruments), instruments, clock, version)
+    registry = open_registry(config.records_url)
+    audit = None if config.access_secret is None else open_registry(config.records_url, read_only=False)
+    gatekeeper = None if audit is None else Gatekeeper(registry, audit, clock)
+    stores = Stores(config, windows, records, registry, instruments, audit)
+    return Wiring(config, stores, LiveHub(config, stores, instruments), instruments, clock, version, gatekeeper)
 
 
 def _version() -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Final
 
 PORTS: Final = range(1, 65_536)
+LEAST_SECRET: Final = 16
+"""Characters that the secret of the brokers has at least."""
 _AT_LEAST: Final = {
     "max_points": 1,
     "max_cells": 1,
@@ -14,6 +16,7 @@ _AT_LEAST: Final = {
     "query_timeout_s": 0.01,
     "max_query_bytes": 256,
     "max_body_bytes": 0,
+    "max_question_bytes": 1_024,
     "stream_clients": 0,
     "stream_heartbeat_s": 0.01,
     "stream_stall_s": 0.01,
@@ -49,6 +52,12 @@ class ApiConfig:
 
     broker_ca_file: Path | None = None
     """Certificate authorities to trust there instead of the system's, PEM."""
+
+    access_secret: str | None = field(default=None, repr=False)
+    """What a broker that asks who may do what proves itself with, 16 characters or more; None: none may ask."""
+
+    max_question_bytes: int = 1 << 20
+    """Largest body of such a question, bytes; VerneMQ sends the message along."""
 
     registration: str = "open"
     """Whom sites admit that the registry does not know, as ingest is told: ``open`` or ``closed``."""
@@ -108,6 +117,10 @@ class ApiConfig:
             raise ValueError(f"broker_port is {self.broker_port}; allowed: 1 to 65535")
         if self.broker_password is not None and self.broker_username is None:
             raise ValueError("broker_username is missing; a password needs one")
+        if self.access_secret is not None and len(self.access_secret) < LEAST_SECRET:
+            raise ValueError(
+                f"access_secret has {len(self.access_secret)} characters; allowed: {LEAST_SECRET} and more"
+            )
         for name, least in _AT_LEAST.items():
             value = getattr(self, name)
             if not value >= least:

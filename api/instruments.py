@@ -174,6 +174,12 @@ class Instruments:
         self.store_refusals = Counter(
             "quayflow_api_store_refusals", "Store calls given up.", ("reason",), registry=self.registry
         )
+        self.broker_questions = Counter(
+            "quayflow_broker_questions",
+            "Questions of brokers who may do what.",
+            ("broker", "question", "answer"),
+            registry=self.registry,
+        )
         self.stream_clients = Gauge("quayflow_stream_clients", "Open live streams.", registry=self.registry)
         self.stream_frames = Counter(
             "quayflow_stream_frames", "Events sent to live streams.", ("event",), registry=self.registry

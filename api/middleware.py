@@ -15,6 +15,8 @@ from api.problems import ApiError, problem_response
 
 HEAD_KEY: Final = "quayflow.head"
 """Scope key: the request was HEAD and is answered as GET without a body."""
+BROKER_QUESTIONS: Final = "/broker/"
+"""Where brokers ask who may do what."""
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
 _POLICY: Final = (
@@ -169,7 +171,7 @@ class RequestLimits:
         if error is not None:
             await problem_response(error, scope["path"])(scope, receive, send)
             return
-        left = self._config.max_body_bytes
+        left = self._most(scope)
 
         async def receive_within() -> Message:
             nonlocal left
@@ -177,7 +179,7 @@ class RequestLimits:
             if message["type"] == "http.request":
                 left -= len(message.get("body", b""))
                 if left < 0:
-                    # Nothing here reads bodies; who sends one without end is treated as gone.
+                    # Few here read bodies; who sends one without end is treated as gone.
                     return {"type": "http.disconnect"}
             return message
 
@@ -189,11 +191,15 @@ class RequestLimits:
             detail = f"the query string has {len(query)} bytes; allowed: {self._config.max_query_bytes}"
             return ApiError("query-too-long", detail)
         length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        most = self._config.max_body_bytes
+        most = self._most(scope)
         if length.isdigit() and int(length[:20]) > most:
             detail = f"the body has {length[:20].decode()} bytes; allowed: {most}"
             return ApiError("content-too-large", detail, headers={"Connection": "close"})
         return None
+
+    def _most(self, scope: Scope) -> int:
+        asks = self._config.access_secret is not None and scope["path"].startswith(BROKER_QUESTIONS)
+        return self._config.max_question_bytes if asks else self._config.max_body_bytes
 
 
 def abort_of(send: Send) -> Callable[[], Any] | None:

@@ -103,7 +103,7 @@ _KINDS: Final = (
         "method-not-allowed",
         405,
         "The method is not allowed here",
-        "This is the read side: every path answers GET and HEAD.",
+        "This is the read side: every path answers GET and HEAD, and those for brokers POST.",
         "Use GET. Devices are written to over MQTT.",
     ),
     ProblemKind(
@@ -259,8 +259,10 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     detail = KINDS[slug].meaning
     if slug == "method-not-allowed":
-        headers["Allow"] = "GET, HEAD"
-        detail = f"{request.method} is not allowed here; allowed: GET, HEAD"
+        # Nobody but a broker posts, and only where it asks who may do what.
+        allowed = "POST" if headers.get("Allow") == "POST" else "GET, HEAD"
+        headers["Allow"] = allowed
+        detail = f"{request.method} is not allowed here; allowed: {allowed}"
     elif slug == "not-found":
         detail = f"nothing at {request.url.path[:200]}; /docs lists every path"
     return problem_response(ApiError(slug, detail, headers=headers), request.url.path)

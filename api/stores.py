@@ -37,11 +37,13 @@ class Stores:
         records: Records,
         registry: SqlRegistry,
         instruments: Instruments,
+        audit: SqlRegistry | None = None,
     ) -> None:
-        """Take stores that are open; :meth:`close` closes them."""
+        """Take stores that are open; :meth:`close` closes them. ``audit``: the registry again, open for writing."""
         self.windows = windows
         self.records = records
         self.registry = registry
+        self._audit = audit
         self._config = config
         self._instruments = instruments
         self._heavy = ThreadPoolExecutor(config.query_threads, thread_name_prefix="api-query")
@@ -92,6 +94,8 @@ class Stores:
         self.windows.close()
         self.records.close()
         self.registry.close()
+        if self._audit is not None:
+            self._audit.close()
 
     async def _run(self, pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         begun = time.perf_counter()

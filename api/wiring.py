@@ -12,6 +12,7 @@ from api.instruments import Instruments
 from api.live import LiveHub
 from api.shapes import time_json
 from api.stores import Stores
+from store.gatekeeper import Gatekeeper
 from store.interface import DeviceRecord
 
 STATE_KEY: Final = "wiring"
@@ -28,6 +29,8 @@ class Wiring:
     clock: Callable[[], int]
     """Returns now, ns UTC."""
     version: str
+    gatekeeper: Gatekeeper | None = None
+    """Answers brokers that ask who may do what; None where none may ask."""
 
     async def complete_through_ns(self, devices: Iterable[DeviceRecord]) -> int | None:
         """Return up to when answers about ``devices`` are complete, ns UTC; None if no worker ever reported."""

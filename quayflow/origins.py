@@ -7,9 +7,8 @@ import tomllib
 
 import typer
 
-from quayflow.settings import FILE, PREFIX, Settings
+from quayflow.settings import FILE, PREFIX, SECRETS, Settings
 
-SECRET = "broker_password"  # noqa: S105 - the name of a setting
 CREDENTIALS = re.compile("//[^@/]*@")
 """User, password or token in a URL."""
 
@@ -24,7 +23,7 @@ def show(settings: Settings, *, as_json: bool) -> None:
             origin = f"environment {PREFIX}{name.upper()}"
         elif name in from_file:
             origin = str(FILE)
-        shown = "(set)" if name == SECRET and value is not None else value
+        shown = "(set)" if name in SECRETS and value is not None else value
         if isinstance(shown, str):
             shown = CREDENTIALS.sub("//(set)@", shown)
         rows.append({"name": name, "value": shown, "origin": origin})

@@ -141,6 +141,7 @@ async def run_api(settings: Settings) -> None:
         broker_password=settings.broker_password,
         broker_tls=settings.broker_tls,
         broker_ca_file=settings.broker_ca_file,
+        access_secret=settings.access_secret,
         registration=settings.registration,
     )
     server = uvicorn.Server(

@@ -17,6 +17,8 @@ from devices.vocabulary import DeviceClass
 
 FILE: Final = Path("quayflow.toml")
 PREFIX: Final = "QUAYFLOW_"
+SECRETS: Final = frozenset({"broker_password", "access_secret"})
+"""Settings that are never printed."""
 
 
 class SettingsError(Exception):
@@ -58,6 +60,9 @@ class Settings(BaseSettings):
     """Address on which the API listens."""
     port: int = Field(8080, ge=0, le=65_535)
     """TCP port on which the API listens; 0 takes a free one."""
+
+    access_secret: str | None = Field(None, min_length=16, repr=False)
+    """What a broker that asks the API who may do what proves itself with; without it the API answers no broker."""
 
     broker_host: str = "127.0.0.1"
     """Name or address of the MQTT broker."""
@@ -201,8 +206,14 @@ def load(**flags: object) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, each['loc']))}: {each['msg']} (got {each['input']!r})" for each in error.errors()
+            f"  {'.'.join(map(str, each['loc']))}: {each['msg']} (got {_shown(each['loc'], each['input'])})"
+            for each in error.errors()
         ]
         raise SettingsError("settings cannot be used:\n" + "\n".join(lines)) from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"settings cannot be read: {error}") from None
+
+
+def _shown(where: tuple[int | str, ...], given: object) -> str:
+    """Return a value that was refused, unless it is nobody's business."""
+    return "what is not shown" if where and where[0] in SECRETS else repr(given)

@@ -21,9 +21,9 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
 
     ts_ns: int
     actor: str
-    """Who: ``ingest:<worker>``, ``cli:<user>``, or a broker's name."""
+    """Who: ``ingest:<worker>``, ``cli:<user>``, ``broker:<kind>``."""
     action: str
-    """What: ``refused``, ``registry.put``, ``registry.remove``, ``credential.issue``, ``credential.remove``."""
+    """What: ``refused``, ``denied``, ``registry.add`` (``change``, ``remove``), ``credential.issue`` (``remove``)."""
     subject: str
     """On what: a topic, an entry's kind and key, a user name."""
     detail: str

@@ -194,6 +194,14 @@ class SqlRegistry(SqlStore):
         self._change(work)
         return True
 
+    def note(self, rows: Sequence[AuditRow]) -> None:
+        """Add rows to the audit trail that are no change of the registry."""
+        if rows:
+            with reaching(self._name):
+                self._prepare()
+                with self._engine.begin() as connection:
+                    append(connection, rows)
+
     def _change(self, work: Callable[[Connection], list[AuditRow]]) -> None:
         with reaching(self._name):
             self._prepare()

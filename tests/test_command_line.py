@@ -170,6 +170,7 @@ def test_the_plain_form_lists_every_setting_on_its_line(tmp_path: Path) -> None:
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
     secrets = {
         "QUAYFLOW_BROKER_PASSWORD": "geheim1",
+        "QUAYFLOW_ACCESS_SECRET": "geheim-geheim-geheim",
         "QUAYFLOW_RECORDS_URL": "postgresql+psycopg://user:geheim2@host/name",
         "QUAYFLOW_WINDOWS_URL": "influxdb://geheim3@host:8086/bucket?org=port",
     }
@@ -178,6 +179,9 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         assert "geheim" not in said
         assert "(set)" in said
         assert "host:8086/bucket" in said
+    short = quayflow("config", "validate", cwd=tmp_path, QUAYFLOW_ACCESS_SECRET="geheim4")
+    assert (short.returncode, "access_secret" in short.stderr) == (2, True)
+    assert "geheim" not in short.stderr
 
 
 @pytest.mark.parametrize(
