@@ -18,8 +18,12 @@ import numpy as np
 import typer
 
 from analytics.rows import TIERS_S, WindowRows, fold
+from devices.codecs.sparkplug import NAMESPACE
+from devices.topics import device_id
+from devices.vocabulary import DeviceClass
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.rerunning import catch_up
+from ingest.sources import Source
 from quayflow.hashing import StoreHash
 from quayflow.marking import Figures, Span, happenings_of_events, happenings_of_truth, score
 from simulators import profiles
@@ -27,6 +31,7 @@ from simulators.faults import AnyFault, Backfill, Chain, Duplicate, Late, Lost
 from simulators.messages import NS, Message, PortMessages
 from simulators.noise import LEVELS
 from simulators.scenarios import Scenario
+from store.admission import Admission
 from store.interface import EventRecord
 from store.journal import DUPLICATE, RECORD, Frame
 
@@ -103,9 +108,9 @@ class VerifyConfig:
 
 def verify(config: VerifyConfig) -> dict[str, Any]:
     """Simulate, process, compare; return the report."""
-    pipeline = Pipeline("verify", 1, PipelineConfig())
     profile = config.scenario.profile if config.scenario else profiles.load(config.profile)
     port = PortMessages(profile, config.seed, config.site, START_NS, noise=config.noise)
+    pipeline = Pipeline("verify", 1, _hosting(port))
     faults = config.faults()
     comes_late = any(isinstance(fault, Late | Backfill) for fault in faults)
     chain = Chain(faults, config.seed, START_NS)
@@ -141,6 +146,18 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     _take_events(pipeline, events)
     counts = {"messages": sent, "delivered": delivered, "dropped": sum(chain.counts[name] for name in LOSSES)}
     return _report(config, pipeline, port, counts, _folded(rows), list(events.values()))
+
+
+def _hosting(port: PortMessages) -> PipelineConfig:
+    """Return the configuration of a host of the port's Sparkplug nodes, each of which is an alias of its device."""
+    sources: dict[str, Source] = {}
+    aliases = {}
+    for key, node in ((device.key, device.node) for device in port.devices):
+        if node is not None:
+            topics = tuple(f"{NAMESPACE}/{node.group}/{levels}" for levels in ("+/+", "+/+/+"))
+            sources[node.group] = Source("sparkplug", key.site, DeviceClass(key.device_class), topics)
+            aliases[f"sparkplug:{device_id(node.group, node.node, node.device)}"] = key.uid
+    return PipelineConfig(sources=tuple(sources.values()), admission=Admission(aliases=aliases))
 
 
 def _chunks_of(port: PortMessages, chunks: int) -> Iterator[list[Message]]:

@@ -25,7 +25,7 @@ from simulators.faults import AnyFault, Chain
 from simulators.messages import NS, PAYLOADS, PortMessages
 from simulators.noise import LEVELS
 from simulators.profiles import Profile
-from simulators.publisher import Broker, Publisher, devices_of, drain
+from simulators.publisher import Broker, Listening, Publisher, devices_of, drain
 from simulators.schedule import stopped_by_signal, wait_until
 from simulators.truth import Fact, Move, Passage, Relock, YardMove
 
@@ -131,9 +131,10 @@ async def run(
     started = clock()
     start_ns = config.port_start_ns(started)
     source = PortMessages(profile, seed, config.site, start_ns, config.payload, noise)
+    listening = Listening(source.command_filters(), source.command)
     with stopped_by_signal(stop) as ending:
         async with Publisher(
-            config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}"
+            config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}", listening
         ) as publisher:
             fleet = _Fleet(config, source, publisher, clock, started)
             fleet.chain = Chain(faults, seed, start_ns)
@@ -279,6 +280,7 @@ class _Fleet:
             "reconnects": publisher.reconnects,
             "connected": publisher.connected,
             "faults": dict(self.chain.counts),
+            "births": sum(device.node.births for device in source.devices if device.node is not None),
             "lag_ms": publisher.lag.summary(),
             "truth": {name: round(value, 2) for name, value in self._truth.items()},
             "devices": devices_of(

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from devices.codecs.native import Block, Event, Payload, Scalar, Status, Telemetry, encode
+from devices.codecs.sparkplug import NAMESPACE
 from devices.columns import Bools, Ints
 from devices.topics import ROOT, DeviceKey, Stream, topic_of
 from simulators import signals
@@ -20,6 +21,7 @@ from simulators.port.world import Port
 from simulators.profiles import Profile
 from simulators.readers import reported
 from simulators.sources import PortDevices, Source, speaks_binary
+from simulators.speakers import told_by
 from simulators.truth import Fact
 
 NS: Final = 1_000_000_000
@@ -62,6 +64,7 @@ class PortMessages:
         for device in self.devices:
             device.binary = speaks_binary(payload, device.key.device)
         self._topics = [{stream: topic_of(device.key, stream) for stream in Stream} for device in self.devices]
+        self._nodes = {device.node.command_topic: device.node for device in self.devices if device.node is not None}
         self._at_ns = start_ns
         self._has_gaps = noise != "none"
         self._noises = [self._built.noise_of(gate.lane.name) for _, gate in self._built.gates]
@@ -73,8 +76,21 @@ class PortMessages:
 
     def goodbye(self) -> Iterator[Message]:
         """Yield the retained status with which each device ends."""
-        for index in range(len(self.devices)):
+        for index, device in enumerate(self.devices):
+            if device.node is not None:
+                topic, certificate = device.node.death(self._at_ns)
+                yield Message(self._at_ns, index, max(0, device.seq - 1), topic, certificate, retain=False)
             yield self._status(index, Status(v=1, online=False, info={}))
+
+    def command_filters(self) -> list[str]:
+        """Return the topic filters of the commands to Sparkplug nodes."""
+        groups = sorted({device.node.group for device in self.devices if device.node is not None})
+        return [f"{NAMESPACE}/{group}/NCMD/+" for group in groups]
+
+    def command(self, topic: str, payload: bytes) -> bool:
+        """Take a command to a Sparkplug node; return whether it asks for a rebirth: the next report is one."""
+        node = self._nodes.get(topic)
+        return node is not None and node.command(payload)
 
     def advance(self, duration_ns: int) -> list[Message]:
         """Return everything that is sent in the next ``duration_ns``, ordered by time, then device."""
@@ -98,7 +114,7 @@ class PortMessages:
         ready.sort(key=BY_TIME)
         self._at_ns = end
         self.port.forget((begin - self.origin_ns) / NS - KEPT_S)
-        return [self._message(*item) for item in ready]
+        return [message for item in ready for message in self._messages(*item)]
 
     def truth(self) -> list[Fact]:
         """Remove and return what has really happened up to now, in the port's time."""
@@ -178,6 +194,13 @@ class PortMessages:
 
     def _status(self, index: int, status: Status) -> Message:
         return self._message(self._at_ns, index, Stream.STATUS, status)
+
+    def _messages(self, at: int, index: int, stream: Stream, payload: Payload) -> list[Message]:
+        device = self.devices[index]
+        if device.node is not None and (told := told_by(device.node, at, payload)):
+            seq = max(0, device.seq - 1)
+            return [Message(at, index, seq, topic, frame, retain=False) for topic, frame in told]
+        return [self._message(at, index, stream, payload)]
 
     def _message(self, at: int, index: int, stream: Stream, payload: Payload) -> Message:
         device = self.devices[index]

@@ -214,10 +214,10 @@ class Planned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What devices speak and how often; samples per second."""
 
-    quay_crane: Literal["native", "packed", "tic40", "tic40-flat"] = "native"
-    yard_crane: Literal["native", "packed", "tic40", "tic40-flat"] = "native"
+    quay_crane: Literal["native", "packed", "tic40", "tic40-flat", "sparkplug"] = "native"
+    yard_crane: Literal["native", "packed", "tic40", "tic40-flat", "sparkplug"] = "native"
     gate: Literal["native", "impinj", "zebra"] = "native"
-    truck: Literal["native", "tic40", "tic40-flat"] = "native"
+    truck: Literal["native", "tic40", "tic40-flat", "sparkplug"] = "native"
     external: Literal["native", "jt808"] = "native"
     quay_crane_hz: Rate = 5.0
     yard_crane_hz: Rate = 2.0

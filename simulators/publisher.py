@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
@@ -53,6 +53,17 @@ class Broker:
             raise ValueError("host = '': allowed is a name or an address")
         if not 1 <= self.port <= 65_535:  # noqa: PLR2004 - TCP
             raise ValueError(f"port = {self.port}: allowed is 1 to 65535")
+
+
+class Listening(NamedTuple):
+    """What a publisher subscribes to, by its first connection, and who is told of what comes."""
+
+    filters: Sequence[str]
+    heard: Callable[[str, bytes], object]
+    """Called with topic and payload."""
+
+
+DEAF: Final = Listening((), lambda _topic, _payload: None)
 
 
 class Outgoing(Protocol):
@@ -136,7 +147,15 @@ class Lag:
 class Publisher:
     """Sends the messages of many devices over a few connections; device d uses connection d modulo their number."""
 
-    def __init__(self, broker: Broker, devices: int, connections: int, clock: Callable[[], int], name: str) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        devices: int,
+        connections: int,
+        clock: Callable[[], int],
+        name: str,
+        listening: Listening = DEAF,
+    ) -> None:
         """``clock`` returns ns UTC and is only used to measure lags; ``name`` begins the client identifiers."""
         self.accounts = [Account() for _ in range(devices)]
         self.lag = Lag()
@@ -147,7 +166,8 @@ class Publisher:
         self._outstanding = 0
         self._room: list[tuple[int, asyncio.Future[None]]] = []
         self._connections = [
-            _Connection(broker, f"{name}-{number}") for number in range(min(connections, max(1, devices)))
+            _Connection(broker, f"{name}-{number}", DEAF if number else listening)
+            for number in range(min(connections, max(1, devices)))
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -250,11 +270,12 @@ class _Client(aiomqtt.Client):
 class _Connection:
     """One MQTT connection that is made again whenever it is lost."""
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    def __init__(self, broker: Broker, name: str, listening: Listening = DEAF) -> None:
         self.up = asyncio.Event()
         self.connects = 0
         self.refused = 0
         self._broker = broker
+        self._listening = listening
         self._name = f"{name}-{secrets.token_hex(3)}"
         self._client: _Client | None = None
         self._scopes: set[asyncio.Timeout] = set()
@@ -297,13 +318,18 @@ class _Connection:
         client.pending_calls_threshold = 1_000_000  # every device of the connection may have one
         client.on_refused = self._refused
         async with client:
+            for each in self._listening.filters:
+                codes = await client.subscribe(each, qos=1)
+                if any(code.is_failure for code in codes if isinstance(code, ReasonCode)):
+                    log.error("broker %s:%d: may not subscribe to %s", broker.host, broker.port, each)
             self._client = client
             self._attempts = 0
             self.connects += 1
             self.up.set()
-            # Nothing is subscribed: this only ends, with an error, when the connection is lost.
-            async for _ in client.messages:
-                pass
+            # This only ends, with an error, when the connection is lost.
+            async for message in client.messages:
+                if isinstance(message.payload, bytes):
+                    self._listening.heard(str(message.topic), message.payload)
 
     async def publish(self, message: Outgoing, leaving: Callable[[], None]) -> int:
         """Send until acknowledged; calls ``leaving`` just before the first send and returns how many were needed."""

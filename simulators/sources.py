@@ -9,6 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from devices.codecs.native import Scalar
+from devices.codecs.sparkplug_node import EdgeNode
 from devices.columns import Floats
 from devices.topics import DeviceKey
 from devices.vocabulary import DeviceClass
@@ -23,7 +24,7 @@ from simulators.port.vehicles import Truck
 from simulators.port.world import Port
 from simulators.port.yard import YardCrane
 from simulators.signals import Signals
-from simulators.speakers import Speaker, phone_of, speaker_of
+from simulators.speakers import Speaker, node_of, phone_of, speaker_of
 
 NS: Final = 1_000_000_000
 SLOW_HZ: Final = 1.0
@@ -55,6 +56,8 @@ class Device:
     seq: int = 0
     speaker: Speaker | None = None
     """Who writes what the device says in a foreign format."""
+    node: EdgeNode | None = None
+    """The Sparkplug node that tells what the device measures."""
 
 
 class Source(NamedTuple):
@@ -190,7 +193,8 @@ class PortDevices:
         boot = int(self._boots.integers(2**63))
         form = str(getattr(self._wire, WIRE_KEYS.get(info["kind"], ""), "native"))
         speaker = speaker_of(form, name, device_class)
-        self.devices.append(Device(key, {"simulated": True, **info}, boot, binary=True, speaker=speaker))
+        node = node_of(key) if form == "sparkplug" else None
+        self.devices.append(Device(key, {"simulated": True, **info}, boot, binary=True, speaker=speaker, node=node))
         return len(self.devices) - 1
 
     def _source(

@@ -14,7 +14,9 @@ from devices.codecs import tic40, tic40_flat
 from devices.codecs.jt808_bodies import item, location
 from devices.codecs.jt808_frames import LOCATION, frame_of
 from devices.codecs.native import Event, Payload, Telemetry
+from devices.codecs.sparkplug_node import EdgeNode, Publication
 from devices.times import format_rfc3339
+from devices.topics import DeviceKey
 from devices.vocabulary import BY_NAME, DeviceClass, Kind
 
 ODOMETER: Final = 1
@@ -23,6 +25,8 @@ SERIALS: Final = 65_536
 PHONES: Final = 13_957_400_000
 """Road truck number n has the phone number PHONES + n; nobody is called there."""
 MS: Final = 1_000_000
+PLC: Final = "plc"
+"""The one device of a Sparkplug node."""
 ANTENNA_NAMES: Final = {"in": "entry", "out": "exit"}
 """Direction of a lane → name of its antennas."""
 
@@ -159,6 +163,18 @@ def speaker_of(form: str, device: str, device_class: DeviceClass) -> Speaker | N
             return Jt808(device)
         case _:
             return None
+
+
+def node_of(key: DeviceKey) -> EdgeNode:
+    """Return the Sparkplug node of a device; the nodes of a site and class are one group."""
+    return EdgeNode(f"{key.site}-{key.device_class}", key.device, PLC)
+
+
+def told_by(node: EdgeNode, at: int, payload: Payload) -> list[Publication]:
+    """Return what a node publishes for a payload of the instant ``at`` (ns UTC), nothing where it is said natively."""
+    if not isinstance(payload, Telemetry):
+        return []
+    return node.tell(at, {name: _status(name, value) for name, value in payload.m.items()})
 
 
 def phone_of(number: int) -> str:

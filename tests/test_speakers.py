@@ -1,11 +1,14 @@
 """Simulated devices that speak foreign formats: what they say is read by the codecs and taken through ingest."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from devices.codecs.readings import Reading
 from devices.codecs.registry import make_codec
+from devices.codecs.sparkplug import REBIRTH
+from devices.codecs.sparkplug_payloads import BOOLEAN, Metric, write
 from devices.times import NS
 from quayflow.verifying import VerifyConfig, verify
 from simulators import profiles, scenarios
@@ -89,6 +92,56 @@ def test_terminals_report_where_the_truck_is_and_number_their_frames() -> None:
         serials.setdefault(message.device, []).append(reading.seq or 0)
     assert len(serials) == 40
     assert all(numbers == list(range(len(numbers))) for numbers in serials.values())
+
+
+def test_nodes_are_born_and_say_what_they_would_say_natively() -> None:
+    native = {(one.due_ns, one.device): one for one in sent()}
+    codec = make_codec("sparkplug")
+    told = [one for one in sent(quay_crane="sparkplug", yard_crane="sparkplug") if one.topic.startswith("spBv1.0/")]
+    kinds = Counter(one.topic.split("/")[2] for one in told)
+    # Ten cranes; the slow signals of the four at the quay come after the fast ones, and are born then.
+    assert kinds["NBIRTH"] == 10
+    assert 10 <= kinds["DBIRTH"] <= 14
+    assert kinds["DBIRTH"] + kinds["DDATA"] == 60 * (4 * 5 + 6 * 2)
+    for message in told:
+        readings = codec.decode(message.payload, message.topic)
+        said = natively(native[message.due_ns, message.device])
+        for reading in readings:
+            assert reading.ts == message.due_ns
+            assert not reading.unknown
+            assert set(reading.flags) <= {"null"}
+            if reading.values:
+                assert reading.values == said.values
+
+
+def test_a_node_that_is_asked_is_born_again_and_says_at_the_end_that_it_dies() -> None:
+    profile = changed(profiles.load("small"), {"wire": {"quay_crane": "sparkplug"}})
+    source = PortMessages(profile, 7, "CNNGB-DEMO", START)
+    assert source.command_filters() == ["spBv1.0/CNNGB-DEMO-quay-crane/NCMD/+"]
+    source.advance(5 * NS)
+    asked = write(1, None, [Metric(REBIRTH, datatype=BOOLEAN, value=True)])
+    assert source.command("spBv1.0/CNNGB-DEMO-quay-crane/NCMD/QC02", asked)
+    assert not source.command("spBv1.0/CNNGB-DEMO-quay-crane/NCMD/QC99", asked)
+    births = [one.topic for one in source.advance(5 * NS) if "/NBIRTH/" in one.topic]
+    assert births == ["spBv1.0/CNNGB-DEMO-quay-crane/NBIRTH/QC02"]
+    ends = [one.topic for one in source.goodbye() if one.topic.startswith("spBv1.0/")]
+    assert ends == [f"spBv1.0/CNNGB-DEMO-quay-crane/NDEATH/QC0{number}" for number in (1, 2, 3, 4)]
+
+
+def test_sparkplug_cranes_give_the_moves_of_native_ones() -> None:
+    reports = []
+    for codec in ("native", "sparkplug"):
+        wire = {"quay_crane": codec, "yard_crane": codec, "truck_hz": 0.1, "external_hz": 0.1}
+        declared = {"title": "Nodes", "what": "Moves", "hours": 0.07, "expect": ["lost == 0"], "change": {"wire": wire}}
+        reports.append(verify(VerifyConfig.of(scenarios.parse("nodes", declared))))
+    native, nodes = reports
+    assert native["moves"]["truth"] > 0
+    for what in ("moves", "yard_moves", "passages", "alarms", "kpis"):
+        assert nodes[what] == native[what], what
+    assert nodes["moves"]["recall"] == nodes["yard_moves"]["precision"] == 1.0
+    for report in reports:
+        assert report["ledger_balanced"]
+        assert report["accounts"].get("quarantined", 0) == report["accounts"].get("lost_before_journal", 0) == 0
 
 
 def test_a_terminal_without_a_fix_reports_its_last_place() -> None:
