@@ -1,0 +1,71 @@
+"""What ingest tells through the broker: in time, whatever else there is to do."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from itertools import count
+from typing import Self
+
+import aiomqtt
+import pytest
+
+from faults.simulation.clock import VirtualLoop
+from ingest.results import Live, Results
+from ingest.session import SessionConfig
+
+BUSY_S = 0.05
+SECONDS = 10
+
+
+class Client:
+    """Stands in for a client whose every message waits for a loop that has much to do."""
+
+    published: list[str]
+
+    def __init__(self, *_args: object, **_settings: object) -> None:
+        """Take whatever a client is given."""
+
+    async def __aenter__(self) -> Self:
+        """Be connected."""
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Be gone."""
+
+    async def publish(self, topic: str, _payload: bytes, **_options: object) -> None:
+        """Take a message late."""
+        await asyncio.sleep(BUSY_S)
+        self.published.append(topic)
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop(random.Random(1))
+    yield loop
+    loop.close()
+
+
+def test_live_values_are_not_put_off_for_what_else_the_loop_has_to_do(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client.published = []
+    monkeypatch.setattr(aiomqtt, "Client", Client)
+    numbers = count()
+
+    def live() -> Live:
+        return {("S", device_class): {"D1": {"speed_mps": float(next(numbers))}} for device_class in ("a", "b", "c")}
+
+    results = Results(SessionConfig(host="h", port=1), "w1", live=live, status=dict, now=loop.now_ns)
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(results.run(stop))
+        await asyncio.sleep(SECONDS)
+        stop.set()
+        await running
+
+    loop.run_until_complete(scenario())
+    looks = sum(topic.endswith("/a") for topic in Client.published)
+    # The messages of a look wait together, and the next look comes soon after; a status a second waits by itself.
+    assert looks >= SECONDS / (3 * BUSY_S)
+    assert len(Client.published) == 3 * looks + sum("_workers" in topic for topic in Client.published)
