@@ -71,11 +71,11 @@ def expect_ready(process: subprocess.Popen[str], name: str) -> None:
         raise RuntimeError(f"{name} did not start: {line!r}, status {process.poll()}")
 
 
-def wait_listening(port: int) -> None:
-    """Wait until somebody listens on a port; RuntimeError after 10 s."""
-    deadline = time.monotonic() + 10
+def wait_listening(port: int, timeout_s: float = 10.0) -> None:
+    """Wait until somebody listens on a port; RuntimeError when time has run out."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    raise RuntimeError(f"the broker does not listen on port {port}")
+    raise RuntimeError(f"nobody listens on port {port}")

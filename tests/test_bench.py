@@ -82,7 +82,7 @@ def test_every_row_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ingest_packed_300", "latency_half_load", "recovery"])
+@pytest.mark.parametrize("name", ["ingest_packed_300", "latency_half_load", "recovery", "api_throughput_day"])
 def test_rows_that_run_the_whole_product_can_be_taken(name: str) -> None:
     [measured] = chosen(name)
     found = take(measured, 1, Scale(quick=True), Console(quiet=True))
