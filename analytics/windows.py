@@ -24,6 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.packing import PackedRows
 from analytics.partials import NEUTRAL, Aggregates, Partials, merge
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from devices.columns import Bools, Ints
@@ -71,17 +72,19 @@ class _Tier(Aggregates):
         self.capacity = max(series, had + had // 2, 256)
         self._seat = np.empty(self.capacity, np.int32)
         self.newest = np.append(self.newest, np.full(self.capacity - had, -1, np.int64))
+        reached = np.flatnonzero((self.window.reshape(self.ring, had) >= 0).any(axis=1))
 
         def widened(cells: Ints) -> Ints:
-            # Pages that are not written take no memory.
+            # Pages that are not written take no memory, so what no window has reached is not copied.
             wide = np.empty((self.ring, self.capacity), cells.dtype)
-            wide[:, :had] = cells.reshape(self.ring, had)
+            wide[reached, :had] = cells.reshape(self.ring, had)[reached]
             return wide.reshape(-1)
 
         for name in NEUTRAL:
             setattr(self, name, widened(getattr(self, name)))
-        self.window = widened(self.window)
-        self.window.reshape(self.ring, -1)[:, had:] = -1
+        window = np.full((self.ring, self.capacity), -1, np.int64)
+        window[:, :had] = self.window.reshape(self.ring, had)
+        self.window = window.reshape(-1)
         dirty = np.zeros((self.ring, self.capacity), np.bool_)
         dirty[:, :had] = self.dirty.reshape(self.ring, had)
         self.dirty = dirty.reshape(-1)
@@ -152,7 +155,7 @@ class Windows:
         self._cell_epoch = 2 * life
         self._keys = keys
         self._tiers = [_Tier(width_s, ring) for width_s, ring in zip(TIERS_S, RINGS, strict=True)]
-        self._final: list[WindowRows] = []
+        self._final = PackedRows(keys, worker)
         self._late: list[Partials] = []
         self._late_held = 0
         self._loose: list[tuple[Ints, ...]] = []
@@ -184,18 +187,22 @@ class Windows:
 
     def take_rows(self, commit: int) -> WindowRows:
         """Return the rows that changed since the last call, one per key, for commit number ``commit`` ≥ 0."""
+        return self.take_packed(commit).whole()
+
+    def take_packed(self, commit: int) -> PackedRows:
+        """Return what :meth:`take_rows` would, packed."""
         self.settle()
-        parts, self._final = self._final, []
+        rows, self._final = self._final, PackedRows(self._keys, self._worker)
         changed = np.empty(0, np.int64)
         for level, tier in enumerate(self._tiers):
             tier.dirty[self._parents(level, changed)] = True
             changed = np.flatnonzero(tier.dirty)
             tier.dirty[changed] = False
-            rows = self._effective(level, changed).rows(self._keys, self._worker, tier.width_s, self._cell_epoch)
-            parts.append(rows)
-        parts.extend(self._late_rows(2 * commit + 1))
-        kept = [part for part in parts if len(part)]
-        return WindowRows.concatenate(kept) if kept else WindowRows.empty(self._keys, self._worker)
+            for begin in range(0, len(changed), SLICE):
+                effective = self._effective(level, changed[begin : begin + SLICE])
+                rows.add(tier.width_s, self._rows_of(tier, effective, self._cell_epoch))
+        self._add_late(rows, 2 * commit + 1)
+        return rows
 
     def settle(self) -> None:
         """Merge what is held to be merged together."""
@@ -271,8 +278,7 @@ class Windows:
         partials = tier.partials(cells)
         changed = tier.dirty[cells]
         if changed.any():
-            rows = partials.take(changed).rows(self._keys, self._worker, tier.width_s, self._cell_epoch)
-            self._final.append(rows)
+            self._final.add(tier.width_s, self._rows_of(tier, partials.take(changed), self._cell_epoch))
         tier.window[cells] = -1
         tier.dirty[cells] = False
         if level + 1 < len(self._tiers):
@@ -322,13 +328,15 @@ class Windows:
             # What does not fold stays: it is as many rows, however they are kept.
             self._late, self._late_held = [folded], 0
 
-    def _late_rows(self, epoch: int) -> list[WindowRows]:
-        """Return the late partials of this commit, folded, for every tier."""
+    def _add_late(self, rows: PackedRows, epoch: int) -> None:
+        """Add the late partials of this commit, folded, for every tier."""
         late, self._late, self._late_held = self._late, [], 0
         if not late:
-            return []
-        folded, rows = Partials.concatenate(late), list[WindowRows]()
+            return
+        folded = Partials.concatenate(late)
         for tier in self._tiers:
             folded = folded.folded(tier.width)
-            rows.append(folded.rows(self._keys, self._worker, tier.width_s, epoch))
-        return rows
+            rows.add(tier.width_s, self._rows_of(tier, folded, epoch))
+
+    def _rows_of(self, tier: _Tier, partials: Partials, epoch: int) -> WindowRows:
+        return partials.rows(self._keys, self._worker, tier.width_s, epoch)

@@ -16,6 +16,7 @@ from analytics.clocks import UNKNOWN, ClockOffsets
 from analytics.detectors.cranes import MoveRules
 from analytics.detectors.gates import PassageRules
 from analytics.detectors.states import HoldRules
+from analytics.packing import PackedRows
 from analytics.rows import TIERS_S, WindowRows
 from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
@@ -164,8 +165,14 @@ class Pipeline:
 
     def take_rows(self, commit: int) -> WindowRows:
         """Return the window rows that changed since the last call, for commit number ``commit`` ≥ 0."""
-        parts = [self.windows.take_rows(commit), self.detection.take_rows(self._worker)]
-        return WindowRows.concatenate(parts)
+        return self.take_packed(commit).whole()
+
+    def take_packed(self, commit: int) -> PackedRows:
+        """Return what :meth:`take_rows` would, packed."""
+        rows, found = self.windows.take_packed(commit), self.detection.take_rows(self._worker)
+        for tier_s in TIERS_S:
+            rows.add(tier_s, found.take(found.tier_s == tier_s))
+        return rows
 
     def take_quarantine(self) -> list[QuarantineRecord]:
         """Return the refusals since the last call."""

@@ -545,7 +545,7 @@ class Worker:
         accounted = blob.unseen + pipeline.ledger.received
         self._judge(accounted - pipeline.ledger.total(Account.SHED))
         touched = pipeline.touched()
-        rows = pipeline.take_rows(blob.commits)
+        rows = pipeline.take_packed(blob.commits)
         frozen = freeze(pipeline, blob, touched)
         return Commit(
             worker=self._config.worker,

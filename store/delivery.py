@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, Engine, delete, func, select
 
+from analytics.packing import whole
 from analytics.rows import WindowRows
 from devices.rejects import Reason
 from store.entries import decode
@@ -191,9 +192,8 @@ class Delivery:
         return oldest is not None
 
     def _apply(self, commit: Commit) -> None:
-        refused = [
-            _quarantined(commit.rows, refusal, self._clock()) for refusal in store_rows(self._windows, commit.rows)
-        ]
+        rows = whole(commit.rows)
+        refused = [_quarantined(rows, refusal, self._clock()) for refusal in store_rows(self._windows, rows)]
         if refused:
             logger.error("the window store refused %d rows, now in quarantine: %s", len(refused), refused[0].detail)
             commit = msgspec.structs.replace(commit, quarantine=[*commit.quarantine, *refused])

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from analytics.packing import whole
 from analytics.rows import SeriesKey, WindowRows
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 
@@ -22,7 +23,7 @@ class EntryVersionError(Exception):
 
 def encode(commit: Commit) -> bytes:
     """Return everything of a commit but its state and history, which stay with the worker."""
-    rows = commit.rows
+    rows = whole(commit.rows)
     used, series = np.unique(rows.series, return_inverse=True)
     columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"series": series}
     entry = {

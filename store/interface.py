@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from analytics.packing import PackedRows
 from analytics.rows import SeriesKey, WindowRows
 from devices.times import format_rfc3339
 
@@ -129,7 +130,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     offset: int
     """Journal offset up to which everything is contained in this and earlier commits."""
-    rows: WindowRows
+    rows: WindowRows | PackedRows
     devices: Sequence[DeviceRecord]
     events: Sequence[EventRecord]
     quarantine: Sequence[QuarantineRecord]

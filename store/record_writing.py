@@ -4,6 +4,7 @@ Everything is an upsert by a key made from content, so writing a commit again ch
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,9 @@ RECORD_OVERHEAD_BYTES: Final = 256
 
 KEYS_PER_QUERY: Final = 500
 
+ROWS_PER_UPSERT: Final = 2_000
+"""Records that are dictionaries of columns at one time: those of ten thousand devices would take tens of megabytes."""
+
 AUDITED: Final = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_REGISTERED})
 """Refusals that the audit trail keeps: somebody spoke who may not."""
 
@@ -41,11 +45,11 @@ def write_records(
 
     What it retracts goes first. An event that carries a cursor keeps it unless one as great has been given before.
     """
-    _upsert(connection, DEVICES, [_device_row(device) for device in commit.devices])
+    _upsert(connection, DEVICES, map(_device_row, commit.devices))
     retract(connection, commit, EVENTS)
     new = _write_events(connection, commit.events)
     write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
-    _upsert(connection, LEDGER, [_ledger_row(commit.worker, row) for row in commit.ledger])
+    _upsert(connection, LEDGER, (_ledger_row(commit.worker, row) for row in commit.ledger))
     if commit.status:
         _upsert(connection, WORKERS, [{"worker": commit.worker, "status": _json(commit.status)}])
     return new
@@ -92,7 +96,7 @@ def number_events(
 
 def _write_events(connection: Connection, events: Sequence[EventRecord]) -> list[EventRecord]:
     numbered, new = number_events(connection, events, EVENTS, COUNTERS)
-    _upsert(connection, EVENTS, [_event_row(event) for event in numbered], key=("id",))
+    _upsert(connection, EVENTS, map(_event_row, numbered), key=("id",))
     return new
 
 
@@ -133,14 +137,14 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
     return removed_bytes
 
 
-def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]], key: tuple[str, ...] = ()) -> None:
+def _upsert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]], key: tuple[str, ...] = ()) -> None:
     """Insert rows; where the key (the primary key if none is given) exists, replace the other columns."""
-    if not rows:
-        return
     keys = key or tuple(column.name for column in table.primary_key)
     insert = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
     others = {name: insert.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=others), rows)
+    statement, waiting = insert.on_conflict_do_update(index_elements=keys, set_=others), iter(rows)
+    while some := list(islice(waiting, ROWS_PER_UPSERT)):
+        connection.execute(statement, some)
 
 
 def _device_row(device: DeviceRecord) -> dict[str, Any]:

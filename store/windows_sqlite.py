@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from sqlalchemy.engine import Engine
 
+from analytics.packing import Narrow, PackedRows
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Ints
 from devices.times import NS
@@ -48,19 +49,23 @@ class RowWriter:
         self._series.clear()
         self._workers.clear()
 
-    def write(self, connection: SqliteConnection, rows: WindowRows) -> None:
+    def write(self, connection: SqliteConnection, rows: WindowRows | PackedRows) -> None:
         """Write rows; a key that exists is replaced."""
-        if not len(rows):
-            return
-        tier_s, window = rows.tier_s, rows.window
-        period = window // (tier_s * (NS * WINDOWS_PER_PERIOD))
-        series = self._series_ids(connection, rows)
+        packed = PackedRows.of(rows) if isinstance(rows, WindowRows) else rows
+        for tier_s in packed.tiers:
+            self._write_tier(connection, packed, tier_s)
+
+    def _write_tier(self, connection: SqliteConnection, rows: PackedRows, tier_s: int) -> None:
+        number = rows.narrow(tier_s, "window")
+        period = number.astype(np.int64) // WINDOWS_PER_PERIOD
+        series = self._series_ids(connection, rows.keys, rows.narrow(tier_s, "series"))
         # In the order of the key, neighbours in the tree follow each other and a page is written once.
-        order = np.lexsort((rows.epoch, window, series, period, tier_s))
+        order = np.lexsort((rows.narrow(tier_s, "epoch"), number, series, period))
         worker = self._worker_id(connection, rows.worker)
         for first in range(0, len(order), ROWS_PER_INSERT):
             some = order[first : first + ROWS_PER_INSERT]
-            columns = {name: getattr(rows, name)[some].tolist() for name in rows.columns()}
+            lot = rows.take(tier_s, some)
+            columns = {name: getattr(lot, name).tolist() for name in lot.columns()}
             columns["series"] = series[some].tolist()
             columns["period"] = period[some].tolist()
             columns["worker"] = [worker] * len(some)
@@ -70,7 +75,8 @@ class RowWriter:
         """Delete the rows of these keys."""
         if not len(rows):
             return
-        series, worker = self._series_ids(connection, rows), self._worker_id(connection, rows.worker)
+        series = self._series_ids(connection, rows.keys, rows.series)
+        worker = self._worker_id(connection, rows.worker)
         period = rows.window // (rows.tier_s * (NS * WINDOWS_PER_PERIOD))
         keys = (rows.tier_s, period, series, rows.window, np.full(len(rows), worker, np.int64), rows.epoch)
         connection.executemany(_REMOVE, zip(*(each.tolist() for each in keys), strict=True))
@@ -82,10 +88,10 @@ class RowWriter:
             self._workers[worker] = found[0]
         return self._workers[worker]
 
-    def _series_ids(self, connection: SqliteConnection, rows: WindowRows) -> Ints:
-        """Return the stored id of every row's series, making those that are new; shape (n,)."""
-        used, inverse = np.unique(rows.series, return_inverse=True)
-        keys = [rows.keys[index] for index in used.tolist()]
+    def _series_ids(self, connection: SqliteConnection, table: Sequence[SeriesKey], series: Narrow) -> Ints:
+        """Return the stored id of the series (n,), which index ``table``, making those that are new; shape (n,)."""
+        used, inverse = np.unique(series, return_inverse=True)
+        keys = [table[index] for index in used.tolist()]
         if any(key not in self._series for key in keys):
             if not self._series:
                 self._series.update(_known_series(connection))

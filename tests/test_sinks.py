@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from made_records import commit, device, event, refusal
 from made_rows import BEGIN, any_rows, as_set, key, rows_of
 
+from analytics.packing import whole as unpacked
 from analytics.rows import WindowRows
 from devices.times import NS
 from engines.influx import Influx, running_influx
@@ -482,7 +483,7 @@ def test_entry_holds_a_commit_as_it_was(drawn: list[dict[str, int]], frames: int
         retracted=(event(2).id,),
     )
     found = decode(encode(whole))
-    assert as_set(found.rows) == as_set(whole.rows)
+    assert as_set(unpacked(found.rows)) == as_set(unpacked(whole.rows))
     assert found.rows.worker == whole.rows.worker
     for name in Commit.__struct_fields__:
         if name != "rows":

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from analytics.packing import whole
 from analytics.rows import SeriesKey, WindowRows, fold
 from store.interface import Checkpoint, Commit, EventRecord, LedgerRow, StoreUnreachableError
 
@@ -28,7 +29,7 @@ class Store:
     @property
     def rows(self) -> list[WindowRows]:
         """Return the rows of all commits, in order."""
-        return [commit.rows for commit in self.commits if len(commit.rows)]
+        return [whole(commit.rows) for commit in self.commits if len(commit.rows)]
 
     @property
     def ledger(self) -> dict[tuple[str, str, str], LedgerRow]:
