@@ -124,6 +124,9 @@ def simulate(  # noqa: PLR0913 - one flag each
     scenario: Annotated[
         str | None, typer.Option(help="Name or file of a scenario, in place of profile and seed.")
     ] = None,
+    jt808: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Gateway to which road trucks report as JT/T 808 terminals.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Publish a simulated port to any broker."""
@@ -139,6 +142,7 @@ def simulate(  # noqa: PLR0913 - one flag each
         truth=truth,
         noise=noise,
         scenario=scenario,
+        jt808=jt808,
         as_json=as_json,
     )
     finish(run)

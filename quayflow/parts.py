@@ -168,6 +168,7 @@ async def run_simulation(  # noqa: PLR0913 - one flag each
     truth: Path | None,
     noise: str,
     scenario: str | None,
+    jt808: str | None,
     as_json: bool,
 ) -> int:
     """Publish a simulated port until its time is over, SIGTERM or SIGINT.
@@ -197,6 +198,7 @@ async def run_simulation(  # noqa: PLR0913 - one flag each
             truth_path=truth,
             noise=noise,
             scenario=scenario,
+            jt808=jt808,
         )
     except ValueError as error:
         raise SettingsError(str(error)) from None

@@ -22,11 +22,12 @@ from devices.times import format_rfc3339
 from devices.topics import SITE
 from simulators import profiles, scenarios, truth
 from simulators.faults import AnyFault, Chain
-from simulators.messages import NS, PAYLOADS, PortMessages
+from simulators.messages import NS, PAYLOADS, Message, PortMessages
 from simulators.noise import LEVELS
 from simulators.profiles import Profile
 from simulators.publisher import Broker, Listening, Publisher, devices_of, drain
 from simulators.schedule import stopped_by_signal, wait_until
+from simulators.terminals import Terminals, Vehicle
 from simulators.truth import Fact, Move, Passage, Relock, YardMove
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ DRAIN_S: Final = 15.0
 """How long the end waits for outstanding acknowledgements, s."""
 SUMMARY_EVERY_S: Final = 1.0
 FOREVER_NS: Final = 2**62
+JT808: Final = "jt808"
+TERMINALS: Final = {"external": JT808, "external_hz": 0.2, "external_parked_s": 30.0}
+"""What road trucks with terminals speak, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +83,17 @@ class FleetConfig:
     """Noise of the instruments: ``none``, ``default`` or ``heavy``."""
     scenario: str | None = None
     """Name or path of a scenario, or None: its profile, seed, noise and faults take the place of those above."""
+    jt808: str | None = None
+    """HOST:PORT of a gateway to which road trucks report as JT/T 808 terminals, or None: they report by MQTT.
+
+    In a profile of which road trucks do not speak JT/T 808 they then do, every 5 s, and every 30 s while they stand.
+    """
     start_ns: int | None = None
     """Port time of the first message, ns UTC; None is now, or for speed > 1 so far back that the run ends now."""
 
     def __post_init__(self) -> None:
         """Check every value; the broker's are checked by :class:`Broker`."""
-        _ = self.broker
+        _ = self.broker, self.gateway
         if not SITE.fullmatch(self.site):
             raise ValueError(f"site = {self.site!r}: allowed is a UN/LOCODE and a facility, such as CNNGB-DEMO")
         if self.seed < 0:
@@ -103,6 +112,16 @@ class FleetConfig:
     def broker(self) -> Broker:
         """The broker's part of the configuration."""
         return Broker(self.host, self.port, self.username, self.password, self.tls, self.tls_ca)
+
+    @property
+    def gateway(self) -> tuple[str, int] | None:
+        """Host and port of the gateway, None where there is none."""
+        if self.jt808 is None:
+            return None
+        host, _, port = self.jt808.rpartition(":")
+        if not host or not port.isdigit() or not 1 <= int(port) <= 65_535:  # noqa: PLR2004 - TCP
+            raise ValueError(f"jt808 = {self.jt808!r}: expected HOST:PORT, such as 127.0.0.1:6808")
+        return host, int(port)
 
     def port_start_ns(self, now_ns: int) -> int:
         """Return the port time of the first message, ns UTC.
@@ -133,10 +152,13 @@ async def run(
     source = PortMessages(profile, seed, config.site, start_ns, config.payload, noise)
     listening = Listening(source.command_filters(), source.command)
     with stopped_by_signal(stop) as ending:
-        async with Publisher(
-            config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}", listening
-        ) as publisher:
-            fleet = _Fleet(config, source, publisher, clock, started)
+        async with (
+            Publisher(
+                config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}", listening
+            ) as publisher,
+            _terminals(config, source, publisher, clock) as terminals,
+        ):
+            fleet = _Fleet(config, source, publisher, terminals, clock, started)
             fleet.chain = Chain(faults, seed, start_ns)
             reporter = asyncio.create_task(fleet.report_regularly())
             try:
@@ -144,33 +166,58 @@ async def run(
                 fleet.send_what_is_under_way()
                 for message in source.goodbye():
                     publisher.offer(message._replace(due_ns=clock()))
-                complete = await drain(publisher, DRAIN_S)
+                complete = await drain(publisher, DRAIN_S) and await terminals.drain(DRAIN_S)
             finally:
                 reporter.cancel()
             if not complete:
-                log.error("%d messages were not acknowledged within %g s", publisher.outstanding, DRAIN_S)
+                log.error("%d messages were not acknowledged within %g s", fleet.outstanding, DRAIN_S)
             return fleet.report(finished=True)
 
 
 def _port_of(config: FleetConfig) -> tuple[Profile, int, str, tuple[AnyFault, ...]]:
     """Return profile, seed, noise and faults: those of the scenario, if there is one."""
     if config.scenario is None:
-        return profiles.load(config.profile), config.seed, config.noise, ()
+        return _with_terminals(profiles.load(config.profile), config), config.seed, config.noise, ()
     scenario = scenarios.load(config.scenario)
-    return scenario.profile, scenario.declared.seed, scenario.declared.noise, scenario.declared.faults
+    declared = scenario.declared
+    return _with_terminals(scenario.profile, config), declared.seed, declared.noise, declared.faults
+
+
+def _with_terminals(profile: Profile, config: FleetConfig) -> Profile:
+    """Return the profile with road trucks that speak JT/T 808, where there is a gateway to speak to."""
+    if config.jt808 is None or profile.wire.external == JT808:
+        return profile
+    return scenarios.changed(profile, {"wire": TERMINALS})
+
+
+def _terminals(config: FleetConfig, source: PortMessages, publisher: Publisher, clock: Callable[[], int]) -> Terminals:
+    """Return the terminals that report over TCP: none without a gateway."""
+    vehicles = {}
+    if config.gateway is not None:
+        for index, device in enumerate(source.devices):
+            if device.speaker is not None and device.speaker.codec == JT808:
+                vehicles[index] = Vehicle(device.key.device, str(device.info.get("plate", "")))
+    return Terminals(config.gateway or ("", 0), vehicles, publisher.accounts, publisher.lag, clock)
 
 
 class _Fleet:
     """One run: the schedule, the pauses, the truth so far and the summary."""
 
     def __init__(
-        self, config: FleetConfig, source: PortMessages, publisher: Publisher, clock: Callable[[], int], started: int
+        self,
+        config: FleetConfig,
+        source: PortMessages,
+        publisher: Publisher,
+        terminals: Terminals,
+        clock: Callable[[], int],
+        started: int,
     ) -> None:
         self.chain = Chain((), 0, 0)
         """What goes wrong on the way to the broker."""
         self._config = config
         self._source = source
         self._publisher = publisher
+        self._terminals = terminals
         self._clock = clock
         self._started = started
         self._start_ns = source.origin_ns + round(source.opening_s * NS)
@@ -181,7 +228,7 @@ class _Fleet:
     async def play(self, ending: asyncio.Event) -> None:
         """Offer every message when it is due, until the end."""
         for message in self._source.hello():
-            self._publisher.offer(message._replace(due_ns=self._started))
+            self._offer(message, self._started)
         last_ns = round(self._config.duration_s * self._config.speed * NS) if self._config.duration_s else None
         chunk_ns = max(1, round(CHUNK_S * self._config.speed * NS))
         while not ending.is_set() and (last_ns is None or self._virtual_ns < last_ns):
@@ -190,10 +237,10 @@ class _Fleet:
             for arrival_ns, message, _ in self.chain.arrived(self._start_ns + self._virtual_ns + step):
                 if not await self._until(self._wall_ns(arrival_ns), ending):
                     # What the port has already counted must still be sent: a sequence has no holes.
-                    self._publisher.offer(message._replace(due_ns=self._clock()))
+                    self._offer(message, self._clock())
                     continue
                 await self._room(ending)
-                self._publisher.offer(message._replace(due_ns=self._wall_ns(arrival_ns)))
+                self._offer(message, self._wall_ns(arrival_ns))
             self._virtual_ns += step
             self._tell_truth()
             await self._until(self._wall_ns(self._start_ns + self._virtual_ns), ending)
@@ -201,7 +248,17 @@ class _Fleet:
     def send_what_is_under_way(self) -> None:
         """Offer what faults still hold back, earlier than they would let it arrive: nothing is lost by the end."""
         for _, message, _ in self.chain.arrived(FOREVER_NS):
-            self._publisher.offer(message._replace(due_ns=self._clock()))
+            self._offer(message, self._clock())
+
+    @property
+    def outstanding(self) -> int:
+        """How many messages wait for the broker or the gateway."""
+        return self._publisher.outstanding + self._terminals.outstanding
+
+    def _offer(self, message: Message, due_ns: int) -> None:
+        """Give a message to whom it goes to, the broker or the gateway."""
+        way = self._terminals if self._terminals.take(message) else self._publisher
+        way.offer(message._replace(due_ns=due_ns))
 
     def _wall_ns(self, port_ns: int) -> int:
         """Return when a moment of the port's time comes in real time, ns UTC."""
@@ -212,14 +269,14 @@ class _Fleet:
 
     async def _room(self, ending: asyncio.Event) -> None:
         """Stand still while too many messages wait for the broker."""
-        if self._publisher.outstanding < MAX_OUTSTANDING:
+        if self.outstanding < MAX_OUTSTANDING:
             return
         since = self._clock()
-        log.warning("%d messages wait for the broker: the port's clock stands still", self._publisher.outstanding)
-        while self._publisher.outstanding >= MAX_OUTSTANDING and not ending.is_set():
+        log.warning("%d messages wait for the broker: the port's clock stands still", self.outstanding)
+        while self.outstanding >= MAX_OUTSTANDING and not ending.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await self._publisher.wait_below(MAX_OUTSTANDING)
+                async with asyncio.timeout(0.1):
+                    await ending.wait()
         self._paused_ns += self._clock() - since
 
     def _tell_truth(self) -> None:
@@ -274,12 +331,13 @@ class _Fleet:
             "paused_s": round(self._paused_ns / NS, 3),
             "sent": publisher.sent,
             "acked": publisher.acked,
-            "outstanding": publisher.outstanding,
+            "outstanding": self.outstanding,
             "resent": publisher.resent,
             "refused": publisher.refused,
             "reconnects": publisher.reconnects,
             "connected": publisher.connected,
             "faults": dict(self.chain.counts),
+            "terminals": self._terminals.summary(),
             "births": sum(device.node.births for device in source.devices if device.node is not None),
             "lag_ms": publisher.lag.summary(),
             "truth": {name: round(value, 2) for name, value in self._truth.items()},
