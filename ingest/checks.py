@@ -18,13 +18,16 @@ MAX_TAG: Final = 128
 READ_METRICS: Final = ("reads", "rssi_dbm", "antenna")
 
 
-def checked_time(ts: int, recv_ts: int) -> int:
-    """Return an event time if it can be believed, both in ns UTC; RejectError where the device's clock is wrong."""
+def checked_time(ts: int, recv_ts: int, pointer: str = "/ts") -> int:
+    """Return an event time if it can be believed, both in ns UTC; RejectError where the device's clock is wrong.
+
+    ``pointer`` is where the payload has its time.
+    """
     if ts < YEAR_2000:
-        raise RejectError(Reason.CLOCK_UNSET, "/ts", "time before 2000-01-01: the device's clock is not set")
+        raise RejectError(Reason.CLOCK_UNSET, pointer, "time before 2000-01-01: the device's clock is not set")
     if ts > recv_ts + MAX_AHEAD:
         ahead = min(ts - recv_ts, 2**63) // NS
-        raise RejectError(Reason.CLOCK_FUTURE, "/ts", f"{ahead} s ahead of receipt; at most {MAX_AHEAD // NS} s")
+        raise RejectError(Reason.CLOCK_FUTURE, pointer, f"{ahead} s ahead of receipt; at most {MAX_AHEAD // NS} s")
     return ts
 
 

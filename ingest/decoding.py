@@ -341,7 +341,8 @@ def _time_of(frame: Frame, found: native.Payload) -> int:
     ts, recv_ts = found.ts, frame.recv_ts
     if type(ts) is int and YEAR_2000 <= ts <= recv_ts + MAX_AHEAD:
         return ts
-    return checked_time(native.event_time(found, recv_ts), recv_ts)
+    pointer = "/t0" if isinstance(found, native.Block) else "/ts"
+    return checked_time(native.event_time(found, recv_ts), recv_ts, pointer)
 
 
 def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -> None:

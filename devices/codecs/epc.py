@@ -21,6 +21,7 @@ TID_HEADER: Final = 0xE2
 UNPROGRAMMED: Final = 0x00
 MAX_BYTES: Final = 62
 """The EPC memory bank holds 496 bits at most (31 words)."""
+MAX_PAYLOAD: Final = 1_048_576
 HEX_TEXT: Final = re.compile(rb"[0-9A-Fa-f]{8,}(?:[\s,]+[0-9A-Fa-f]{8,})*\s*")
 SIX_BIT: Final = "".join(chr(code + 64 if code < 0x20 else code) for code in range(64))  # noqa: PLR2004 - TDS, annex G
 SIX_BIT_USED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789#-/")
@@ -278,6 +279,8 @@ class EpcCodes:
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per tag, with a happening ``tag``; a code that breaks its scheme is flagged ``epc``."""
         del topic
+        if len(payload) > MAX_PAYLOAD:
+            raise RejectError(Reason.TOO_LARGE, "", f"{len(payload)} bytes: at most {MAX_PAYLOAD}")
         if HEX_TEXT.fullmatch(payload):
             words = payload.replace(b",", b" ").split()
             odd = next((word for word in words if len(word) % 2), None)

@@ -30,6 +30,7 @@ GROUPS: Final = {
 }  # fmt: skip
 """Third character of a size-type code → what the box is built for."""
 MAX_LINES: Final = 10_000
+MAX_PAYLOAD: Final = 1_048_576
 
 
 class ContainerNumber(NamedTuple):
@@ -126,6 +127,8 @@ class ContainerNumbers:
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per number, with a happening ``container``; a wrong check digit is flagged."""
         del topic
+        if len(payload) > MAX_PAYLOAD:
+            raise RejectError(Reason.TOO_LARGE, "", f"{len(payload)} bytes: at most {MAX_PAYLOAD}")
         try:
             lines = [line.strip() for line in payload.decode("ascii").upper().splitlines()]
         except UnicodeDecodeError as error:

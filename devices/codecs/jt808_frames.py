@@ -69,6 +69,8 @@ def open_frame(frame: bytes, *, strict: bool = False) -> Message:
 
     ``strict``: a wrong checksum, length or escape is refused instead of flagged. RejectError where there is no header.
     """
+    if len(frame) > MAX_FRAME:
+        raise RejectError(Reason.TOO_LARGE, "", f"{len(frame)} bytes: at most {MAX_FRAME}")
     data, faults = _unescaped(frame.strip(FLAG))
     if len(data) < SHORTEST:
         raise RejectError(Reason.UNDECODABLE, "", f"{len(data)} bytes: a frame has at least {SHORTEST}")
