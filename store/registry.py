@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from store.audit import GENESIS, AuditRow, append, first_broken
 from store.record_counters import counter, set_counter
-from store.registry_entries import KINDS, Entry, document_of, entry_of
+from store.registry_entries import KINDS, Entry, Mounting, document_of, entry_of, refuse_overlaps
 from store.sql_store import SqlStore
 from store.sqlite_files import reaching
 from store.tables import AUDIT, COUNTERS, CREDENTIALS, REGISTRY, REVOKED
@@ -113,7 +113,8 @@ class SqlRegistry(SqlStore):
     def changes(self, wanted: Iterable[Entry], *, remove_others: bool = False) -> list[Change]:
         """Return what :meth:`apply` would have to do so that every entry of ``wanted`` is there as it is.
 
-        ``remove_others``: entries of the kinds in ``wanted`` that are not in it go.
+        ``remove_others``: entries of the kinds in ``wanted`` that are not in it go. EntryError where mountings of a
+        device would overlap.
         """
         there: dict[str, dict[str, Entry]] = {}
         named: dict[str, set[str]] = {}
@@ -135,16 +136,19 @@ class SqlRegistry(SqlStore):
                 for key, entry in known.items()
                 if key not in named[kind]
             ]
+        _refuse_overlaps(there.get(Mounting.kind, {}), found)
         return sorted(found, key=lambda change: (list(KINDS).index(change.kind), change.key))
 
     # --- changing ---------------------------------------------------------------------------------------------------
 
     def apply(self, changes: Sequence[Change], *, actor: str, now_ns: int) -> None:
-        """Make changes in one transaction."""
+        """Make changes in one transaction; EntryError, and none of them, where mountings would overlap."""
 
         def work(connection: Connection) -> list[AuditRow]:
             for change in changes:
                 _write(connection, change)
+            # Once more where nobody else can write: another may have mounted the device since the changes were found.
+            refuse_overlaps(_mountings(connection, changes))
             return [
                 AuditRow(
                     ts_ns=now_ns,
@@ -222,6 +226,32 @@ def _write(connection: Connection, change: Change) -> None:
     row = {"kind": change.kind, "key": change.key, "site": entry.place, "body": body}
     replaced = {"site": insert.excluded.site, "body": insert.excluded.body}
     connection.execute(insert.on_conflict_do_update(index_elements=["kind", "key"], set_=replaced), row)
+
+
+def _refuse_overlaps(there: Mapping[str, Entry], changes: Sequence[Change]) -> None:
+    """Raise EntryError where ``changes`` would mount a device twice at a time; other devices are left alone."""
+    after = dict(there)
+    touched = set()
+    for change in changes:
+        if change.kind != Mounting.kind:
+            continue
+        if change.after is None:
+            del after[change.key]
+        else:
+            after[change.key] = entry_of(change.kind, change.after)
+            touched.add(change.after["device"])
+    refuse_overlaps(each for each in after.values() if isinstance(each, Mounting) and each.device in touched)
+
+
+def _mountings(connection: Connection, changes: Sequence[Change]) -> list[Mounting]:
+    """Return the mountings of the devices that ``changes`` mount, as they are in the transaction."""
+    added = [change.after["device"] for change in changes if change.kind == Mounting.kind and change.after is not None]
+    found: list[Mounting] = []
+    for device in sorted(set(added)):
+        where = (REGISTRY.c.kind == Mounting.kind, REGISTRY.c.key.startswith(f"{device}@", autoescape=True))
+        bodies = connection.scalars(select(REGISTRY.c.body).where(*where))
+        found += [msgspec.json.decode(body, type=Mounting) for body in bodies]
+    return found
 
 
 def _forget(connection: Connection, username: str, now_ns: int) -> None:

@@ -4,7 +4,9 @@ Each kind is one struct with one key, checked as a whole when it is read from JS
 what speaks; an asset is what it is mounted on, for as long as a mounting says.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
+from math import inf
 from typing import Annotated, Any, ClassVar, Final, get_origin
 
 import msgspec
@@ -138,6 +140,10 @@ class Mounting(Entry, frozen=True, kw_only=True):
         if self.end and _time("end", self.end) <= start:
             raise EntryError(f"end: {self.end} is not after start, {self.start}")
 
+    def span_ns(self) -> tuple[int, float]:
+        """Return start and end, ns UTC; the end is infinite as long as it is there."""
+        return _time("start", self.start), _time("end", self.end) if self.end else inf
+
 
 class Zone(Entry, frozen=True, kw_only=True):
     """An area of a site, as a GeoJSON polygon in WGS 84."""
@@ -264,6 +270,20 @@ def _cell(name: str, kind: object, text: str) -> object:
         except ValueError:
             raise EntryError(f"{name}: {text!r}: expected a number") from None
     return text
+
+
+def refuse_overlaps(mountings: Iterable[Mounting]) -> None:
+    """Raise EntryError where a device would be on two assets, or twice on one, at the same time."""
+    last: dict[str, Mounting] = {}
+    for each in sorted(mountings, key=lambda mounting: mounting.span_ns()):
+        before = last.get(each.device)
+        if before is not None and before.span_ns()[1] > each.span_ns()[0]:
+            until = f"until {before.end}" if before.end else "without an end"
+            raise EntryError(
+                f"start: {each.device} is on {before.asset} from {before.start} {until}, so it cannot be on "
+                f"{each.asset} from {each.start}; end the earlier mounting at or before that"
+            )
+        last[each.device] = each
 
 
 def document_of(entry: Entry) -> dict[str, Any]:

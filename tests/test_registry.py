@@ -1,5 +1,6 @@
 """The registry on both engines: what is kept, what differs, who did it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from devices.times import NS
 from engines.postgres import Postgres
 from store.audit import first_broken
 from store.open import open_records, open_registry
-from store.registry import Credential, SqlRegistry
+from store.registry import Change, Credential, SqlRegistry
 from store.registry_entries import (
     KINDS,
     Adoption,
     EntryError,
+    Mounting,
     Policy,
     RegisteredDevice,
     Site,
@@ -29,7 +31,7 @@ from store.registry_entries import (
     entry_of_row,
     row_of,
 )
-from store.tables import AUDIT
+from store.tables import AUDIT, REGISTRY
 
 QC01 = "CNNGB-DEMO/quay-crane/QC01"
 SQUARE = {"type": "Polygon", "coordinates": [[[121.8, 29.9], [121.9, 29.9], [121.9, 30.0], [121.8, 29.9]]]}
@@ -233,3 +235,57 @@ def test_the_examples_use_every_kind() -> None:
     assert Site(site="CNNGB-DEMO").policy is Policy.OPEN
     assert RegisteredDevice(uid=QC01).place == "CNNGB-DEMO"
     assert Adoption(device=QC01, name="n", metric="load_t").key == f"{QC01}#n"
+
+
+def mounting(asset: str, start: str, end: str = "", device: str = QC01) -> Mounting:
+    return Mounting(device=device, asset=asset, start=start, end=end)
+
+
+JUNE, JULY, AUGUST = (f"2026-0{month}-01T00:00:00Z" for month in (6, 7, 8))
+
+
+@pytest.mark.parametrize(
+    ("there", "new"),
+    [
+        (mounting("STS-1", JUNE), mounting("STS-2", JULY)),
+        (mounting("STS-1", JUNE), mounting("STS-1", JULY, AUGUST)),
+        (mounting("STS-1", JULY), mounting("STS-2", JUNE)),
+        (mounting("STS-1", JUNE, AUGUST), mounting("STS-2", JULY)),
+        (mounting("STS-1", JULY, AUGUST), mounting("STS-2", JUNE, "2026-07-01T00:00:00.000000001Z")),
+        (mounting("STS-1", JUNE), mounting("STS-2", "2026-06-01T08:00:00+08:00", JULY)),
+    ],
+)
+def test_a_device_is_on_one_asset_at_a_time(registry: SqlRegistry, there: Mounting, new: Mounting) -> None:
+    put(registry, there)
+    before = registry.revision()
+    with pytest.raises(EntryError, match=f"^start: {QC01} is on STS-. from .*end the earlier mounting"):
+        registry.changes([new])
+    # As if another had mounted it after the changes were found.
+    with pytest.raises(EntryError, match=f"^start: {QC01} is on STS-"):
+        registry.apply([Change("add", new.kind, new.key, None, document_of(new))], actor="a", now_ns=NS)
+    assert (registry.every("mounting"), registry.revision()) == ([there], before)
+
+
+def test_a_device_may_move_on_where_its_mounting_ends(registry: SqlRegistry) -> None:
+    moved = [mounting("STS-1", JUNE, JULY), mounting("STS-2", JULY, AUGUST), mounting("STS-1", AUGUST)]
+    other = mounting("STS-1", JUNE, device="CNNGB-DEMO/quay-crane/QC02")
+    with pytest.raises(EntryError, match="STS-1 from 2026-06-01T00:00:00Z without an end"):
+        registry.changes([mounting("STS-1", JUNE), *moved[1:]])
+    put(registry, mounting("STS-1", JUNE), other)
+    registry.apply(registry.changes(moved), actor="a", now_ns=NS)
+    assert registry.every("mounting") == [*moved, other]
+    registry.apply(
+        registry.changes([mounting("STS-9", "2026-06-15T00:00:00Z"), other], remove_others=True), actor="a", now_ns=NS
+    )
+    assert [each.key for each in registry.every("mounting")] == [f"{QC01}@2026-06-15T00:00:00Z", other.key]
+
+
+def test_mountings_that_overlap_from_before_do_not_stand_in_the_way_of_others(registry: SqlRegistry) -> None:
+    put(registry, mounting("STS-1", JUNE), mounting("STS-2", "2026-05-01T00:00:00Z", JUNE))
+    with registry._engine.begin() as connection:  # noqa: SLF001 - as a version that did not look has left it
+        body = document_of(mounting("STS-2", "2026-05-01T00:00:00Z"))
+        changed = update(REGISTRY).where(REGISTRY.c.key == f"{QC01}@2026-05-01T00:00:00Z")
+        connection.execute(changed.values(body=json.dumps(body)))
+    put(registry, mounting("STS-3", JUNE, device="CNNGB-DEMO/quay-crane/QC02"))
+    assert registry.remove("mounting", f"{QC01}@2026-05-01T00:00:00Z", actor="a", now_ns=NS)
+    put(registry, mounting("STS-1", JUNE, JULY))
