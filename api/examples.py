@@ -202,6 +202,7 @@ EXAMPLES: Final[dict[str, Any]] = {
         "last_seen": "2026-11-23T07:53:07.602Z",
         "silent_s": 412.0,
         "frames": 36_021,
+        "accepted": 36_003,
         "rate_hz": 5.94,
         "skew_s": 0.002,
         "lost_before_journal": 0,

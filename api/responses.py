@@ -371,6 +371,7 @@ class DeviceHealth(Answer):
     last_seen: Time | None
     silent_s: float | None = Field(description="Since its last message, s.")
     frames: int
+    accepted: int = Field(description="Messages of which something was kept.")
     rate_hz: float | None = Field(description="Messages a second from its first to its last.")
     skew_s: float | None = Field(description="How far its clock is behind at its last message, s; negative is ahead.")
     lost_before_journal: int

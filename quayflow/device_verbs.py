@@ -305,9 +305,9 @@ def watch(
         after = asyncio.run(_until_heard(look, key, before, seconds, as_json=as_json))
     if as_json:
         typer.echo(msgspec.json.encode(after).decode())
-    elif after.frames == before.frames:
+    elif after.accepted == before.accepted:
         typer.secho(f"✘ nothing accepted within {seconds:g} s: {after.verdict}", fg="red")
-    raise typer.Exit(0 if after.frames > before.frames else FAILED)
+    raise typer.Exit(0 if after.accepted > before.accepted else FAILED)
 
 
 async def _until_heard(look: Look, key: DeviceKey, before: Health, seconds: float, *, as_json: bool) -> Health:
@@ -318,13 +318,13 @@ async def _until_heard(look: Look, key: DeviceKey, before: Health, seconds: floa
         look.refresh()
         found = look.health(key)
         if not as_json:
-            if found.frames > last.frames:
-                typer.secho(f"✔ {found.frames - last.frames} messages, last {found.last_seen}", fg="green")
+            if found.accepted > last.accepted:
+                typer.secho(f"✔ {found.accepted - last.accepted} messages, last {found.last_seen}", fg="green")
             for refusal in found.refusals:
                 if refusal not in last.refusals:
                     typer.secho(f"✘ {refusal['reason']}: {refusal['detail']}", fg="red")
         last = found
-        if found.frames > before.frames:
+        if found.accepted > before.accepted:
             break
     return last
 

@@ -36,6 +36,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     silent_s: float | None = None
     """Since its last frame, s."""
     frames: int = 0
+    accepted: int = 0
+    """Frames of which something was kept."""
     rate_hz: float | None = None
     """Frames a second from its first to its last."""
     skew_s: float | None = None
@@ -86,6 +88,7 @@ def health_of(
         last_seen=None if device is None else format_rfc3339(device.last_seen_ns),
         silent_s=None if silent_s is None else round(silent_s, 1),
         frames=0 if device is None else device.frames,
+        accepted=counts.get("windowed", 0) + counts.get("merged_late", 0),
         rate_hz=round((device.frames - 1) / span_s, 3) if device is not None and span_s > 0 else None,
         skew_s=skew_s,
         lost_before_journal=counts.get("lost_before_journal", 0),
