@@ -36,6 +36,8 @@ MAX_BAD: Final = 16
 RESTARTED: Final = 1_000
 """A serial that is further ahead than this is that of a terminal that has started anew."""
 CODE_DIGITS: Final = 16
+NOT_REGISTERED: Final = "not_registered"
+"""Refusal of a terminal that the registry does not let speak."""
 
 
 class Said(NamedTuple):
@@ -69,6 +71,12 @@ class Conversation(Protocol):
         """Take what has come and return what it leads to."""
 
 
+def everybody(device: str) -> bool:
+    """Admit every terminal, as without a registry."""
+    del device
+    return True
+
+
 def code_of(key: bytes, phone: str) -> str:
     """Return the authentication code of a terminal: made of its number, so that none needs to be kept."""
     return hmac.new(key, phone.encode(), hashlib.sha256).hexdigest()[:CODE_DIGITS]
@@ -77,12 +85,18 @@ def code_of(key: bytes, phone: str) -> str:
 class Jt808Conversation:
     """JT/T 808: a terminal registers, authenticates with the code that it was given, and reports."""
 
-    def __init__(self, key: bytes, now: Callable[[], int], *, anyone: bool = False) -> None:
-        """``key`` makes the codes; ``now`` gives ns UTC. ``anyone``: terminals are believed without a code."""
+    def __init__(
+        self, key: bytes, now: Callable[[], int], admits: Callable[[str], bool] = everybody, *, anyone: bool = False
+    ) -> None:
+        """``key`` makes the codes; ``now`` gives ns UTC. ``admits`` tells of a phone number whether it may speak here.
+
+        ``anyone``: terminals are believed without a code.
+        """
         self.device = self.over = ""
         self.garbage = self.missed = 0
         self._key = key
         self._now = now
+        self._admits = admits
         self._anyone = anyone
         self._buffer = bytearray()
         self._synchronised = False
@@ -143,6 +157,8 @@ class Jt808Conversation:
         if message.flags:
             # A name that may be damaged is nobody's.
             return Said(refused="damaged")
+        if not self._admits(message.phone):
+            return Said(reply=self._refusal(message), refused=NOT_REGISTERED)
         if self._anyone and message.kind != REGISTER:
             self.device = message.phone
             return None
@@ -185,6 +201,11 @@ class Jt808Conversation:
             return self._framed(message, SYNC_TIME_REPLY, bodies.time_sync_reply(self._now()))
         return self._general(message, bodies.ACCEPTED)
 
+    def _refusal(self, message: Message) -> bytes:
+        if message.kind == REGISTER:
+            return self._framed(message, REGISTER_REPLY, bodies.registration_refusal(message.serial))
+        return self._general(message, bodies.FAILED)
+
     def _general(self, message: Message, result: int) -> bytes:
         return self._framed(message, REPLY, bodies.general_reply(message.serial, message.kind, result))
 
@@ -208,8 +229,9 @@ PING: Final = 0xFF
 class TeltonikaConversation:
     """Teltonika: a terminal says its IMEI and then sends packets, each acknowledged with its number of records."""
 
-    def __init__(self) -> None:
-        """Start at the introduction."""
+    def __init__(self, admits: Callable[[str], bool] = everybody) -> None:
+        """Start at the introduction; ``admits`` tells of an IMEI whether it may speak here."""
+        self._admits = admits
         self.device = self.over = ""
         self.garbage = self.missed = 0
         self._buffer = bytearray()
@@ -244,6 +266,8 @@ class TeltonikaConversation:
         if not imei.isdigit():
             return self._rubbish()
         del buffer[: 2 + length]
+        if not self._admits(imei.decode()):
+            return Said(reply=b"\x00", refused=NOT_REGISTERED)
         self.device = imei.decode()
         return Said(reply=b"\x01")
 

@@ -15,13 +15,15 @@ import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
-from devices.topics import ROOT, SITE
+from devices.topics import ROOT, SITE, DeviceKey
 from devices.vocabulary import DeviceClass
-from ingest.conversations import Conversation, Jt808Conversation, Said, TeltonikaConversation
+from ingest.conversations import NOT_REGISTERED, Conversation, Jt808Conversation, Said, TeltonikaConversation
 from ingest.intake import Message
+from store.admission import EVERYBODY, Admission
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +93,17 @@ class Gateway:
         key: bytes,
         take: Callable[[list[Message]], Awaitable[bool]],
         now: Callable[[], int],
+        admission: Admission = EVERYBODY,
     ) -> None:
-        """``take`` makes messages durable and processes them; False if told to end before. ``now`` gives ns UTC."""
+        """``take`` makes messages durable and processes them; False if told to end before. ``now`` gives ns UTC.
+
+        ``admission``: whom the registry lets speak, until :meth:`admit` says otherwise.
+        """
         self.config = config
         self.take = take
         self.now = now
         self.key = key
+        self._admission = admission
         self.connections: set[_Connection] = set()
         self.terminals: dict[tuple[str, str], _Connection] = {}
         """(codec, number or IMEI) → its connection, the newest one."""
@@ -181,6 +188,20 @@ class Gateway:
         if before is not None and before is not connection:
             before.close("replaced")
 
+    def admit(self, admission: Admission) -> None:
+        """Take over what the registry says now, and close the connections of terminals that it no longer admits."""
+        self._admission = admission
+        for connection in list(self.connections):
+            device = connection.conversation.device
+            if device and not self.admits(connection.codec, device):
+                connection.close(NOT_REGISTERED)
+
+    def admits(self, codec: str, device: str) -> bool:
+        """Tell whether the site lets a terminal speak that says it is ``device``: itself, or whom its alias names."""
+        alias = self._admission.aliases.get(f"{codec}:{device}")
+        key = DeviceKey.from_uid(alias) if alias else DeviceKey(self.config.site, DeviceClass.VEHICLE, device)
+        return self._admission.refusal(key) is None
+
     def status(self) -> dict[str, int]:
         """Return the figures that the worker reports, of this life of the process."""
         figures = {
@@ -234,8 +255,8 @@ class Gateway:
 
     def _conversation(self, codec: str) -> Conversation:
         if codec == "jt808":
-            return Jt808Conversation(self.key, self.now, anyone=self.config.anyone)
-        return TeltonikaConversation()
+            return Jt808Conversation(self.key, self.now, partial(self.admits, codec), anyone=self.config.anyone)
+        return TeltonikaConversation(partial(self.admits, codec))
 
 
 class _Connection(asyncio.BufferedProtocol):

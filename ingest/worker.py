@@ -123,7 +123,9 @@ class Worker:
             try:
                 self._recover(self._sink)
                 if config.gateway is not None:
-                    self._gateway = Gateway(config.gateway, key_in(config.data), self._take, self._now)
+                    self._gateway = Gateway(
+                        config.gateway, key_in(config.data), self._take, self._now, self._pipeline.directory.admission
+                    )
                     await self._gateway.listen()
                 if config.journal_compress:
                     self._compressor.start()
@@ -443,6 +445,8 @@ class Worker:
             if found is not None:
                 log.info("the registry has revision %d", found.revision)
                 self._pipeline.admit(found)
+                if self._gateway is not None:
+                    self._gateway.admit(found)
 
     async def _tell_devices(self, results: Results, stop: asyncio.Event) -> None:
         """Tell devices that keep their messages which of them rest in the journal."""

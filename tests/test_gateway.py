@@ -37,8 +37,11 @@ from engines.mosquitto import running_mosquitto
 from engines.ports import free_port, wait_until
 from faults.ingest_process import IngestProcess
 from ingest import intake
+from ingest.conversations import code_of
 from ingest.gateway import KEY_FILE, Gateway, GatewayConfig, GatewayError, key_in
+from store.admission import Admission, admission_of
 from store.journal import read
+from store.registry_entries import Alias, Policy, RegisteredDevice, Site
 
 SITE = "CNNGB-DEMO"
 PHONE = "13812345678"
@@ -311,6 +314,87 @@ def test_a_teltonika_terminal_over_tcp() -> None:
             assert await one.reader.readexactly(4) == b"\0\0\0\2"
             assert [message.topic for message in disk.taken] == [f"port/{SITE}/vehicle/356307042441013/teltonika"]
             assert disk.taken[0].payload == packet
+
+    run(test())
+
+
+CLOSED = Site(site=SITE, policy=Policy.CLOSED)
+ADMITTED = admission_of([CLOSED, RegisteredDevice(uid=f"{SITE}/vehicle/{PHONE}")])
+
+
+@asynccontextmanager
+async def guarded(admission: Admission, *, anyone: bool) -> AsyncIterator[tuple[Gateway, Disk]]:
+    async with running(replace(CONFIG, anyone=anyone)) as (gateway, disk):
+        gateway.admit(admission)
+        yield gateway, disk
+
+
+def test_a_closed_site_refuses_a_terminal_that_it_does_not_know() -> None:
+    async def test() -> None:
+        async with guarded(ADMITTED, anyone=False) as (gateway, disk):
+            stranger = await terminal(gateway, "13900000000")
+            refused = await stranger.ask(REGISTER, bodies.registration("浙B12345"))
+            assert (refused.kind, refused.body) == (REGISTER_REPLY, bytes([0, 0, bodies.NO_SUCH_TERMINAL]))
+            code = code_of(KEY, "13900000000").encode()  # a code of the time when the site was open
+            assert (await stranger.ask(AUTHENTICATE, code)).body[4] == bodies.FAILED
+            known = await terminal(gateway)
+            registered = await known.ask(REGISTER, bodies.registration("浙B12345"))
+            assert (await known.ask(AUTHENTICATE, registered.body[3:])).body[4] == bodies.ACCEPTED
+            assert (await known.ask(LOCATION, location())).body[4] == bodies.ACCEPTED
+            assert gateway.refused == {"not_registered": 2}
+            assert {message.topic for message in disk.taken} == {f"port/{SITE}/vehicle/{PHONE}/jt808"}
+
+    run(test())
+
+
+def test_a_closed_site_refuses_strangers_also_where_terminals_need_no_code() -> None:
+    async def test() -> None:
+        async with guarded(ADMITTED, anyone=True) as (gateway, disk):
+            stranger = await terminal(gateway, "13900000000")
+            assert (await stranger.ask(LOCATION, location())).body[4] == bodies.FAILED
+            assert (gateway.refused, disk.taken) == ({"not_registered": 1}, [])
+            assert (await (await terminal(gateway)).ask(LOCATION, location())).body[4] == bodies.ACCEPTED
+
+    run(test())
+
+
+def test_a_closed_site_turns_a_teltonika_terminal_away() -> None:
+    async def test() -> None:
+        imei = "352093081452251"
+        async with guarded(admission_of([CLOSED]), anyone=True) as (gateway, disk):
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["teltonika"])
+            writer.write(len(imei).to_bytes(2) + imei.encode())
+            async with asyncio.timeout(10):
+                assert await reader.readexactly(1) == b"\x00"
+                # What it says all the same is no introduction.
+                writer.write(packet_of(8, 1, record_of(NOW, 29.9, 121.8)))
+                assert await reader.read() == b""
+            assert gateway.refused == {"not_registered": 1, "undecodable": 1}
+            assert (gateway.closed, disk.taken) == ({"refused": 1}, [])
+
+    run(test())
+
+
+def test_an_alias_admits_the_terminal_whose_device_is_registered() -> None:
+    async def test() -> None:
+        truck = f"{SITE}/vehicle/T-07"
+        entries = [CLOSED, RegisteredDevice(uid=truck), Alias(scheme="jt808", foreign=PHONE, device=truck)]
+        async with guarded(admission_of(entries), anyone=True) as (gateway, _):
+            assert (await (await terminal(gateway)).ask(LOCATION, location())).body[4] == bodies.ACCEPTED
+
+    run(test())
+
+
+def test_a_terminal_that_is_taken_out_of_the_registry_is_hung_up_on() -> None:
+    async def test() -> None:
+        async with guarded(ADMITTED, anyone=True) as (gateway, _):
+            one = await terminal(gateway)
+            assert (await one.ask(LOCATION, location())).body[4] == bodies.ACCEPTED
+            gateway.admit(admission_of([CLOSED, RegisteredDevice(uid=f"{SITE}/vehicle/{PHONE}", enabled=False)]))
+            assert await one.closed() == b""
+            assert gateway.closed == {"not_registered": 1}
+            again = await terminal(gateway)
+            assert (await again.ask(LOCATION, location(1))).body[4] == bodies.FAILED
 
     run(test())
 

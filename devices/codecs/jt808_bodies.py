@@ -15,6 +15,8 @@ from devices.times import NS
 
 ACCEPTED: Final = 0
 FAILED: Final = 1
+NO_SUCH_TERMINAL: Final = 4
+"""Result of a registration: the platform's database has no such terminal."""
 
 
 def item(number: int, value: bytes) -> bytes:
@@ -71,6 +73,11 @@ def general_reply(serial: int, kind: int, result: int = ACCEPTED) -> bytes:
 def registration_reply(serial: int, code: str) -> bytes:
     """Return the platform's reply (0x8100) to a registration: accepted, with the code to authenticate with."""
     return struct.pack(">HB", serial, ACCEPTED) + code.encode("gbk")
+
+
+def registration_refusal(serial: int) -> bytes:
+    """Return the platform's reply (0x8100) to a registration: there is no such terminal (result 4)."""
+    return struct.pack(">HB", serial, NO_SUCH_TERMINAL)
 
 
 def time_reply(now: int) -> bytes:
