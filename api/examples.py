@@ -56,6 +56,10 @@ _DEVICE: Final = {
     },
     "info": {"vendor": "simulated", "outreach_m": 65.0},
     "clock_offset_s": 0.012,
+    "rate_hz": 5.94,
+    "lost_before_journal": 0,
+    "quarantined": {"out_of_range": 2},
+    "health": "/v1/devices/CNNGB-DEMO~quay-crane~QC01/health",
 }
 _POINT: Final = {
     "time": "2026-11-23T07:00:00Z",

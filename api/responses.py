@@ -107,6 +107,10 @@ class Device(Answer):
         description="Median of receive time minus event time over the last minute: how far its clock is behind, or how "
         "long its data are under way; null where it is not known.",
     )
+    rate_hz: float | None = Field(description="Messages a second over the last minute or so; null where not known.")
+    lost_before_journal: int = Field(description="Messages that its sequence numbers say are missing.")
+    quarantined: dict[str, int] = Field(description="Reason → messages, or single values.")
+    health: str = Field(description="Path of the answer that says why it is silent.")
 
 
 class Definition(Answer):
@@ -372,7 +376,7 @@ class DeviceHealth(Answer):
     silent_s: float | None = Field(description="Since its last message, s.")
     frames: int
     accepted: int = Field(description="Messages of which something was kept.")
-    rate_hz: float | None = Field(description="Messages a second from its first to its last.")
+    rate_hz: float | None = Field(description="Messages a second over the last minute or so; null where not known.")
     skew_s: float | None = Field(description="How far its clock is behind at its last message, s; negative is ahead.")
     lost_before_journal: int
     duplicate: int

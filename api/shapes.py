@@ -1,12 +1,14 @@
 """Records as the JSON that is published."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
 from devices.times import NS, format_rfc3339
 from devices.vocabulary import BY_NAME
-from store.interface import DeviceRecord, QuarantineRecord
+from store.device_health import gaps_and_refusals
+from store.interface import DeviceRecord, LedgerRow, QuarantineRecord
 
 STALE_NS: Final = 30 * NS
 """An online device silent for longer than this is called stale."""
@@ -25,8 +27,9 @@ def device_state(device: DeviceRecord, now_ns: int) -> str:
     return "stale" if now_ns - device.last_seen_ns > STALE_NS else "live"
 
 
-def device_json(device: DeviceRecord, now_ns: int) -> dict[str, Any]:
-    """Return a device as listed."""
+def device_json(device: DeviceRecord, ledger: Iterable[LedgerRow], now_ns: int) -> dict[str, Any]:
+    """Return a device as listed; ``ledger``: its rows."""
+    lost, refused = gaps_and_refusals(ledger)
     return {
         "id": device.device,
         "uid": device.uid,
@@ -44,6 +47,10 @@ def device_json(device: DeviceRecord, now_ns: int) -> dict[str, Any]:
         },
         "info": dict(device.info),
         "clock_offset_s": device.clock_offset_s,
+        "rate_hz": device.rate_hz,
+        "lost_before_journal": lost,
+        "quarantined": refused,
+        "health": f"/v1/devices/{quote(device.uid.replace('/', '~'))}/health",
     }
 
 

@@ -10,11 +10,15 @@ import numpy as np
 from analytics.dedup import SequenceTracker
 from analytics.rows import SeriesKey
 from devices.columns import Ints
+from devices.times import NS
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, DeviceClass, accepted_from
 from store.admission import EVERYBODY, Admission, Adopted
 from store.interface import Scalar
 
+MARK_EVERY_NS: Final = 30 * NS
+RATE_OVER_NS: Final = 60 * NS
+"""Time over which a device's recent rate is measured, up to one mark more or less, ns."""
 NOBODY: Final = 0
 """Index of the entry to which frames are booked whose topic names no device."""
 
@@ -43,6 +47,8 @@ class Device:
     first_seen: int = 0
     last_seen: int = 0
     frames: int = 0
+    marks: tuple[tuple[int, int], tuple[int, int]] | None = None
+    """Two earlier pairs of ``last_seen`` and ``frames``, the older first: what the recent rate is measured from."""
     online: bool = False
     info: Mapping[str, Scalar] = field(default_factory=dict)
     adopted: Mapping[str, Adopted] = field(default_factory=dict)
@@ -54,6 +60,20 @@ class Device:
     def uid(self) -> str:
         """The device's unique id; "" for nobody."""
         return self.key.uid if self.index else ""
+
+    def rate_hz(self) -> float | None:
+        """Return its recent frames a second, None until two looks lie apart; asked at each commit of the device.
+
+        From a mark that is 30 to 90 s old to its newest frame. After a longer silence, from its last frame before that.
+        """
+        newest = (self.last_seen, self.frames)
+        older, newer = self.marks or (newest, newest)
+        if newest[0] - older[0] > RATE_OVER_NS + MARK_EVERY_NS:
+            older = newer
+        if newest[0] - newer[0] >= MARK_EVERY_NS or self.marks is None:
+            self.marks = newer, newest
+        span = newest[0] - older[0]
+        return round((newest[1] - older[1]) * NS / span, 3) if span > 0 else None
 
 
 class CardinalityError(Exception):

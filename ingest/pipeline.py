@@ -218,6 +218,7 @@ class Pipeline:
             latest={name: (ts, value) for name, ts, value in zip(names, times, values, strict=True) if ts >= 0},
             info=device.info,
             clock_offset_s=self.clock_offset_s(index),
+            rate_hz=device.rate_hz(),
         )
 
     def clock_offset_s(self, device: int) -> float | None:

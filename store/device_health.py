@@ -1,6 +1,6 @@
 """Why is a device silent: what is known of it, and the first reason that explains it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -39,7 +39,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     accepted: int = 0
     """Frames of which something was kept."""
     rate_hz: float | None = None
-    """Frames a second from its first to its last."""
+    """Its recent frames a second, up to its newest."""
     skew_s: float | None = None
     """Its newest event time before its last time of receipt, s; negative is ahead."""
     lost_before_journal: int = 0
@@ -64,10 +64,9 @@ def health_of(
     ``ledger``: its rows. ``refusals``: its newest, newest first. ``credential``: its kind, None where it has none.
     """
     refusal = admission.refusal(key)
-    counts = {row.account: row.frames for row in ledger if row.account != "quarantined"}
-    quarantined = {row.reason: row.frames or row.samples for row in ledger if row.account == "quarantined"}
+    counts = {row.account: row.frames for row in ledger if not row.reason}
+    lost, refused = gaps_and_refusals(ledger)
     silent_s = None if device is None else max(0.0, (now_ns - device.last_seen_ns) / NS)
-    span_s = 0.0 if device is None else (device.last_seen_ns - device.first_seen_ns) / NS
     skew_s = None
     if device is not None and device.last_event_ns > 0:
         skew_s = round((device.last_seen_ns - device.last_event_ns) / NS, 3)
@@ -89,13 +88,24 @@ def health_of(
         silent_s=None if silent_s is None else round(silent_s, 1),
         frames=0 if device is None else device.frames,
         accepted=counts.get("windowed", 0) + counts.get("merged_late", 0),
-        rate_hz=round((device.frames - 1) / span_s, 3) if device is not None and span_s > 0 else None,
+        rate_hz=None if device is None else device.rate_hz,
         skew_s=skew_s,
-        lost_before_journal=counts.get("lost_before_journal", 0),
+        lost_before_journal=lost,
         duplicate=counts.get("duplicate", 0),
-        quarantined={reason: count for reason, count in quarantined.items() if count},
+        quarantined=refused,
         refusals=tuple(_shown(each) for each in refusals[:SHOWN]),
     )
+
+
+def gaps_and_refusals(ledger: Iterable[LedgerRow]) -> tuple[int, dict[str, int]]:
+    """Return the frames that a device sent and that never came, and reason → frames, or single samples, refused."""
+    lost, refused = 0, dict[str, int]()
+    for row in ledger:
+        if row.account == "lost_before_journal":
+            lost += row.frames
+        elif row.account == "quarantined" and (row.frames or row.samples):
+            refused[row.reason] = row.frames or row.samples
+    return lost, refused
 
 
 def _verdict(

@@ -50,6 +50,8 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What its retained status said of it."""
     clock_offset_s: float | None = None
     """Median of receive time minus event time over the last minute, s; None where it is not known."""
+    rate_hz: float | None = None
+    """Frames a second over half a minute to a minute and a half before its newest; None where it is not known."""
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True):

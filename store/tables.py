@@ -93,6 +93,7 @@ DEVICES: Final = Table(
     Column("latest", Text, nullable=False),
     Column("info", Text, nullable=False),
     Column("clock_offset_s", Float),
+    Column("rate_hz", Float),
 )
 
 EVENTS: Final = Table(

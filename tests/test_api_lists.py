@@ -170,3 +170,33 @@ def test_an_event_is_published_whole(client: Client) -> None:
         "start": format_rfc3339(EVENTS[0].start_ns),
         "data": {"teu": 2.0},
     }
+
+
+def test_a_device_is_listed_with_how_it_does(tmp_path_factory: pytest.TempPathFactory) -> None:
+    port = MadePort(tmp_path_factory.mktemp("state"))
+    odd = f"{SITE}/vehicle/a:b"
+    given = {
+        (QUAY, "lost_before_journal", ""): (4, 0),
+        (QUAY, "quarantined", "wrong_type"): (2, 5),
+        (QUAY, "quarantined", "out_of_range"): (0, 3),
+        (QUAY, "quarantined", "late"): (0, 0),
+        (QUAY, "flagged", "historical"): (9, 9),
+        (YARD, "lost_before_journal", ""): (1, 0),
+    }
+    rows = [
+        LedgerRow(uid=uid, account=account, reason=reason, frames=frames, samples=samples)
+        for (uid, account, reason), (frames, samples) in given.items()
+    ]
+    port.commit(devices=[device(QUAY, rate_hz=5.25, clock_offset_s=-2.5), device(YARD), device(odd)], ledger=rows)
+    with client_of(port) as client:
+        quay, other, yard = client.json("/v1/devices")["items"]
+        found = [quay[name] for name in ("rate_hz", "clock_offset_s", "lost_before_journal", "quarantined")]
+        assert found == [5.25, -2.5, 4, {"wrong_type": 2, "out_of_range": 3}]
+        assert [yard[name] for name in ("rate_hz", "lost_before_journal", "quarantined")] == [None, 1, {}]
+        assert other["lost_before_journal"] == 0
+        for each in (quay, other, yard):
+            assert client.json(each["health"].removesuffix("/health")) == each
+            health = client.json(each["health"])
+            assert health["uid"] == each["uid"]
+            for name in ("rate_hz", "lost_before_journal", "quarantined"):
+                assert health[name] == each[name]

@@ -9,6 +9,7 @@ from api.parameters import Class, Cursor, DeviceId, Limit, Paging, Site, device_
 from api.responses import Device, Page
 from api.shapes import device_json
 from api.wiring import Given
+from store.interface import LedgerRow
 
 router = APIRouter(tags=["devices"])
 
@@ -37,9 +38,12 @@ async def list_devices(
         records.devices, site=site, device_class=device_class, after=str(after), limit=limit + 1
     )
     page = found[:limit]
+    ledger: dict[str, list[LedgerRow]] = {device.uid: [] for device in page}
+    for row in await wiring.stores.ask(records.ledger, uids=list(ledger)):
+        ledger[row.uid].append(row)
     now = wiring.clock()
     body: dict[str, Any] = {
-        "items": [device_json(device, now) for device in page],
+        "items": [device_json(device, ledger[device.uid], now) for device in page],
         "next": paging.next(page[-1].uid) if len(found) > limit else None,
         "complete_through": await wiring.complete_through(page),
     }
@@ -55,4 +59,6 @@ async def list_devices(
 )
 async def get_device(wiring: Given, id: DeviceId) -> Response:  # noqa: A002 - the name in the path
     """One device with the newest value of every metric."""
-    return answer(device_json(await device_of(wiring, id, "id"), wiring.clock()))
+    device = await device_of(wiring, id, "id")
+    ledger = await wiring.stores.ask(wiring.stores.records.ledger, uids=[device.uid])
+    return answer(device_json(device, ledger, wiring.clock()))
