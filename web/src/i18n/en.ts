@@ -175,6 +175,7 @@ export const en = {
   "reason.stale": "left over from long ago",
   "reason.identity_mismatch": "identity differs from topic",
   "reason.not_registered": "not in the registry",
+  "reason.no_birth": "no birth message yet",
   "reason.sequence_too_old": "sequence too old",
   "reason.too_large": "too large",
   "reason.cardinality": "too many devices",

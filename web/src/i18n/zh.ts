@@ -174,6 +174,7 @@ export const zh: Dictionary = {
   "reason.stale": "过期的旧值",
   "reason.identity_mismatch": "身份与主题不符",
   "reason.not_registered": "设备未登记",
+  "reason.no_birth": "尚未收到上线报文",
   "reason.sequence_too_old": "序号过旧",
   "reason.too_large": "消息过大",
   "reason.cardinality": "设备过多",
