@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 # Arguments passed on: make demo DEMO_ARGS="--for 60s --no-open", make test TEST_ARGS="-k windows"
 DEMO_ARGS ?=
 TEST_ARGS ?=
+# Files tested at a time: much of a test is waiting for real processes.
+TEST_WORKERS ?= 2
 BENCH_ARGS ?=
 FAULTS_ARGS ?=
 # The interpreter that .venv is made from: make demo PYTHON=python3.12
@@ -40,7 +42,7 @@ endef
 test: setup-test ## everything: style, types, layers, page, tests; TEST_ARGS="-k windows"
 	$(checks)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web test
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 check: ## style, types and layers only
 	@deploy/setup.sh check
