@@ -7,6 +7,7 @@ making them again replaces them, with a count of 0 where nothing is left.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -16,9 +17,11 @@ import numpy as np
 from analytics.detectors.cranes import CraneState
 from analytics.detectors.gates import Passage
 from analytics.detectors.states import Held
+from analytics.histograms import Histograms, bins_of
 from analytics.partials import Partials
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Ints
+from devices.vocabulary import PERCENTILED
 
 NS: Final = 1_000_000_000
 PERIOD: Final = TIERS_S[-1] * NS
@@ -119,10 +122,7 @@ def rows_of(
         return WindowRows.empty(keys, worker)
     parts = []
     series, window = np.array(stale, np.int64).reshape(-1, 2).T
-    if samples:
-        finest = _finest(np.array(samples, np.int64)).rows(keys, worker, TIERS_S[0], EPOCH)
-    else:
-        finest = WindowRows.empty(keys, worker)
+    finest = _finest(np.array(samples, np.int64), keys, worker) if samples else WindowRows.empty(keys, worker)
     for tier_s in TIERS_S:
         width = tier_s * NS
         wanted = np.unique(_place(series, window, width))
@@ -134,9 +134,16 @@ def rows_of(
     return WindowRows.concatenate([part for part in parts if len(part)])
 
 
-def _finest(samples: Ints) -> Partials:
+def _finest(samples: Ints, keys: Sequence[SeriesKey], worker: str) -> WindowRows:
+    """Return each sample (n, 4) as a row of the finest tier."""
     of, ts, seq, value = samples.T
-    return Partials.of_samples(of, ts, seq, value, np.zeros(len(of), np.int64), FINEST)
+    partials = Partials.of_samples(of, ts, seq, value, np.zeros(len(of), np.int64), FINEST)
+    rows = partials.rows(keys, worker, TIERS_S[0], EPOCH)
+    binned = np.flatnonzero([keys[each].metric in PERCENTILED for each in of.tolist()])
+    if not len(binned):
+        return rows
+    single = Histograms.of(binned, bins_of(value[binned]), np.ones(len(binned), np.int64))
+    return replace(rows, bins=single.packed(np.arange(len(rows))))
 
 
 _BITS: Final = 31

@@ -11,6 +11,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.histograms import Packed
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Bools, Ints
 
@@ -28,7 +29,7 @@ Narrow = NDArray[np.signedinteger]
 class PackedRows:
     """Window rows of one worker, by tier. Rows are only added, and reading them changes nothing that can be read."""
 
-    __slots__ = ("_loose", "_loose_rows", "_packed", "_rows", "keys", "worker")
+    __slots__ = ("_bins", "_loose", "_loose_rows", "_packed", "_rows", "keys", "worker")
 
     def __init__(self, keys: Sequence[SeriesKey], worker: str) -> None:
         """Begin without rows; ``keys`` is the table that the series of the rows index."""
@@ -38,6 +39,8 @@ class PackedRows:
         self._loose_rows: dict[int, int] = {}
         self._packed: dict[int, list[dict[str, Narrow]]] = {}
         self._rows: dict[int, int] = {}
+        self._bins: dict[int, list[Packed | None]] = {}
+        """By tier: the histograms of each lot that was packed, None where it has none."""
 
     @classmethod
     def of(cls, rows: WindowRows) -> Self:
@@ -70,6 +73,11 @@ class PackedRows:
         """Return a column of one tier as it is packed, not to be written to; ``window`` is the window's number."""
         return self._joined(tier_s)[name]
 
+    def set_bins(self, tier_s: int, bins: Packed) -> None:
+        """Give all rows of one tier their histograms, in the order in which the rows were added."""
+        self._joined(tier_s)
+        self._bins[tier_s] = [bins]
+
     def take(self, tier_s: int, which: Bools | Ints | slice) -> WindowRows:
         """Return the rows of one tier selected by a mask, by positions or by a slice."""
         columns: dict[str, Ints] = {
@@ -77,7 +85,9 @@ class PackedRows:
         }
         columns["window"] *= tier_s * NS
         columns["tier_s"] = np.full(len(columns["window"]), tier_s, np.int64)
-        return WindowRows(self.keys, self.worker, *(columns[name] for name in WindowRows.columns()))
+        (bins,) = self._bins[tier_s]
+        some = None if bins is None else bins[which]
+        return WindowRows(self.keys, self.worker, *(columns[name] for name in WindowRows.columns()), bins=some)
 
     def whole(self) -> WindowRows:
         """Return all rows, tier after tier, in the order in which they were added."""
@@ -90,6 +100,7 @@ class PackedRows:
         rows = WindowRows.concatenate(loose) if len(loose) > 1 else loose[0]
         columns = {name: getattr(rows, name) for name in _PACKED}
         columns["window"] = columns["window"] // (tier_s * NS)
+        self._bins.setdefault(tier_s, []).append(rows.bins)
         self._packed.setdefault(tier_s, []).append({name: _narrowed(column) for name, column in columns.items()})
 
     def _joined(self, tier_s: int) -> dict[str, Narrow]:
@@ -98,6 +109,12 @@ class PackedRows:
             self._pack(tier_s)
         parts = self._packed[tier_s]
         if len(parts) > 1:
+            bins = list(zip(self._bins[tier_s], [len(part["series"]) for part in parts], strict=True))
+            if any(each is not None for each, _ in bins):
+                every = [np.full(rows, b"", np.object_) if each is None else each for each, rows in bins]
+                self._bins[tier_s] = [np.concatenate(every)]
+            else:
+                self._bins[tier_s] = [None]
             # Column by column, so that only one exists twice.
             self._packed[tier_s] = [{name: np.concatenate([part.pop(name) for part in parts]) for name in _PACKED}]
         return self._packed[tier_s][0]

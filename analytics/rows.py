@@ -6,11 +6,12 @@ is associative and commutative to the bit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 
+from analytics.histograms import Packed, folded
 from devices.columns import Bools, Ints
 from devices.topics import DeviceKey
 
@@ -40,7 +41,8 @@ class WindowRows:
     in seconds. ``window``: start of the window, ns UTC. ``epoch``: 0 ≤ epoch < 1e9, tells the partials of one window
     apart. ``count``, ``sum``, ``min``, ``max``, ``first``, ``last``: in resolutions of the metric. ``first_ts``,
     ``first_seq``, ``last_ts``, ``last_seq``: event time (ns) and sequence number that won. ``late``: how many of
-    ``count`` arrived after the device's watermark had passed the window.
+    ``count`` arrived after the device's watermark had passed the window. ``bins``: the histograms of metrics that have
+    percentiles (see :mod:`analytics.histograms`), None where no row has one.
     """
 
     keys: Sequence[SeriesKey]
@@ -60,6 +62,7 @@ class WindowRows:
     last_seq: Ints
     last: Ints
     late: Ints
+    bins: Packed | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -67,12 +70,18 @@ class WindowRows:
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        """Return the names of the array columns, in order."""
-        return tuple(field.name for field in fields(cls))[2:]
+        """Return the names of the integer columns, in order."""
+        return tuple(each.name for each in fields(cls))[2:-1]
+
+    @property
+    def packed(self) -> Packed:
+        """The histogram of every row as bytes, ``b""`` where it has none; shape (n,)."""
+        return np.full(len(self), b"", np.object_) if self.bins is None else self.bins
 
     def take(self, which: Bools | Ints) -> "WindowRows":
         """Return the rows selected by a mask or by positions."""
-        return WindowRows(self.keys, self.worker, *(getattr(self, name)[which] for name in self.columns()))
+        bins = None if self.bins is None else self.bins[which]
+        return WindowRows(self.keys, self.worker, *(getattr(self, name)[which] for name in self.columns()), bins=bins)
 
     def at_epoch(self, epoch: int) -> "WindowRows":
         """Return the same rows under one epoch."""
@@ -89,7 +98,9 @@ class WindowRows:
         if not parts:
             return cls.empty()
         arrays = (np.concatenate([getattr(part, name) for part in parts]) for name in cls.columns())
-        return cls(parts[0].keys, parts[0].worker, *arrays)
+        binned = any(part.bins is not None for part in parts)
+        bins = np.concatenate([part.packed for part in parts]) if binned else None
+        return cls(parts[0].keys, parts[0].worker, *arrays, bins=bins)
 
 
 def starts_of(*keys: Ints) -> Ints:
@@ -151,7 +162,17 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
         last_seq=last_of(rows.last_seq),
         last=last_of(rows.last),
         late=np.add.reduceat(rows.late[order], starts),
+        bins=_folded_bins(rows, order, starts),
     )
+
+
+def _folded_bins(rows: WindowRows, order: Ints, starts: Ints) -> Packed | None:
+    """Merge the histograms of groups of rows, which begin at ``starts`` of ``order``."""
+    if rows.bins is None:
+        return None
+    group = np.empty(len(order), np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+    return folded(rows.bins, group, len(starts))
 
 
 def window_of(rows: WindowRows, step_ns: int | None) -> Ints:

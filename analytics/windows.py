@@ -9,6 +9,9 @@ and its content into the next tier's cell.
         │ older than the ring
         └──────────────────────────► late partials, for every tier, into the next commit
 
+The histograms of metrics that have percentiles go the same way beside the cells: see
+:mod:`analytics.open_histograms`.
+
 A cell's memory is written when its first window opens, so a wide tier that nothing has reached takes none.
 
 :meth:`Windows.take_rows` returns the rows that changed since it was last called. The row of a wider tier contains the
@@ -24,10 +27,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.histograms import Binned
+from analytics.open_histograms import OpenHistograms
 from analytics.packing import PackedRows
 from analytics.partials import NEUTRAL, Aggregates, Partials, merge
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from devices.columns import Bools, Ints
+from devices.vocabulary import PERCENTILED
 
 NS: Final = 1_000_000_000
 RINGS: Final = (4, 2, 2, 2)
@@ -161,6 +167,9 @@ class Windows:
         self._loose: list[tuple[Ints, ...]] = []
         self._loose_samples = 0
         self._runs: list[_Run] = []
+        self._histograms = OpenHistograms([tier.width for tier in self._tiers])
+        self._binned: Bools = np.empty(0, np.bool_)
+        """Per series: whether its metric has percentiles."""
 
     def add(self, series: Ints, ts: Ints, seq: Ints, value: Ints, late: Bools) -> None:
         """Add samples: arrays (n,); ``series`` index ``keys``, ``ts`` ns ≥ 0, ``value`` scaled.
@@ -172,8 +181,11 @@ class Windows:
         if self._loose_samples >= RUN:
             self._gather()
 
-    def add_partials(self, partials: Partials) -> None:
-        """Add what has been reduced already: partials of the finest tier, of which several may share their window."""
+    def add_partials(self, partials: Partials, binned: Binned | None = None) -> None:
+        """Add what has been reduced already: partials of the finest tier, of which several may share their window.
+
+        ``binned``: the bins of all samples in ``partials`` whose metric has percentiles.
+        """
         if not len(partials):
             return
         for tier in self._tiers:
@@ -184,6 +196,9 @@ class Windows:
         cells = finest.cell_of(partials.series, partials.window)
         merge(finest, cells, partials)
         finest.dirty[cells] = True
+        if binned is not None:
+            oldest = finest.newest[binned.series] - finest.ring * finest.width
+            self._histograms.add(binned, binned.window <= oldest)
 
     def take_rows(self, commit: int) -> WindowRows:
         """Return the rows that changed since the last call, one per key, for commit number ``commit`` ≥ 0."""
@@ -202,12 +217,48 @@ class Windows:
                 effective = self._effective(level, changed[begin : begin + SLICE])
                 rows.add(tier.width_s, self._rows_of(tier, effective, self._cell_epoch))
         self._add_late(rows, 2 * commit + 1)
+        self._add_bins(rows)
         return rows
 
     def settle(self) -> None:
         """Merge what is held to be merged together."""
         self._gather()
         self._merge_runs()
+
+    def _add_bins(self, rows: PackedRows) -> None:
+        """Give the rows of a commit the histograms of their metrics that have percentiles."""
+        self._histograms.settle()
+        late = self._histograms.take_late()
+        for level, tier in enumerate(self._tiers):
+            if tier.width_s not in rows.tiers:
+                continue
+            series = rows.narrow(tier.width_s, "series").astype(np.int64)
+            wanted = self._wanted(series)
+            if not wanted.any():
+                continue
+            window = rows.narrow(tier.width_s, "window").astype(np.int64) * tier.width
+            of_cells = rows.narrow(tier.width_s, "epoch") == self._cell_epoch
+            bins = np.full(len(series), b"", np.object_)
+            at = np.flatnonzero(wanted & of_cells)
+            bins[at] = self._histograms.of_cells(level, series[at], window[at])
+            if late:
+                at = np.flatnonzero(wanted & ~of_cells)
+                bins[at] = self._histograms.of_late(late[level], level, series[at], window[at])
+            rows.set_bins(tier.width_s, bins)
+        self._histograms.drop(self._is_open)
+
+    def _is_open(self, level: int, series: Ints, window: Ints) -> Bools:
+        tier = self._tiers[level]
+        still: Bools = tier.window[tier.cell_of(series, window)] == window
+        return still
+
+    def _wanted(self, series: Ints) -> Bools:
+        """Return which of the series (n,) have percentiles."""
+        known = len(self._binned)
+        if known < len(self._keys):
+            more = [key.metric in PERCENTILED for key in self._keys[known:]]
+            self._binned = np.append(self._binned, np.array(more, np.bool_))
+        return self._binned[series]
 
     def _gather(self) -> None:
         """Make a run of the loose samples, and merge it or let it wait for others to be merged with."""
@@ -233,7 +284,12 @@ class Windows:
 
     def _merge_samples(self, columns: list[Ints]) -> None:
         series, ts, seq, value, late = columns
-        self.add_partials(Partials.of_samples(series, ts, seq, value, late, self._tiers[0].width))
+        partials = Partials.of_samples(series, ts, seq, value, late, self._tiers[0].width)
+        wanted = np.flatnonzero(self._wanted(series))
+        if len(wanted):
+            self.add_partials(partials, Binned.of_samples(series[wanted], partials.window[wanted], value[wanted]))
+        else:
+            self.add_partials(partials)
 
     def _fit(self, partials: Partials) -> Partials:
         """Give partials (n,) their cells; return those that have one, the others are late."""

@@ -61,6 +61,7 @@ _DEVICE: Final = {
     "quarantined": {"out_of_range": 2},
     "health": "/v1/devices/CNNGB-DEMO~quay-crane~QC01/health",
 }
+_PERCENTILES: Final = {"p50": 9.86, "p95": 33.71, "p99": 38.74}
 _POINT: Final = {
     "time": "2026-11-23T07:00:00Z",
     "count": 1_800,
@@ -72,6 +73,7 @@ _POINT: Final = {
     "sum": 20_523.6,
     "first_time": "2026-11-23T07:00:00.2Z",
     "last_time": "2026-11-23T07:29:59.2Z",
+    **_PERCENTILES,
 }
 _CHECK: Final = {"ok": True, "detail": "ok"}
 _MOVES_PER_HOUR: Final = {
@@ -111,6 +113,7 @@ EXAMPLES: Final[dict[str, Any]] = {
             "first": {"time": "2026-11-23T07:00:00.2Z", "value": 0.0},
             "last": {"time": "2026-11-23T07:29:59.2Z", "value": 24.31},
             "sum": 20_523.6,
+            **_PERCENTILES,
         },
         "points": [_POINT],
     },
@@ -233,6 +236,7 @@ EXAMPLES: Final[dict[str, Any]] = {
                 "classes": ["quay-crane", "yard-crane"],
                 "tic": "che.hoist.weight.net",
                 "derived": False,
+                "percentiles": True,
             },
         ],
         "next": None,

@@ -145,6 +145,11 @@ class TimedValue(Answer):
     value: float
 
 
+Percentile = Annotated[
+    float | None, Field(description="Within 1 % of the sample of that rank; null where the metric has no percentiles.")
+]
+
+
 class Summary(Answer):
     """All samples of the range in one."""
 
@@ -155,6 +160,9 @@ class Summary(Answer):
     first: TimedValue | None
     last: TimedValue | None
     sum: float
+    p50: Percentile
+    p95: Percentile
+    p99: Percentile
 
 
 class TelemetryPoint(Answer):
@@ -170,6 +178,9 @@ class TelemetryPoint(Answer):
     sum: float
     first_time: Time
     last_time: Time
+    p50: Percentile
+    p95: Percentile
+    p99: Percentile
 
 
 class Telemetry(Figures):
@@ -396,6 +407,7 @@ class VocabularyMetric(Answer):
     classes: list[str]
     tic: str = Field(description="Path of the TIC 4.0 word, empty where there is none.")
     derived: bool = Field(description="Made here, and refused from devices.")
+    percentiles: bool = Field(description="Whether its telemetry has percentiles.")
 
 
 class Vocabulary(Answer):

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from devices.columns import Floats, Ints
+from devices.columns import Bools, Floats, Ints
 
 MAX_SCALED: Final = 2**36
 """Largest magnitude of a scaled value that the vocabulary admits (dimensionless)."""
@@ -53,7 +53,7 @@ class Metric:
 
     ``minimum`` and ``maximum`` are inclusive and in ``unit``; ``resolution`` is the smallest difference kept, in
     ``unit``. ``derived`` metrics are made by detectors and refused from devices. ``tic`` is the TIC 4.0 path where one
-    exists.
+    exists. ``percentiles``: whether windows keep a histogram, which costs time and room for every sample.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Metric:
     classes: frozenset[DeviceClass]
     tic: str = ""
     derived: bool = False
+    percentiles: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a metric whose scaled values could overflow a sum."""
@@ -90,7 +91,7 @@ def _metrics() -> tuple[Metric, ...]:
         Metric("gantry_speed_mps", "m/s", 0.001, -20, 20, gauge, CRANES, "che.drive.gantrying.speed"),
         Metric("sway_m", "m", 0.001, -20, 20, gauge, CRANES),
         Metric("boom_angle_deg", "deg", 0.01, -10, 100, gauge, QUAY, "che.boom.luffing.angle"),
-        Metric("load_t", "t", 0.001, -20, 500, gauge, CRANES, "che.hoist.weight.net"),
+        Metric("load_t", "t", 0.001, -20, 500, gauge, CRANES, "che.hoist.weight.net", percentiles=True),
         Metric("gross_load_t", "t", 0.001, -20, 500, gauge, CRANES, "che.hoist.weight.gross"),
         Metric("spreader_locked", "1", 1, 0, 1, state, CRANES, "che.spreader.locked.status"),
         Metric("spreader_unlocked", "1", 1, 0, 1, state, CRANES, "che.spreader.unlocked.status"),
@@ -122,7 +123,7 @@ def _metrics() -> tuple[Metric, ...]:
         Metric("logged_time_s", "s", 1, 0, fifty_years_s, counter, mobile, "che.logged.totaltimer"),
         Metric("delivered_boxes", "1", 1, 0, 1_000_000_000, counter, mobile, "che.deliver.totalcounter"),
         Metric("moved_boxes", "1", 1, 0, 1_000_000_000, counter, mobile, "che.move.totalcounter"),
-        Metric("wind_speed_mps", "m/s", 0.01, 0, 120, gauge, CRANES | SENSOR, "che.wind.speed"),
+        Metric("wind_speed_mps", "m/s", 0.01, 0, 120, gauge, CRANES | SENSOR, "che.wind.speed", percentiles=True),
         # Anything with a position: local frame of the port (x along the quay, y inland) or WGS 84
         Metric("x_m", "m", 0.001, -1_000_000, 1_000_000, position, mobile),
         Metric("y_m", "m", 0.001, -1_000_000, 1_000_000, position, mobile),
@@ -130,7 +131,7 @@ def _metrics() -> tuple[Metric, ...]:
         Metric("latitude_deg", "deg", 1e-7, -90, 90, position, mobile, "che.location.coordinate"),
         Metric("altitude_m", "m", 0.1, -500, 10_000, gauge, mobile),
         # Vehicles
-        Metric("speed_mps", "m/s", 0.001, 0, 120, gauge, VEHICLE, "che.drive.speed"),
+        Metric("speed_mps", "m/s", 0.001, 0, 120, gauge, VEHICLE, "che.drive.speed", percentiles=True),
         Metric("heading_deg", "deg", 0.01, 0, 360, gauge, VEHICLE, "che.location.heading"),
         Metric("laden", "1", 1, 0, 1, state, VEHICLE),
         Metric("ignition_on", "1", 1, 0, 1, state, VEHICLE, "che.on.status"),
@@ -144,7 +145,7 @@ def _metrics() -> tuple[Metric, ...]:
         Metric("frequency_mhz", "MHz", 0.001, 800, 1_000, gauge, GATE),
         Metric("transmit_power_dbm", "dBm", 0.01, -50, 50, gauge, GATE),
         Metric("antenna", "1", 1, 0, 64, state, GATE),
-        Metric("queue_length", "1", 1, 0, 1_000, gauge, GATE),
+        Metric("queue_length", "1", 1, 0, 1_000, gauge, GATE, percentiles=True),
         Metric("barrier_open", "1", 1, 0, 1, state, GATE),
         # Park sensors
         Metric("temperature_celsius", "°C", 0.01, -100, 200, gauge, SENSOR | CRANES | GATE),
@@ -163,7 +164,7 @@ def _metrics() -> tuple[Metric, ...]:
         Metric("reads", "1", 1, 0, 1, tally, GATE, derived=True),
         Metric("moves", "1", 1, 0, 1, tally, QUAY, derived=True),
         Metric("teu", "TEU", 0.01, 0, 20, tally, QUAY, derived=True),
-        Metric("cycle_s", "s", 0.001, 0, 86_400, gauge, QUAY, derived=True),
+        Metric("cycle_s", "s", 0.001, 0, 86_400, gauge, QUAY, derived=True, percentiles=True),
         Metric("yard_moves", "1", 1, 0, 1, tally, YARD, derived=True),
         Metric("passages_in", "1", 1, 0, 1, tally, GATE, derived=True),
         Metric("passages_out", "1", 1, 0, 1, tally, GATE, derived=True),
@@ -198,6 +199,8 @@ TIMED: Final = frozenset(
 ) - {"online"}
 """States whose durations are kept."""
 BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}
+PERCENTILED: Final = frozenset(metric.name for metric in METRICS if metric.percentiles)
+"""Metrics of which percentiles are answered."""
 INDEX: Final[dict[str, int]] = {metric.name: index for index, metric in enumerate(METRICS)}
 
 MINIMUM: Final[Floats] = np.array([metric.minimum for metric in METRICS])
@@ -205,6 +208,8 @@ MAXIMUM: Final[Floats] = np.array([metric.maximum for metric in METRICS])
 RESOLUTION: Final[Floats] = np.array([metric.resolution for metric in METRICS])
 SCALE: Final[Floats] = np.array([round(1 / metric.resolution) for metric in METRICS], dtype=np.float64)
 """``1 / resolution``: a whole number, so that scaling back is exact to the last bit of the quotient."""
+
+HAS_PERCENTILES: Final[Bools] = np.array([metric.percentiles for metric in METRICS])
 
 
 def accepted_from(device_class: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ HEAD: Final = """# Vocabulary
 
 The words that quayflow knows: every metric by class of device. Made from `devices/vocabulary.py`; the same table is
 served at `/v1/vocabulary`. A value is kept to its resolution and refused outside its range. Names follow TIC 4.0 where
-it has a word, and carry their unit.
+it has a word, and carry their unit. Metrics marked so have percentiles too.
 
 | kind | what it is, and what may be made of it |
 |---|---|
@@ -53,7 +53,8 @@ def _row(metric: Metric) -> str:
     last = classes if metric.derived else f"`{metric.tic}`" if metric.tic else ""
     unit = "" if metric.unit == "1" else metric.unit
     limits = f"{_number(metric.minimum)} to {_number(metric.maximum)}"
-    return f"| `{metric.name}` | {unit} | {_number(metric.resolution)} | {limits} | {metric.kind} | {last} |\n"
+    kind = f"{metric.kind}, percentiles" if metric.percentiles else metric.kind
+    return f"| `{metric.name}` | {unit} | {_number(metric.resolution)} | {limits} | {kind} | {last} |\n"
 
 
 def _number(number: float) -> str:

@@ -22,9 +22,9 @@ from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
 from devices.columns import Bools, Columns, Floats, Ints
 from devices.rejects import Reason, Reject
-from devices.vocabulary import INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
+from devices.vocabulary import HAS_PERCENTILES, INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
 from ingest.batch import WHOLE, Batch, Refused
-from ingest.blocks import Bad, Stack, check, partials_of, stacked
+from ingest.blocks import Bad, Stack, binned_of, check, partials_of, stacked
 from ingest.booking import book
 from ingest.decoding import Decoder
 from ingest.detection import Detection, record_of
@@ -272,7 +272,7 @@ class Pipeline:
             self._take_bad_column(batch, column, late=bool(late[column.frame]))
         partials = partials_of(stack, metric, good, seq, late[stack.frame].astype(np.int64), FINEST)
         self.samples += len(partials) * stack.values.shape[1]
-        self.windows.add_partials(partials)
+        self.windows.add_partials(partials, binned_of(stack, metric, good & HAS_PERCENTILES[metric], FINEST))
         self._note_latest(partials.series, partials.last_ts, partials.last)
         wanted = good & IS_INPUT[metric]
         if wanted.any():

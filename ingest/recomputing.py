@@ -6,6 +6,7 @@ frames ──► pipeline ──► rows of samples     one per window, whatever
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -178,12 +179,10 @@ def _together(parts: list[WindowRows], worker: str) -> WindowRows:
     moved = []
     for part in parts:
         place = np.array([keys.setdefault(key, len(keys)) for key in part.keys], np.int64)
-        columns = {name: getattr(part, name) for name in WindowRows.columns()}
-        columns["series"] = place[part.series] if len(part) else part.series
-        moved.append(columns)
+        moved.append(place[part.series] if len(part) else part.series)
     table = list(keys)
     return WindowRows.concatenate(
-        [WindowRows(table, worker, *(columns[name] for name in WindowRows.columns())) for columns in moved]
+        [replace(part, keys=table, worker=worker, series=series) for part, series in zip(parts, moved, strict=True)]
     )
 
 

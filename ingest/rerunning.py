@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from analytics.findings import PERIOD, DetectorState, Hour, period_of
+from analytics.histograms import Binned
 from analytics.partials import Partials
 from analytics.windows import Windows
 from devices.columns import Bools, Columns, Ints
@@ -62,7 +63,7 @@ class _Unwindowed(Windows):
     def add(self, series: Ints, ts: Ints, seq: Ints, value: Ints, late: Bools) -> None:
         """Take no samples."""
 
-    def add_partials(self, partials: Partials) -> None:
+    def add_partials(self, partials: Partials, binned: Binned | None = None) -> None:
         """Take no partials."""
 
 

@@ -51,6 +51,10 @@ class StoreHash:
             digest = blake2b(f"{folded.tier_s[begin]}\t{name}\n".encode(), digest_size=16)
             for column in HASHED:
                 digest.update(np.ascontiguousarray(getattr(folded, column)[begin:end]).tobytes())
+            histograms = [] if folded.bins is None else folded.bins[begin:end].tolist()
+            # Rows of metrics without percentiles have the same hash whatever stands beside them.
+            if any(histograms):
+                digest.update(msgspec.msgpack.encode(histograms))
             self._take(digest.digest())
         self.rows += len(folded)
 

@@ -8,7 +8,7 @@ Nothing outside the hours is touched, nor what other workers wrote, nor the chec
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -177,6 +177,7 @@ class Rebuild:
         of_known = order[position[known]]
         for name in HASHED:
             same[known] &= getattr(wanted, name)[known] == getattr(said, name)[of_known]
+        same[known] &= (wanted.packed[known] == said.packed[of_known]).astype(np.bool_)
         late[known] = np.minimum(said.late[of_known], wanted.count[known])
         pieces, number = np.unique(_place(there), return_counts=True)
         alone = np.isin(at_wanted, pieces[number == 1])
@@ -243,14 +244,12 @@ def _same_key(rows: WindowRows, written: WindowRows) -> Bools:
 
 
 def _relabelled(rows: WindowRows, keys: list[SeriesKey], series: Ints, worker: str) -> WindowRows:
-    columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"series": series}
-    return WindowRows(keys, worker, *(columns[name] for name in WindowRows.columns()))
+    return replace(rows, keys=keys, worker=worker, series=series)
 
 
 def _with_late(rows: WindowRows, late: Ints) -> WindowRows:
     """Return rows that say how much of them was late as the store has said it: only it was there."""
-    columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"late": late}
-    return WindowRows(rows.keys, rows.worker, *(columns[name] for name in WindowRows.columns()))
+    return replace(rows, late=late)
 
 
 def _alike(one: EventRecord, other: EventRecord) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
+from analytics.histograms import objects
 from analytics.packing import whole
 from analytics.rows import SeriesKey, WindowRows
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
@@ -26,12 +27,14 @@ def encode(commit: Commit) -> bytes:
     rows = whole(commit.rows)
     used, series = np.unique(rows.series, return_inverse=True)
     columns = {name: getattr(rows, name) for name in WindowRows.columns()} | {"series": series}
+    binned = {} if rows.bins is None else {"bins": rows.bins.tolist()}
     entry = {
         "worker": commit.worker,
         "offset": commit.offset,
         "keys": [list(rows.keys[index]) for index in used.tolist()],
         "rows_worker": rows.worker,
         "columns": {name: array.astype(_INT64).tobytes() for name, array in columns.items()},
+        **binned,
         "devices": commit.devices,
         "events": commit.events,
         "retracted": commit.retracted,
@@ -50,10 +53,12 @@ def decode(entry: bytes) -> Commit:
     found: dict[str, Any] = msgspec.msgpack.decode(zlib.decompress(entry[1:]))
     keys = [SeriesKey(*key) for key in found["keys"]]
     arrays = {name: np.frombuffer(data, _INT64).astype(np.int64) for name, data in found["columns"].items()}
+    # Entries of before there were histograms have none.
+    bins = objects(found["bins"]) if "bins" in found else None
     return Commit(
         worker=found["worker"],
         offset=found["offset"],
-        rows=WindowRows(keys, found["rows_worker"], *(arrays[name] for name in WindowRows.columns())),
+        rows=WindowRows(keys, found["rows_worker"], *(arrays[name] for name in WindowRows.columns()), bins=bins),
         devices=[_device(device) for device in found["devices"]],
         events=[EventRecord(**event) for event in found["events"]],
         quarantine=[QuarantineRecord(**record) for record in found["quarantine"]],

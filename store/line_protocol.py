@@ -10,11 +10,14 @@ Scaled values reach at most 2**36, so such a float times the metric's scale, rou
 """
 
 import re
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 import numpy as np
 
+from analytics.histograms import Packed, objects
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Floats, Ints
 from devices.times import NS
@@ -25,6 +28,8 @@ TAGS: Final = ("class", "device", "metric", "site", "worker")
 
 INTEGER_FIELDS: Final = ("count", "sum", "first_ts", "first_seq", "last_ts", "last_seq", "late")
 FLOAT_FIELDS: Final = ("min", "max", "first", "last")
+BINS_FIELD: Final = "bins"
+"""The histogram in base64, at most 24 KB, where the metric has percentiles."""
 MAX_EPOCH: Final = NS
 """Epochs are below this, so that adding one to a window's start stays inside the window's first second."""
 
@@ -33,7 +38,7 @@ _REFUSED: Final = re.compile(r"[\\\x00-\x1f\x7f]")
 _ESCAPED: Final = re.compile(r"([,= ])")
 _LINE: Final = (
     "%s count=%di,sum=%di,first_ts=%di,first_seq=%di,last_ts=%di,last_seq=%di,late=%di,"
-    "min=%r,max=%r,first=%r,last=%r,mean=%r %d"
+    "min=%r,max=%r,first=%r,last=%r,mean=%r%s %d"
 )
 
 
@@ -75,7 +80,17 @@ def lines(rows: WindowRows) -> list[str]:
     mean = (rows.sum / (np.maximum(rows.count, 1) * scale)).tolist()
     integers = [getattr(rows, name).tolist() for name in INTEGER_FIELDS]
     time = (rows.window + rows.epoch).tolist()
-    return [_LINE % values for values in zip(prefix, *integers, *floats, mean, time, strict=True)]
+    bins = [""] * len(rows) if rows.bins is None else [_bins_field(each) for each in rows.bins]
+    return [_LINE % values for values in zip(prefix, *integers, *floats, mean, bins, time, strict=True)]
+
+
+def _bins_field(histogram: bytes) -> str:
+    return f',{BINS_FIELD}="{b64encode(histogram).decode()}"' if histogram else ""
+
+
+def bins_back(fields: Sequence[str | None]) -> Packed:
+    """Return the histograms of the fields of points, of which those without have none; shape (n,)."""
+    return objects([b64decode(field) if field else b"" for field in fields])
 
 
 def _prefixes(rows: WindowRows) -> list[str]:

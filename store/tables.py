@@ -70,6 +70,7 @@ WINDOW_ROWS: Final = Table(
     WINDOWS,
     *(Column(name, Integer, primary_key=True, autoincrement=False) for name in _ROW_KEY),
     *(Column(name, Integer, nullable=False) for name in _ROW_VALUES),
+    Column("bins", LargeBinary),
     sqlite_with_rowid=False,
 )
 

@@ -19,9 +19,20 @@ from influxdb_client.rest import ApiException
 
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from devices.times import NS
+from devices.vocabulary import PERCENTILED
 from store.influxql import InfluxqlClient, InfluxqlError, Series, quoted, retry_after_s, said
 from store.interface import PointsRejectedError, StoreUnreachableError
-from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS, lines, measurement, scale_of, tags_of, unscaled_back
+from store.line_protocol import (
+    BINS_FIELD,
+    FLOAT_FIELDS,
+    INTEGER_FIELDS,
+    bins_back,
+    lines,
+    measurement,
+    scale_of,
+    tags_of,
+    unscaled_back,
+)
 
 LINES_PER_WRITE: Final = 5_000
 WRITE_TIMEOUT_MS: Final = 30_000
@@ -154,7 +165,8 @@ class InfluxWindowStore:
         width = tier_s * NS
         start, end = (-(-min(max(ns, EARLIEST_NS), LATEST_NS) // width) * width for ns in (start_ns, end_ns))
         position = {key: index for index, key in enumerate(series)}
-        source = f'SELECT {_SELECT} FROM "{measurement(tier_s)}"'  # noqa: S608 - our own names
+        binned = f', "{BINS_FIELD}"' if any(key.metric in PERCENTILED for key in series) else ""
+        source = f'SELECT {_SELECT}{binned} FROM "{measurement(tier_s)}"'  # noqa: S608 - our own names
         parts: list[WindowRows] = []
         for first, last in self._ranges(start, end):
             for where in _conditions(position):
@@ -270,4 +282,5 @@ def _rows(group: Series, tier_s: int, position: dict[SeriesKey, int], series: Se
     arrays["window"] = time - arrays["epoch"]
     arrays["tier_s"] = np.full(len(time), tier_s, np.int64)
     arrays["series"] = np.full(len(time), position[key], np.int64)
-    return WindowRows(series, "", *(arrays[name] for name in WindowRows.columns()))
+    bins = bins_back(columns[BINS_FIELD]) if key.metric in PERCENTILED and BINS_FIELD in columns else None
+    return WindowRows(series, "", *(arrays[name] for name in WindowRows.columns()), bins=bins)

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from sqlalchemy.engine import Engine
 
+from analytics.histograms import objects
 from analytics.packing import Narrow, PackedRows
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Ints
 from devices.times import NS
+from devices.vocabulary import PERCENTILED
 from store.interface import StoreUnreachableError
 from store.sqlite_files import NotYetError, raw, reaching, reader_engine, writer_engine
 from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
@@ -31,6 +33,7 @@ _REMOVE: Final = (
 )
 _READ: Final = tuple(name for name in WindowRows.columns() if name != "tier_s")
 _SELECT: Final = ", ".join(f'"{name}"' for name in _READ)
+_HAS_BINS: Final = "SELECT count(*) FROM pragma_table_info('window_rows') WHERE name = 'bins'"
 
 
 class RowWriter:
@@ -69,6 +72,7 @@ class RowWriter:
             columns["series"] = series[some].tolist()
             columns["period"] = period[some].tolist()
             columns["worker"] = [worker] * len(some)
+            columns["bins"] = [None] * len(some) if lot.bins is None else [each or None for each in lot.bins]
             connection.executemany(_REPLACE, zip(*(columns[name] for name in _STORED), strict=True))
 
     def remove(self, connection: SqliteConnection, rows: WindowRows) -> None:
@@ -212,17 +216,20 @@ def _read(
         return WindowRows.empty(series)
     periods = range(max(start_ns // span, bounds[0]), min((end_ns - 1) // span, bounds[1]) + 1)
     numbers = sorted(ids)
-    found: list[tuple[int, ...]] = []
+    # A store that no writer of this release has opened yet has no histograms, nor a column for them.
+    binned = any(key.metric in PERCENTILED for key in series) and bool(connection.execute(_HAS_BINS).fetchone()[0])
+    found: list[tuple[Any, ...]] = []
     for first in range(0, len(numbers), SERIES_PER_QUERY):
         some = numbers[first : first + SERIES_PER_QUERY]
-        found.extend(_rows_of(connection, tier_s, (start_ns, end_ns), periods, some, worker))
-    table = np.array(found, np.int64).reshape(len(found), len(_READ))
+        found.extend(_rows_of(connection, tier_s, (start_ns, end_ns), periods, some, worker, binned=binned))
+    bins = objects([row[-1] or b"" for row in found]) if binned else None
+    table = np.array([row[:-1] for row in found] if binned else found, np.int64).reshape(len(found), len(_READ))
     columns = dict(zip(_READ, np.ascontiguousarray(table.T), strict=True))
     position = np.zeros(max(numbers) + 1, np.int64)
     position[numbers] = [ids[number] for number in numbers]
     columns["series"] = position[columns["series"]]
     columns["tier_s"] = np.full(len(found), tier_s, np.int64)
-    return WindowRows(series, "", *(columns[name] for name in WindowRows.columns()))
+    return WindowRows(series, "", *(columns[name] for name in WindowRows.columns()), bins=bins)
 
 
 def _rows_of(
@@ -232,8 +239,10 @@ def _rows_of(
     periods: range,
     numbers: list[int],
     worker: str | None,
-) -> list[tuple[int, ...]]:
-    """Return the rows of a few series: one seek for every period and series."""
+    *,
+    binned: bool,
+) -> list[tuple[Any, ...]]:
+    """Return the rows of a few series: one seek for every period and series; ``binned``: with histograms."""
     if not periods:
         return []
     # A cross join fixes the order of the loops; left to itself SQLite may walk over every series of a period. The text
@@ -241,7 +250,7 @@ def _rows_of(
     query = (
         "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"  # noqa: S608
         f" wanted(id) AS (VALUES {', '.join(['(?)'] * len(numbers))})"
-        f" SELECT {_SELECT} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
+        f" SELECT {_SELECT}{', bins' if binned else ''} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
         " WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?"
     )
     parameters: tuple[object, ...] = (periods[0], periods[-1], *numbers, tier_s, *span_ns)

@@ -85,6 +85,12 @@ RANGES = [
 ]
 
 
+def assert_percentiles(said: dict[str, Any], values: list[float]) -> None:
+    for percent in (50, 95, 99):
+        exact = sorted(values)[-(-len(values) * percent // 100) - 1]
+        assert abs(said[f"p{percent}"] - exact) <= abs(exact) * 0.0100001
+
+
 @pytest.mark.parametrize(("start", "end", "step"), RANGES)
 def test_telemetry_is_what_the_samples_say(client: Client, start: str, end: str, step: str) -> None:
     found = client.json(
@@ -109,11 +115,23 @@ def test_telemetry_is_what_the_samples_say(client: Client, start: str, end: str,
             format_rfc3339(members[0].ts),
             format_rfc3339(members[-1].ts),
         )
+        assert_percentiles(point, values)
     summary = found["summary"]
+    assert_percentiles(summary, [sample.value for sample in samples])
     assert summary["count"] == len(samples)
     assert summary["first"] == {"time": format_rfc3339(samples[0].ts), "value": samples[0].value}
     assert summary["last"] == {"time": format_rfc3339(samples[-1].ts), "value": samples[-1].value}
     assert summary["max"] == max(sample.value for sample in samples)
+
+
+def test_metrics_without_percentiles_say_so(client: Client) -> None:
+    start, end, step = RANGES[0]
+    found = client.json(
+        "/v1/devices/CNNGB-DEMO~quay-crane~QC01/telemetry", metric="moves", start=start, end=end, step=step
+    )
+    told = [found["summary"], *found["points"]]
+    assert len(told) > 1
+    assert all(each[name] is None for each in told for name in ("p50", "p95", "p99"))
 
 
 @pytest.mark.parametrize(("start", "end", "step"), RANGES)
@@ -217,6 +235,9 @@ def test_a_range_without_samples_is_an_empty_answer(client: Client) -> None:
         "first": None,
         "last": None,
         "sum": 0,
+        "p50": None,
+        "p95": None,
+        "p99": None,
     }
 
 

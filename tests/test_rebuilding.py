@@ -84,7 +84,7 @@ def opened(instance: Instance) -> Iterator[sqlite3.Connection]:
 
 def rows_in(instance: Instance) -> set[tuple[Any, ...]]:
     with opened(instance) as connection:
-        return set(connection.execute("SELECT * FROM window_rows WHERE count > 0"))
+        return {row[:-1] for row in connection.execute("SELECT * FROM window_rows WHERE count > 0")}
 
 
 DAMAGES = {
@@ -94,8 +94,10 @@ DAMAGES = {
     "rows made up": "UPDATE window_rows SET epoch = epoch + 9000, sum = 5 WHERE tier_s = 60",
     "rows doubled": (
         "INSERT INTO window_rows SELECT tier_s, period, series, window, worker, epoch + 9001, count, sum, min, max,"
-        " first_ts, first_seq, first, last_ts, last_seq, last, late FROM window_rows WHERE tier_s = 900"
+        " first_ts, first_seq, first, last_ts, last_seq, last, late, bins FROM window_rows WHERE tier_s = 900"
     ),
+    "histograms forgotten": "UPDATE window_rows SET bins = NULL",
+    "histograms made up": "UPDATE window_rows SET bins = x'0100000000000100' WHERE tier_s = 60",
     "events forgotten": "DELETE FROM events WHERE cursor % 2 = 0",
     "events made up": "UPDATE events SET id = 'x' || id, data = '{}' WHERE type = 'crane_move'",
     "events changed": "UPDATE events SET data = '{}' WHERE cursor % 3 = 0",

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import committing_child as child
@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from made_records import commit, device, event, refusal
 from made_rows import BEGIN, any_rows, as_set, key, rows_of
 
+from analytics.histograms import objects
 from analytics.packing import whole as unpacked
 from analytics.rows import WindowRows
 from devices.times import NS
@@ -484,6 +485,10 @@ def test_entry_holds_a_commit_as_it_was(drawn: list[dict[str, int]], frames: int
     )
     found = decode(encode(whole))
     assert as_set(unpacked(found.rows)) == as_set(unpacked(whole.rows))
+    assert unpacked(found.rows).bins is None
+    binned = replace(unpacked(whole.rows), bins=objects([bytes(8 * (nth % 3)) for nth in range(len(whole.rows))]))
+    again = decode(encode(msgspec.structs.replace(whole, rows=binned)))
+    assert unpacked(again.rows).packed.tolist() == binned.packed.tolist()
     assert found.rows.worker == whole.rows.worker
     for name in Commit.__struct_fields__:
         if name != "rows":

@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rows import BEGIN, BIG, METRIC_NAMES, any_rows, as_set, key, rows_of
 
+from analytics.histograms import Histograms, bins_of
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.times import NS
 from devices.vocabulary import BY_NAME, MAX_SCALED, METRICS
@@ -231,6 +233,33 @@ def test_many_series_and_rows_in_one_write_and_one_read(store: WindowStore) -> N
     store.write(rows)
     assert as_set(store.read(10, BEGIN, BEGIN + HOUR, keys)) == as_set(rows)
     assert store.find(site=site) == sorted(keys)
+
+
+@pytest.mark.parametrize("metric", ["load_t", "moves"])
+def test_histograms_come_back_with_their_rows_and_are_replaced_with_them(
+    store: WindowStore, device: str, metric: str
+) -> None:
+    keys = [key(device), key(device, metric)] if metric != "load_t" else [key(device)]
+    rows = rows_of(keys, [{"epoch": nth} for nth in range(3)])
+    every = np.array([5, 700, 700_000, -3, 0], np.int64)
+    place = np.array([0, 0, 1, 1, 1])
+    packed = Histograms.of(place, bins_of(every), np.ones(5, np.int64)).packed(np.arange(3))
+    assert [len(each) for each in packed] == [16, 24, 0]
+    if metric != "load_t":
+        rows = WindowRows.concatenate([rows, rows_of(keys, [{"series": 1}])])
+        packed = np.append(packed, [b""])
+    store.write(replace(rows, bins=packed))
+
+    def read() -> dict[tuple[str, int], bytes]:
+        found = all_of(store, keys)
+        names = [keys[series].metric for series in found.series.tolist()]
+        return dict(zip(zip(names, found.epoch.tolist(), strict=True), found.packed.tolist(), strict=True))
+
+    told = read()
+    assert [told["load_t", epoch] for epoch in range(3)] == packed.tolist()[:3]
+    assert len(told) == len(rows)
+    store.write(replace(rows.take(np.arange(1)), bins=packed[1:2]))
+    assert read() == told | {("load_t", 0): packed[1]}
 
 
 def test_reader_of_its_own_sees_what_is_written(store: WindowStore, url: str, device: str) -> None:

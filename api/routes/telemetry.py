@@ -1,11 +1,13 @@
 """A metric of a device over time."""
 
 import difflib
+import math
 from typing import Annotated, Any, Final
 
 import numpy as np
 from fastapi import APIRouter, Query, Response
 
+from analytics.histograms import PERCENTS, Packed, folded, percentile
 from analytics.kpis import TELEMETRY
 from analytics.rows import SeriesKey, WindowRows, fold
 from api.answers import answer, describe
@@ -17,7 +19,7 @@ from api.series import Coverage, Span, plan, read, read_coverage
 from api.times import rfc3339_column
 from api.wiring import Given, Wiring
 from devices.columns import Floats, Ints
-from devices.vocabulary import BY_NAME, INDEX, METRICS, Metric, unscaled
+from devices.vocabulary import BY_NAME, INDEX, METRICS, SCALE, Metric, unscaled
 from store.interface import DeviceRecord
 
 DEFAULT_POINTS: Final = 500
@@ -49,7 +51,7 @@ async def get_telemetry(
     end: End = None,
     step: Step = None,
 ) -> Response:
-    """Exact count, sum, extremes, mean, first and last per bucket; without `step`, at most 500 buckets."""
+    """Exact count, sum, extremes, mean, first and last, and percentiles; without `step`, at most 500 buckets."""
     span = Asked(start, end, step).span(wiring.config, wiring.clock(), DEFAULT_POINTS)
     check_size(wiring.config, span, 1)
     device = await device_of(wiring, id, "id")
@@ -121,15 +123,31 @@ def _points(rows: WindowRows, metric: Metric) -> list[dict[str, Any]]:
         "first_time": rfc3339_column(rows.first_ts),
         "last_time": rfc3339_column(rows.last_ts),
     }
+    columns |= _percentiles(rows.packed, rows.count, rows.min, rows.max, metric)
     names = tuple(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
+def _percentiles(bins: Packed, count: Ints, least: Ints, greatest: Ints, metric: Metric) -> dict[str, list[Any]]:
+    """Return percentiles of histograms (n,) in the metric's unit, None where one lacks some of its samples.
+
+    No estimate leaves the extremes, which are exact.
+    """
+    result = {}
+    for percent in PERCENTS:
+        value = np.clip(percentile(bins, count, percent), least, greatest) / SCALE[INDEX[metric.name]]
+        result[f"p{percent}"] = [None if math.isnan(each) else each for each in value.tolist()]
+    return result
+
+
 def _summary(rows: WindowRows, metric: Metric) -> dict[str, Any]:
     if not len(rows):
-        return {"count": 0, "mean": None, "min": None, "max": None, "first": None, "last": None, "sum": 0.0}
-    count, total = rows.count.sum(), rows.sum.sum()
-    values = _floats(metric, np.array([total, rows.min.min(), rows.max.max(), rows.first[0], rows.last[-1]])).tolist()
+        unknown = ("mean", "min", "max", "first", "last", *(f"p{percent}" for percent in PERCENTS))
+        return {"count": 0, **dict.fromkeys(unknown), "sum": 0.0}
+    count, total, least, greatest = rows.count.sum(), rows.sum.sum(), rows.min.min(), rows.max.max()
+    values = _floats(metric, np.array([total, least, greatest, rows.first[0], rows.last[-1]])).tolist()
+    bins = folded(rows.packed, np.zeros(len(rows), np.int64), 1)
+    percentiles = _percentiles(bins, count[None], least[None], greatest[None], metric)
     first_time, last_time = rfc3339_column(np.array([rows.first_ts[0], rows.last_ts[-1]]))
     return {
         "count": int(count),
@@ -139,4 +157,5 @@ def _summary(rows: WindowRows, metric: Metric) -> dict[str, Any]:
         "first": {"time": first_time, "value": values[3]},
         "last": {"time": last_time, "value": values[4]},
         "sum": values[0],
+        **{name: value for name, (value,) in percentiles.items()},
     }

@@ -24,6 +24,7 @@ def _metric_json(metric: Metric) -> dict[str, Any]:
         "classes": sorted(metric.classes),
         "tic": metric.tic,
         "derived": metric.derived,
+        "percentiles": metric.percentiles,
     }
 
 

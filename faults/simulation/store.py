@@ -137,7 +137,7 @@ def folded(parts: Sequence[WindowRows]) -> Folded:
 def _as_table(rows: WindowRows, keys: Sequence[SeriesKey]) -> Folded:
     # How a row came about (epoch, lateness) is not what it says.
     names = [name for name in rows.columns() if name not in {"tier_s", "window", "series", "epoch", "late"}]
-    columns: list[list[Any]] = [getattr(rows, name).tolist() for name in names]
+    columns: list[list[Any]] = [*(getattr(rows, name).tolist() for name in names), rows.packed.tolist()]
     places = zip(rows.tier_s.tolist(), rows.series.tolist(), rows.window.tolist(), strict=True)
     return {
         (tier, keys[series], window): tuple(map(_plain, values))
