@@ -185,7 +185,24 @@ class Session:
             while self._out and self._loop.time() < deadline:
                 await asyncio.sleep(0.01)
                 self._flush()
+            await self._hear_out(deadline)
         self.abort()
+
+    async def _hear_out(self, deadline: float) -> None:
+        """Let the broker take what was sent, until it closes too.
+
+        Closing a socket that holds something unread resets the connection, and a broker that is busy may then never
+        look at our last acknowledgements: it would send again what we have journalled.
+        """
+        self._socket.shutdown(socket.SHUT_WR)
+        while self._loop.time() < deadline:
+            try:
+                if not self._socket.recv(1 << 18):
+                    return
+            except (BlockingIOError, ssl.SSLWantReadError):
+                await asyncio.sleep(0.01)
+            else:
+                await asyncio.sleep(0)
 
     def abort(self) -> None:
         """Close the socket; idempotent."""

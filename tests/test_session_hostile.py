@@ -439,3 +439,35 @@ def test_the_socket_is_given_back_on_every_failure(monkeypatch: pytest.MonkeyPat
 
     asyncio.run(scenario())
     assert [each.fileno() for each in made] == [-1]
+
+
+def test_the_last_acknowledgements_reach_a_broker_that_is_busy_sending() -> None:
+    heard: list[mqtt5.Packet] = []
+
+    async def script(wire: Wire) -> None:
+        await wire.accept()
+        wire.send(b"".join(publish(TOPIC, b"x" * 1_000, number) for number in range(1, 1_001)))
+        await asyncio.sleep(0.3)
+        # It goes on sending before it looks at what it was sent.
+        wire.send(publish(TOPIC, b"x", 1_001))
+        await asyncio.sleep(0.1)
+        try:
+            while not heard or not isinstance(heard[-1], mqtt5.DisconnectPacket):
+                heard.append(await wire.packet())
+        finally:
+            ended.set()
+
+    ended = asyncio.Event()
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            session = await Session.open(config_of(broker.port, max_batch_messages=10))
+            messages = await read_until(session, 1)
+            session.acknowledge(messages)
+            await session.close()
+            await asyncio.wait_for(ended.wait(), 10)
+            told = [packet.packet_id for packet in heard if isinstance(packet, mqtt5.PubAckPacket)]
+            assert told == [message.packet_id for message in messages]
+            assert isinstance(heard[-1], mqtt5.DisconnectPacket)
+
+    asyncio.run(scenario())
