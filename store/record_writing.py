@@ -25,7 +25,7 @@ RECORD_OVERHEAD_BYTES: Final = 256
 
 KEYS_PER_QUERY: Final = 500
 
-ROWS_PER_UPSERT: Final = 2_000
+ROWS_PER_UPSERT: Final = 500
 """Records that are dictionaries of columns at one time: those of ten thousand devices would take tens of megabytes."""
 
 AUDITED: Final = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_REGISTERED})

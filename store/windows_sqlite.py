@@ -21,7 +21,7 @@ from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
 SERIES_PER_QUERY: Final = 400
 """Series and periods named in one query; SQLite's own bound is 32,766 parameters."""
 
-ROWS_PER_INSERT: Final = 10_000
+ROWS_PER_INSERT: Final = 2_000
 """Rows that are Python's integers at one time: of all rows of a large commit they would take hundreds of megabytes."""
 
 _STORED: Final = tuple(column.name for column in WINDOW_ROWS.columns)
