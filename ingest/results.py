@@ -27,6 +27,8 @@ LIVE_SHARE: Final = 0.1
 MESSAGE_S: Final = 0.0002
 """What handing one message to the client costs, s."""
 STATUS_PERIOD_S: Final = 1.0
+BROKER_S: Final = 5.0
+"""How long the broker may take over a message or over the goodbye, s: an ending worker waits no longer."""
 MAX_EVENTS_WAITING: Final = 10_000
 _encode = msgspec.json.Encoder().encode
 
@@ -92,6 +94,7 @@ class Results:
                     password=config.password,
                     identifier=f"{config.client_id}-results",
                     protocol=aiomqtt.ProtocolVersion.V5,
+                    timeout=BROKER_S,
                     tls_params=aiomqtt.TLSParameters(
                         ca_certs=config.ca_file, certfile=config.cert_file, keyfile=config.key_file
                     )

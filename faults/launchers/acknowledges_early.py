@@ -10,7 +10,7 @@ import time
 from quayflow.main import run
 from store.journal import JournalWriter
 
-EVERY_S = 0.05
+EVERY_S = 0.5
 _append = JournalWriter.append
 _turn = threading.Lock()
 _waiting: list[bytes] = []
