@@ -160,7 +160,11 @@ class InfluxWindowStore:
     def read(
         self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None
     ) -> WindowRows:
-        """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
+        """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded.
+
+        A row that is being written at this moment is not there yet: the server takes a point field by field, so a
+        query may meet one that has only some. One that is being replaced may be read with fields of both.
+        """
         # A window's points lie in its first second, so bounds that are moved up to windows' starts cut between windows.
         width = tier_s * NS
         start, end = (-(-min(max(ns, EARLIEST_NS), LATEST_NS) // width) * width for ns in (start_ns, end_ns))
@@ -274,7 +278,11 @@ def _rows(group: Series, tier_s: int, position: dict[SeriesKey, int], series: Se
     tags = group.tags
     key = SeriesKey(tags["site"], tags["class"], tags["device"], tags["metric"])
     scale = scale_of(key.metric)
-    columns = dict(zip(group.columns, zip(*group.values, strict=True), strict=True))
+    needed = [group.columns.index(name) for name in _FIELDS]
+    whole = [point for point in group.values if all(point[at] is not None for at in needed)]
+    if not whole:
+        return WindowRows.empty(series)
+    columns = dict(zip(group.columns, zip(*whole, strict=True), strict=True))
     time = np.array(columns["time"], np.int64)
     arrays = {name: np.array(columns[name], np.int64) for name in INTEGER_FIELDS}
     arrays |= {name: unscaled_back(np.array(columns[name], np.float64), scale) for name in FLOAT_FIELDS}

@@ -389,6 +389,22 @@ def test_influx_points_are_written_for_dashboards_too(influx: Influx) -> None:
     store.close()
 
 
+def test_influx_point_that_is_being_written_is_not_there_before_it_is_whole(influx: Influx) -> None:
+    url = influx.create("torn")
+    store = open_windows(url, read_only=False)
+    rows = rows_of([key("T")], [{}, {"window": BEGIN + 10 * NS}])
+    store.write(rows.take(np.arange(1)))
+    # What a query meets while the server adds a point: some of its fields.
+    (whole,) = lines(rows.take(np.arange(1, 2)))
+    series, _, rest = whole.partition(" ")
+    fields, _, time = rest.rpartition(" ")
+    influx.write("torn", f"{series} {fields.split(',')[0]} {time}")
+    assert all_of(store, [key("T")]).window.tolist() == [BEGIN]
+    store.write(rows.take(np.arange(1, 2)))
+    assert all_of(store, [key("T")]).window.tolist() == [BEGIN, BEGIN + 10 * NS]
+    store.close()
+
+
 def test_influx_that_cannot_be_reached_says_so() -> None:
     store = open_windows("influxdb://127.0.0.1:9/none/autogen", read_only=False)
     with pytest.raises(StoreUnreachableError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
