@@ -26,13 +26,12 @@ from devices.times import NS, parse_rfc3339
 from devices.topics import DeviceKey, Stream, TopicError, parse, topic_of
 from devices.vocabulary import DeviceClass, accepted_from
 from ingest.pipeline import Pipeline, PipelineConfig
+from quayflow.failures import FAILED, UNREACHABLE
 from quayflow.options import For
 from quayflow.settings import Settings
 from store.interface import QuarantineRecord
 from store.journal import Frame
 
-FAILED: Final = 1
-UNREACHABLE: Final = 3
 DEFAULT_S: Final = 60.0
 SKEW_S: Final = 10.0
 """Median difference of clocks that is worth a warning, s."""

@@ -13,8 +13,8 @@ from devices.codecs.registry import CODECS, make_codec
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import format_rfc3339
 from devices.vocabulary import BY_NAME
+from quayflow.failures import FAILED
 
-FAILED: Final = 1
 LAST_NS: Final = 253_402_300_800 * 10**9
 """The first instant that has no four-digit year, ns."""
 ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000))}

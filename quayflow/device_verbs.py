@@ -15,8 +15,7 @@ import typer
 
 from devices.topics import DEVICE, DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass, accepted_from
-from quayflow.broker_access import password_credential
-from quayflow.certificates import Authority, CertificateError, write_private
+from quayflow.failures import FAILED, UNREACHABLE, USAGE
 from quayflow.settings import Settings
 from store.access import username_of
 from store.admission import read_admission
@@ -27,9 +26,6 @@ from store.passwords import new_password
 from store.registry import Credential, SqlRegistry
 from store.registry_entries import Adoption, Entry, EntryError, Policy, RegisteredDevice, entry_of
 
-FAILED: Final = 1
-USAGE: Final = 2
-UNREACHABLE: Final = 3
 TLS_FOLDER: Final = "tls"
 WATCH_PERIOD_S: Final = 0.5
 
@@ -60,7 +56,7 @@ def registry_of(settings: Settings, *, read_only: bool) -> Iterator[SqlRegistry]
     except (StoreUnreachableError, OSError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(UNREACHABLE) from None
-    except (EntryError, StoreUrlError, CertificateError, UnicodeDecodeError) as error:
+    except (EntryError, StoreUrlError, UnicodeDecodeError) as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(USAGE) from None
     finally:
@@ -347,31 +343,42 @@ def _issue(
     registry: SqlRegistry, settings: Settings, key: DeviceKey, *, password: bool, certificate: Path | None
 ) -> dict[str, Any]:
     """Give a device a password or a certificate; return what there is to tell of it, once."""
-    username, now = username_of(key), time.time_ns()
     if certificate is not None:
-        authority = Authority(settings.data / TLS_FOLDER, now)
-        issued = authority.device(username, now)
-        certificate.mkdir(parents=True, exist_ok=True)
-        (certificate / "device.pem").write_bytes(issued.certificate)
-        (certificate / "ca.pem").write_bytes(authority.certificate_file.read_bytes())
-        write_private(certificate / "device.key", issued.key)
-        registry.issue(
-            Credential(
-                username=username,
-                uid=key.uid,
-                kind="certificate",
-                serial=issued.serial,
-                issued_ns=now,
-                expires_ns=issued.expires_ns,
-            ),
-            actor=actor(),
-        )
-        return {"username": username, "certificate": str(certificate), "serial": issued.serial}
+        return _certified(registry, settings, key, certificate)
     if password:
-        drawn = new_password()
-        registry.issue(password_credential(username, key.uid, drawn, now), actor=actor())
+        from quayflow.broker_access import password_credential  # noqa: PLC0415 - only those who draw one load what for
+
+        drawn, username = new_password(), username_of(key)
+        registry.issue(password_credential(username, key.uid, drawn, time.time_ns()), actor=actor())
         return {"username": username, "password": drawn}
     return {}
+
+
+def _certified(registry: SqlRegistry, settings: Settings, key: DeviceKey, folder: Path) -> dict[str, Any]:
+    """Write a certificate, its key and the authority's into a folder; ends with status 2 where none can be made."""
+    from quayflow.certificates import Authority, CertificateError, write_private  # noqa: PLC0415 - as above
+
+    username, now = username_of(key), time.time_ns()
+    try:
+        authority = Authority(settings.data / TLS_FOLDER, now)
+        issued = authority.device(username, now)
+    except CertificateError as error:
+        typer.echo(f"quayflow: {error}", err=True)
+        raise typer.Exit(USAGE) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "device.pem").write_bytes(issued.certificate)
+    (folder / "ca.pem").write_bytes(authority.certificate_file.read_bytes())
+    write_private(folder / "device.key", issued.key)
+    credential = Credential(
+        username=username,
+        uid=key.uid,
+        kind="certificate",
+        serial=issued.serial,
+        issued_ns=now,
+        expires_ns=issued.expires_ns,
+    )
+    registry.issue(credential, actor=actor())
+    return {"username": username, "certificate": str(folder), "serial": issued.serial}
 
 
 def _say(result: dict[str, Any], settings: Settings, key: DeviceKey, *, as_json: bool) -> None:

@@ -32,6 +32,7 @@ from ingest.decoding import Decoder
 from ingest.directory import Directory
 from ingest.foreign import Foreign
 from ingest.sources import Source
+from quayflow.failures import FAILED, USAGE
 from quayflow.journal import Containing
 from quayflow.progress import bytes_progress
 from store.journal import DUPLICATE, RETAINED, Damage, Frame, list_segments, read
@@ -43,8 +44,6 @@ WIDTH_NS: Final = 3_600_000_000_000
 """Packed blocks are unpacked in parts of this length, ns: as long as the longest may be."""
 UNCAPPED: Final = sys.maxsize
 Write = Callable[[pa.Table], None]
-FAILED: Final = 1
-USAGE: Final = 2
 
 STAMP: Final = pa.timestamp("ns", tz="UTC")
 SAMPLES: Final = pa.schema(

@@ -12,6 +12,7 @@ import msgpack
 import typer
 
 from devices.times import format_rfc3339, parse_rfc3339
+from quayflow.failures import FAILED, UNREACHABLE
 from quayflow.progress import bytes_progress
 from quayflow.settings import Settings
 from store.journal import (
@@ -28,8 +29,6 @@ from store.journal import (
 )
 from store.journal.segments import COMPRESSED, HeaderError, parse_header, without_header
 
-FAILED: Final = 1
-UNREACHABLE: Final = 3
 WORDS: Final = {
     "lost": "bad record",
     "repaired": "wrong bit, put right,",

@@ -14,10 +14,9 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from quayflow.failures import FAILED, UNREACHABLE
 from simulators.load import LoadConfig, LoadResult, Stage, run
 
-FAILED: Final = 1
-UNREACHABLE: Final = 3
 MISSED: Final = 99
 HEADS: Final = ("asked/s", "sent/s", "behind p99 ms", "acknowledged p99 ms", "ingest/s", "store lag s", "CPU", "limit")
 

@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -13,14 +13,12 @@ from quayflow import __version__, traffic
 from quayflow.checking import check
 from quayflow.decoding import decode
 from quayflow.device_verbs import device_app
+from quayflow.failures import status_of
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
 from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Open, Port, Profile, Secure, Seed, Tls
 from quayflow.registry_verbs import registry_app
 from quayflow.settings import Settings, SettingsError, load
-
-FAILED: Final = 1
-UNREACHABLE: Final = 3
 
 app = typer.Typer(
     name="quayflow",
@@ -331,42 +329,16 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
 
 def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
     """Run a part to its end and leave with its exit status; expected failures are one sentence, not a traceback."""
-    from ingest.gateway import GatewayError  # noqa: PLC0415 - as above
-    from ingest.session import SessionError  # noqa: PLC0415 - as above
-    from quayflow.broker import BrokerError  # noqa: PLC0415 - as above
-    from quayflow.certificates import CertificateError  # noqa: PLC0415 - as above
-    from quayflow.stack import StackError  # noqa: PLC0415 - as above
-    from quayflow.supervisor import ChildFailedError  # noqa: PLC0415 - as above
-    from simulators.profiles import ProfileError  # noqa: PLC0415 - as above
-    from simulators.readback import ReadBackError  # noqa: PLC0415 - as above
-    from simulators.tracks import RecordingError  # noqa: PLC0415 - as above
-    from store.data_folder import DataFolderError  # noqa: PLC0415 - as above
-    from store.interface import StoreUnreachableError  # noqa: PLC0415 - as above
-    from store.journal import JournalError  # noqa: PLC0415 - as above
-    from store.open import StoreUrlError  # noqa: PLC0415 - as above
-
     try:
         result = asyncio.run(work)
-    except (CertificateError, ProfileError, RecordingError, SettingsError, StoreUrlError) as error:
-        typer.echo(f"quayflow: {error}", err=True)
-        raise SystemExit(2) from None
-    except (
-        SessionError,
-        BrokerError,
-        StackError,
-        ChildFailedError,
-        DataFolderError,
-        GatewayError,
-        StoreUnreachableError,
-        ReadBackError,
-    ) as error:
-        typer.echo(f"quayflow: {error}", err=True)
-        raise SystemExit(UNREACHABLE) from None
-    except JournalError as error:
-        typer.echo(f"quayflow: {error}", err=True)
-        raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        status = status_of(error)
+        if status is None:
+            raise
+        typer.echo(f"quayflow: {error}", err=True)
+        raise SystemExit(status) from None
     raise SystemExit(result or 0)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from quayflow import __version__
+from quayflow.failures import FAILED, UNREACHABLE
 from quayflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILED: Final = 1
-UNREACHABLE: Final = 3
 NS: Final = 1_000_000_000
 
 

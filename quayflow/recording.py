@@ -11,10 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from quayflow.failures import FAILED, UNREACHABLE
 from simulators.recorder import RecordConfig, Recorded, run
 
-FAILED: Final = 1
-UNREACHABLE: Final = 3
 PLAIN_PERIOD_S: Final = 1.0
 
 

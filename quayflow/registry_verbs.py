@@ -15,11 +15,11 @@ import typer
 
 from devices.times import format_rfc3339
 from quayflow.device_verbs import actor, registry_of, settings_with
+from quayflow.failures import FAILED
 from quayflow.options import Data
 from store.registry import Change
 from store.registry_entries import KINDS, Entry, EntryError, Zone, document_of, entry_of, entry_of_row, row_of
 
-FAILED: Final = 1
 STANDARD: Final = "-"
 
 registry_app = typer.Typer(help="Import and export the registry; who changed what.", no_args_is_help=True)

@@ -15,10 +15,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from quayflow.failures import FAILED
 from simulators.replay import ReplayConfig, ReplayProgress, ReplayResult, run
 
 MISSED: Final = 99
-FAILED: Final = 1
 PLAIN_PERIOD_S: Final = 1.0
 TAILS: Final = ("p50", "p95", "p99", "max")
 

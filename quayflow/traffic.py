@@ -1,15 +1,14 @@
 """`quayflow record`, `replay` and `load`: taking traffic down, and making it again."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from quayflow.failures import USAGE
 from quayflow.journal import From, To
 from quayflow.options import Broker, For, Json, Profile, Seed, duration
 from quayflow.settings import Settings
-
-USAGE: Final = 2
 
 Verify = Annotated[
     str | None, typer.Option("--verify", metavar="URL", help="Read back from this API, such as http://127.0.0.1:8080.")

@@ -10,8 +10,6 @@ from math import inf
 from typing import Annotated, Any, ClassVar, Final, get_origin
 
 import msgspec
-import shapely
-from shapely.geometry import shape
 
 from devices.times import parse_rfc3339
 from devices.topics import DEVICE, SITE, DeviceKey
@@ -162,6 +160,10 @@ class Zone(Entry, frozen=True, kw_only=True):
         """Refuse what is no valid polygon within the bounds of longitude and latitude."""
         if self.geometry.get("type") not in GEOMETRIES:
             raise EntryError(f"geometry: type {self.geometry.get('type')!r}: expected Polygon or MultiPolygon")
+        # Loaded where a polygon is judged: an ingest worker reads what has been judged, and holds no geometry.
+        import shapely  # noqa: PLC0415
+        from shapely.geometry import shape  # noqa: PLC0415 - as above
+
         try:
             found = shape(self.geometry)
         except Exception as error:  # noqa: BLE001 - shapely raises a dozen kinds for what is no geometry

@@ -33,6 +33,8 @@ _REMOVE: Final = (
 )
 _READ: Final = tuple(name for name in WindowRows.columns() if name != "tier_s")
 _SELECT: Final = ", ".join(f'"{name}"' for name in _READ)
+_ID: Final = 'SELECT id FROM series WHERE site = ? AND "class" = ? AND device = ? AND metric = ?'
+_NEW_ID: Final = 'INSERT INTO series (site, "class", device, metric) VALUES (?, ?, ?, ?) RETURNING id'
 _HAS_BINS: Final = "SELECT count(*) FROM pragma_table_info('window_rows') WHERE name = 'bins'"
 
 
@@ -44,13 +46,16 @@ class RowWriter:
 
     def __init__(self) -> None:
         """Start without remembered ids."""
-        self._series: dict[SeriesKey, int] = {}
         self._workers: dict[str, int] = {}
+        self._table: Sequence[SeriesKey] = ()
+        """The table of the rows last written: a worker's is always the same, and grows …"""
+        self._ids: Ints = np.empty(0, np.int64)
+        """… and the stored ids of its series, 0 where it is not known yet."""
 
     def forget(self) -> None:
         """Drop the remembered ids, which a rollback may have made wrong."""
-        self._series.clear()
         self._workers.clear()
+        self._table, self._ids = (), np.empty(0, np.int64)
 
     def write(self, connection: SqliteConnection, rows: WindowRows | PackedRows) -> None:
         """Write rows; a key that exists is replaced."""
@@ -94,16 +99,22 @@ class RowWriter:
 
     def _series_ids(self, connection: SqliteConnection, table: Sequence[SeriesKey], series: Narrow) -> Ints:
         """Return the stored id of the series (n,), which index ``table``, making those that are new; shape (n,)."""
-        used, inverse = np.unique(series, return_inverse=True)
-        keys = [table[index] for index in used.tolist()]
-        if any(key not in self._series for key in keys):
-            if not self._series:
-                self._series.update(_known_series(connection))
-            missing = [key for key in keys if key not in self._series]
-            insert = 'INSERT INTO series (site, "class", device, metric) VALUES (?, ?, ?, ?) RETURNING id'
-            for key in missing:
-                self._series[key] = connection.execute(insert, key).fetchone()[0]
-        return np.array([self._series[key] for key in keys], np.int64)[inverse]
+        if table is not self._table:
+            self._table, self._ids = table, np.empty(0, np.int64)
+        if len(table) > len(self._ids):
+            self._ids = np.append(self._ids, np.zeros(len(table) + len(table) // 4 - len(self._ids), np.int64))
+        found = self._ids[series]
+        if not found.all():
+            for index in np.unique(series[found == 0]).tolist():
+                self._ids[index] = _id_of(connection, table[index])
+            found = self._ids[series]
+        return found
+
+
+def _id_of(connection: SqliteConnection, key: SeriesKey) -> int:
+    """Return the stored id of a series, making it if it is new."""
+    known = connection.execute(_ID, key).fetchone() or connection.execute(_NEW_ID, key).fetchone()
+    return int(known[0])
 
 
 def expire_rows(connection: SqliteConnection, before_ns: Mapping[int, int]) -> int:
@@ -265,6 +276,5 @@ def _ids_of(connection: SqliteConnection, series: Sequence[SeriesKey]) -> dict[i
     position = {key: index for index, key in enumerate(series)}
     if len(series) > SERIES_PER_QUERY:
         return {number: position[key] for key, number in _known_series(connection) if key in position}
-    query = 'SELECT id FROM series WHERE site = ? AND "class" = ? AND device = ? AND metric = ?'
-    found = ((connection.execute(query, key).fetchone(), index) for key, index in position.items())
+    found = ((connection.execute(_ID, key).fetchone(), index) for key, index in position.items())
     return {row[0]: index for row, index in found if row is not None}
