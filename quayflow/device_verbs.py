@@ -22,7 +22,6 @@ from store.admission import read_admission
 from store.device_health import Health, health_of
 from store.interface import StoreUnreachableError
 from store.open import StoreUrlError, open_records, open_registry
-from store.passwords import new_password
 from store.registry import Credential, SqlRegistry
 from store.registry_entries import Adoption, Entry, EntryError, Policy, RegisteredDevice, entry_of
 
@@ -346,7 +345,8 @@ def _issue(
     if certificate is not None:
         return _certified(registry, settings, key, certificate)
     if password:
-        from quayflow.broker_access import password_credential  # noqa: PLC0415 - only those who draw one load what for
+        from quayflow.broker_access import password_credential  # noqa: PLC0415 - loaded by who draws one
+        from store.passwords import new_password  # noqa: PLC0415 - as above
 
         drawn, username = new_password(), username_of(key)
         registry.issue(password_credential(username, key.uid, drawn, time.time_ns()), actor=actor())

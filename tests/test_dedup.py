@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics import dedup
-from analytics.dedup import MAX_BOOTS, MAX_HASHES, MAX_INTERVALS, DeviceState, SequenceTracker, Verdict
+from analytics.dedup import HASH_BYTES, MAX_BOOTS, MAX_HASHES, MAX_INTERVALS, DeviceState, SequenceTracker, Verdict
 
 frames = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=120)
 
@@ -147,4 +147,19 @@ def test_a_frame_without_sequence_is_recognised_by_its_hash() -> None:
     assert tracker.see_hash(digests[0]) is Verdict.DUPLICATE
     assert tracker.see_hash(digests[2]) is Verdict.DUPLICATE
     assert tracker.see_hash(digests[1]) is Verdict.NEW
-    assert len(tracker.state().hashes) == MAX_HASHES
+    assert [len(each) for each in tracker.state().hashes] == [MAX_HASHES * HASH_BYTES]
+
+
+def test_hashes_of_a_checkpoint_of_before_are_recognised() -> None:
+    digests = [nth.to_bytes(12, "big") for nth in range(20)]
+    tracker = SequenceTracker(DeviceState({}, digests))
+    assert all(tracker.see_hash(digest) is Verdict.DUPLICATE for digest in digests)
+    assert tracker.see_hash((20).to_bytes(12, "big")) is Verdict.NEW
+
+
+def test_a_hash_across_two_others_is_none_of_them() -> None:
+    tracker = SequenceTracker()
+    for digest in (b"abcdefgh", b"ijklmnop"):
+        tracker.see_hash(digest)
+    assert tracker.see_hash(b"efghijkl") is Verdict.NEW
+    assert tracker.see_hash(b"ijklmnop") is Verdict.DUPLICATE
