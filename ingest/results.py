@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ MESSAGE_S: Final = 0.0002
 """What handing one message to the client costs, s."""
 STATUS_PERIOD_S: Final = 1.0
 BROKER_S: Final = 5.0
-"""How long the broker may take over a message or over the goodbye, s: an ending worker waits no longer."""
+"""How long the broker may take over a message, over all that still waits at the end, or over the goodbye, s."""
 MAX_EVENTS_WAITING: Final = 10_000
 _encode = msgspec.json.Encoder().encode
 
@@ -118,18 +119,26 @@ class Results:
     async def _publish(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
         clock = asyncio.get_running_loop().time
         status_due = 0.0
+        end_by = math.inf
+
+        def in_time() -> bool:
+            """Return False once it is over and the broker has had its time to take what waits."""
+            nonlocal end_by
+            end_by = min(end_by, clock() + BROKER_S) if stop.is_set() else end_by
+            return clock() < end_by
+
         while not stop.is_set():
-            while self._events:
+            while self._events and in_time():
                 event = self._events[0]
                 await client.publish(event_topic(event.site, event.type), _encode(event.document()), qos=1)
                 self._events.popleft()
-            while self._told:
+            while self._told and in_time():
                 topic, payload = next(iter(self._told.items()))
                 await client.publish(topic, payload, retain=True)
                 # Unless there is newer word by now, which then goes next.
                 if self._told.get(topic) is payload:
                     del self._told[topic]
-            while self._requests:
+            while self._requests and in_time():
                 topic, payload = next(iter(self._requests.items()))
                 await client.publish(topic, payload)
                 self._requests.pop(topic, None)

@@ -53,8 +53,8 @@ FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
 """A connection that has lasted this long ends a row of failures, s."""
-LAST_TRIES: Final = 5
-"""How often a commit is tried once the worker has been told to stop."""
+LAST_S: Final = 1.0
+"""For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
 T = TypeVar("T")
 
 
@@ -268,8 +268,14 @@ class Worker:
                 consuming = [group.create_task(self._consume(stop), name="consume")]
                 if self._gateway is not None:
                     consuming.append(group.create_task(self._gateway.run(stop), name="gateway"))
-                await asyncio.wait(consuming)
-                quiet.set()
+                try:
+                    await asyncio.wait(consuming)
+                finally:
+                    # Also where a part has failed and the others are cancelled: before Python 3.12 asyncio.wait_for
+                    # loses a cancellation that comes together with what it waits for, and a part that lost it would
+                    # go on for ever. So each also ends by being told to.
+                    stop.set()
+                    quiet.set()
                 await asyncio.wait(beside)
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from failed
@@ -515,14 +521,17 @@ class Worker:
 
         Raises StoreUnreachableError when told to stop meanwhile; the journal holds what the commit would have held.
         """
-        delay, last_tries = 0.5, LAST_TRIES
+        delay, clock = 0.5, asyncio.get_running_loop().time
+        last: float | None = None
         while True:
+            began = clock()
             try:
                 return await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.commit, commit)
             except StoreUnreachableError as error:
                 if self._stop.is_set():
-                    last_tries -= 1
-                    if not last_tries:
+                    # In seconds and not in tries: one that waits for a lock may take ten of them.
+                    last = began + LAST_S if last is None else last
+                    if clock() >= last:
                         raise
                     await asyncio.sleep(FIRST_DELAY_S)
                     continue

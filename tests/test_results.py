@@ -8,9 +8,10 @@ from typing import Self
 
 import aiomqtt
 import pytest
+from made_records import event
 
 from faults.simulation.clock import VirtualLoop
-from ingest.results import Live, Results
+from ingest.results import BROKER_S, Live, Results
 from ingest.session import SessionConfig
 
 BUSY_S = 0.05
@@ -21,6 +22,7 @@ class Client:
     """Stands in for a client whose every message waits for a loop that has much to do."""
 
     published: list[str]
+    takes_s = BUSY_S
 
     def __init__(self, *_args: object, **_settings: object) -> None:
         """Take whatever a client is given."""
@@ -34,7 +36,7 @@ class Client:
 
     async def publish(self, topic: str, _payload: bytes, **_options: object) -> None:
         """Take a message late."""
-        await asyncio.sleep(BUSY_S)
+        await asyncio.sleep(self.takes_s)
         self.published.append(topic)
 
 
@@ -69,3 +71,26 @@ def test_live_values_are_not_put_off_for_what_else_the_loop_has_to_do(
     # The messages of a look wait together, and the next look comes soon after; a status a second waits by itself.
     assert looks >= SECONDS / (3 * BUSY_S)
     assert len(Client.published) == 3 * looks + sum("_workers" in topic for topic in Client.published)
+
+
+def test_an_end_does_not_wait_for_a_slow_broker_to_take_every_event(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client.published = []
+    monkeypatch.setattr(aiomqtt, "Client", Client)
+    monkeypatch.setattr(Client, "takes_s", 1.0)
+    results = Results(SessionConfig(host="h", port=1), "w1", live=dict, status=dict, now=loop.now_ns)
+    results.announce([event(number) for number in range(1_000)])
+
+    async def scenario() -> float:
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(results.run(stop))
+        await asyncio.sleep(SECONDS)
+        stop.set()
+        told = loop.time()
+        await running
+        return loop.time() - told
+
+    took = loop.run_until_complete(scenario())
+    assert SECONDS < len(Client.published) < SECONDS + BROKER_S + 4
+    assert took < BROKER_S + 4

@@ -175,8 +175,7 @@ def test_told_to_end_while_the_disk_is_full_it_ends_and_loses_nothing(
         journal = next((ingest.folder / "journal").glob("*.qfj"))
         ingest.limit_file_size(journal.stat().st_size + 1_000 if journal_only else 20_000)
         wait_until(lambda: ingest.said("nothing is acknowledged until there is space") == 1, "it says so")
-        # SQLite may wait ten seconds for a lock at each of the last commits that are tried.
-        assert ingest.terminate(timeout_s=60) in {1, 3}, ingest.words()
+        assert ingest.terminate(timeout_s=10) in {1, 3}, ingest.words()
         assert ingest.said("Traceback") == 0
         ingest.start()
         found = settled(ingest, publisher)
