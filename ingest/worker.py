@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Final, TypeVar
 
 from analytics.findings import PERIOD
@@ -32,20 +31,17 @@ from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 from store.journal import (
     Compressor,
     Damage,
-    Frame,
     JournalConfig,
     JournalFullError,
     JournalWriter,
     encode,
     first_frame,
-    read,
 )
 
 __all__ = ["IngestConfig", "Worker"]
 
 log = logging.getLogger(__name__)
 
-RECOVERY_BATCH: Final = 5_000
 TICK_S: Final = 0.25
 RATE_PERIOD_S: Final = 1.0
 EXPIRE_PERIOD_NS: Final = 60_000_000_000
@@ -112,7 +108,7 @@ class Worker:
                 keep_s=config.journal_keep_s,
                 ballast_bytes=config.journal_ballast_bytes,
             )
-            self._journal = JournalWriter(self._journal_config, self._now)
+            self._journal = JournalWriter(self._journal_config, self._now, replayed=True)
             self._compressor = Compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
             self._follower = (
@@ -121,6 +117,7 @@ class Worker:
                 else RegistryFollower(config.records_url, config.data, config.registration)
             )
             try:
+                self._edges.tune()
                 self._recover(self._sink)
                 if config.gateway is not None:
                     self._gateway = Gateway(
@@ -222,21 +219,20 @@ class Worker:
         else:
             self._blob.unseen = first_frame(self._journal_config.folder)
         offset = checkpoint.offset if checkpoint else 0
-        self._journal.skip_to(offset)
         self._committed_offset, self._committed_frames = offset, self._pipeline.ledger.received
 
         def damaged(damage: Damage) -> None:
             self._corrupt += 1
             log.error("journal: %d damaged bytes skipped at offset %d of %s", damage.length, damage.offset, damage.path)
 
-        frames = read(self._journal_config.folder, offset, damaged=damaged)
         recovered = 0
-        for batch in _batches(frames, RECOVERY_BATCH):
+        for batch in self._journal.replay(offset, damaged):
             self._pipeline.process(batch)
             self._pipeline.tick(batch[-1].recv_ts)
             self._blob.epoch = max(self._blob.epoch, batch[-1].epoch)
             recovered += len(batch)
             self._oldest_uncommitted = self._oldest_uncommitted or batch[0].recv_ts
+        self._journal.skip_to(offset)
         if recovered:
             log.info("recovered %d frames from the journal in %.2f s", recovered, time.perf_counter() - began)
 
@@ -578,11 +574,6 @@ class Worker:
 def _with_identity(session: SessionConfig, identity: str, worker: str) -> SessionConfig:
     """Complete the client id, so that two installations on one broker do not throw each other out."""
     return replace(session, client_id=f"{session.client_id}-{worker}-{identity[:12]}")
-
-
-def _batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    while batch := list(islice(frames, size)):
-        yield batch
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

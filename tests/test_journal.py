@@ -118,6 +118,38 @@ def test_documented_vectors_are_what_the_documented_layout_gives(root: Path) -> 
     assert vector(root, "second record") == struct.pack("<I", crc32c(covered) ^ offset) + covered
 
 
+def test_one_scan_gives_the_frames_from_an_offset_on_and_where_to_go_on(tmp_path: Path) -> None:
+    writer = writer_of(tmp_path, segment_bytes=300)
+    frames = [frame for nth in range(12) for frame in append(writer, MESSAGES, NOW + nth)]
+    end, count = writer.end, writer.frames
+    writer.close()
+    newest = max(tmp_path.glob("*.qfj"))
+    for start in (0, *(frame.offset for frame in frames), end, end + 1):
+        with newest.open("ab") as file:
+            file.write(b"torn")
+        writer = JournalWriter(JournalConfig(tmp_path), lambda: NOW, replayed=True)
+        replayed = [frame for lot in writer.replay(start) for frame in lot]
+        assert replayed == [frame for frame in frames if frame.offset >= start]
+        assert (writer.end, writer.frames, writer.torn_bytes) == (end, count, 4)
+        assert list(writer.replay(0)) == []
+        writer.close()
+
+
+def test_replaying_tells_of_damage_from_the_offset_on(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    path = the_segment(tmp_path)
+    whole = bytearray(path.read_bytes())
+    whole[frames[1].offset + 30] ^= 1
+    path.write_bytes(whole)
+    for start, told in ((0, 1), (frames[1].offset, 1), (frames[2].offset, 0)):
+        damages: list[Damage] = []
+        writer = JournalWriter(JournalConfig(tmp_path), lambda: NOW, replayed=True)
+        replayed = [frame for lot in writer.replay(start, damages.append) for frame in lot]
+        writer.close()
+        assert replayed == [frame for frame in frames if frame.offset >= start and frame != frames[1]]
+        assert [each.offset for each in damages] == [frames[1].offset] * told
+
+
 def test_a_tail_torn_at_any_byte_is_cut_off_and_nothing_else(tmp_path: Path) -> None:
     frames = written(tmp_path)
     path = the_segment(tmp_path)

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Container, Iterator
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from store.journal.records import Damage, Frame
 from store.journal.scanning import SegmentScan
-from store.journal.segments import list_segments
+from store.journal.segments import Segment, list_segments
 from store.journal.selection import FOREVER, Selection
 
 log = logging.getLogger(__name__)
@@ -34,23 +35,39 @@ def read(
     Raises:
         JournalError: a segment is none, or of a version that this build does not read.
     """
-    selection = Selection(topics, from_ns, to_ns)
+    return chain.from_iterable(_lots(folder, start, Selection(topics, from_ns, to_ns), damaged))
+
+
+def _lots(
+    folder: Path, start: int, selection: Selection, damaged: Callable[[Damage], None] | None
+) -> Iterator[list[Frame]]:
     segments = list_segments(folder)
-    for index, segment in enumerate(segments):
-        if index + 1 < len(segments) and segments[index + 1].base <= start:
-            continue
-        try:
-            scan = SegmentScan(segment)
-        except FileNotFoundError:
-            log.info("%s was deleted by retention before it could be read", segment.path.name)
-            continue
-        yield from scan.frames(start, selection)
-        if damaged is None:
-            continue
-        for damage in scan.damage:
-            damaged(damage)
-        if index + 1 < len(segments) and (missing := segments[index + 1].base - segment.base - scan.valid_bytes):
-            damaged(Damage(segment.path, segment.base + scan.valid_bytes, missing))
+    for segment, after in zip_longest(segments, segments[1:]):
+        yield from lots_of(segment, after, start, selection, damaged)
+
+
+def lots_of(
+    segment: Segment,
+    after: Segment | None,
+    start: int,
+    selection: Selection,
+    damaged: Callable[[Damage], None] | None,
+) -> Iterator[list[Frame]]:
+    """Yield in lists what :func:`read` reads of one segment; ``after`` is the one that follows it."""
+    if after is not None and after.base <= start:
+        return
+    try:
+        scan = SegmentScan(segment)
+    except FileNotFoundError:
+        log.info("%s was deleted by retention before it could be read", segment.path.name)
+        return
+    yield from scan.lots(start, selection)
+    if damaged is None:
+        return
+    for damage in scan.damage:
+        damaged(damage)
+    if after is not None and (missing := after.base - segment.base - scan.valid_bytes):
+        damaged(Damage(segment.path, segment.base + scan.valid_bytes, missing))
 
 
 def first_frame(folder: Path) -> int:

@@ -1,6 +1,8 @@
 """Scanning: the frames of one segment, each verified, and the stretches that hold none."""
 
 from collections.abc import Iterator
+from itertools import chain
+from typing import Final
 
 import google_crc32c
 
@@ -9,6 +11,9 @@ from store.journal.records import CRC_BYTES, LOW, RECORD, Damage, Frame
 from store.journal.resync import next_record
 from store.journal.segments import COMPRESSED, HEADER, HeaderError, Segment, parse_header
 from store.journal.selection import EVERYTHING, Selection
+
+LOT: Final = 1 << 21
+"""About how many bytes of records are read at once: enough that what is done once for them does not count."""
 
 
 class SegmentScan:
@@ -48,6 +53,10 @@ class SegmentScan:
 
     def frames(self, start: int, selection: Selection = EVERYTHING) -> Iterator[Frame]:
         """Yield the valid frames from offset ``start`` on that are wanted; damage in between is skipped and counted."""
+        return chain.from_iterable(self.lots(start, selection))
+
+    def lots(self, start: int, selection: Selection = EVERYTHING) -> Iterator[list[Frame]]:
+        """Yield what :meth:`frames` does, in lists."""
         base = self._segment.base
         position = max(start - base, HEADER.size)
         self.valid_bytes = position
@@ -56,7 +65,7 @@ class SegmentScan:
         else:
             yield from self._chunks(self._compressed, start, selection)
 
-    def _chunks(self, compressed: CompressedSegment, start: int, selection: Selection) -> Iterator[Frame]:
+    def _chunks(self, compressed: CompressedSegment, start: int, selection: Selection) -> Iterator[list[Frame]]:
         """Yield the frames of the chunks that may hold wanted ones.
 
         Damage at the end of the segment is left to :attr:`valid_bytes`, as in a plain one.
@@ -88,36 +97,69 @@ class SegmentScan:
     def _damaged(self, offset: int, length: int) -> None:
         self.damage.append(Damage(self._segment.path, offset, length))
 
-    def _stretch(self, data: bytes, base: int, position: int, selection: Selection) -> Iterator[Frame]:
+    def _stretch(self, data: bytes, base: int, position: int, selection: Selection) -> Iterator[list[Frame]]:
         """Yield the frames in ``data``, whose first byte lies at offset ``base``, from ``position`` in it on."""
-        size, last = len(data), len(data) - RECORD.size
-        from_ns, to_ns = selection.from_ns, selection.to_ns
-        unpack, crc, new = RECORD.unpack_from, google_crc32c.value, tuple.__new__
-        wanted: dict[bytes, str | None] = {}
+        last = len(data) - RECORD.size
         before = base - self._segment.base
+        reader = _Reader(data, base, selection)
+        while position <= last:
+            lot, end = reader.lot(position, min(position + LOT, last))
+            if end > position:
+                self.count += reader.count
+                self.valid_bytes = before + end
+                yield lot
+                position = end
+                continue
+            position = next_record(data, base, position + 1)
+            if position < 0:
+                return
+            self._damaged(base + end, position - end)
+
+
+class _Reader:
+    """Reads records that lie one after another."""
+
+    def __init__(self, data: bytes, base: int, selection: Selection) -> None:
+        """``data`` begins at offset ``base``."""
+        self._data, self._base, self._selection = data, base, selection
+        self._topics: dict[bytes, str | None] = {}
+        """A topic's bytes → itself, None where it is not wanted."""
+        self.count = 0
+        """How many records the last lot had, wanted or not."""
+
+    def lot(self, position: int, last: int) -> tuple[list[Frame], int]:
+        """Return the wanted frames of the records that begin from ``position`` on, and where they end.
+
+        The last one begins at ``last`` or before; earlier where the next record is not intact.
+        """
+        data, base, size, topics = self._data, self._base, len(self._data), self._topics
+        from_ns, to_ns = self._selection.from_ns, self._selection.to_ns
+        unpack, crc, new = RECORD.unpack_from, google_crc32c.value, tuple.__new__
+        header, covered, low = RECORD.size, CRC_BYTES, LOW
+        frames: list[Frame] = []
+        count = 0
         while position <= last:
             checksum, body, recv_ts, epoch, name, flags, _ = unpack(data, position)
-            at = position + RECORD.size
+            at = position + header
             end = at + body
-            place = (base + position) & LOW
-            if end > size or name > body or crc(data[position + CRC_BYTES : end]) ^ place != checksum:
-                valid = next_record(data, base, position + 1)
-                if valid < 0:
-                    return
-                self._damaged(base + position, valid - position)
-                position = valid
-                continue
-            key = data[at : at + name]
-            try:
-                topic = wanted[key]
-            except KeyError:
-                text = key.decode(errors="replace")
-                topic = wanted[key] = text if selection.wants(text) else None
-            self.count += 1
-            self.valid_bytes = before + end
+            place = base + position
+            if end > size or name > body or crc(data[position + covered : end]) ^ (place & low) != checksum:
+                break
+            payload_at = at + name
+            key = data[at:payload_at]
+            topic = topics[key] if key in topics else self._topic(key)
             if topic is not None and from_ns <= recv_ts < to_ns:
-                yield new(Frame, (base + position, recv_ts, epoch, flags, topic, data[at + name : end]))
+                frames.append(new(Frame, (place, recv_ts, epoch, flags, topic, data[payload_at:end])))
+            count += 1
             position = end
+        self.count = count
+        return frames, position
+
+    def _topic(self, key: bytes) -> str | None:
+        """Note a topic met for the first time."""
+        text = key.decode(errors="replace")
+        topic = self._topics[key] = text if self._selection.wants(text) else None
+        return topic
 
 
 def _as_it_is(segment: Segment) -> Segment:

@@ -24,5 +24,3 @@ class Selection:
 
 
 EVERYTHING: Final = Selection()
-NOTHING: Final = Selection(topics=frozenset())
-"""For a scan that only verifies and counts."""

@@ -5,16 +5,18 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from store.journal.ballast import Ballast
-from store.journal.records import RECORD, JournalError, JournalFullError
+from store.journal.reading import lots_of
+from store.journal.records import RECORD, Damage, Frame, JournalError, JournalFullError
 from store.journal.scanning import SegmentScan
 from store.journal.segments import HEADER, SUFFIX, Segment, header, list_segments, remove_unborn, sync_folder
-from store.journal.selection import NOTHING
+from store.journal.selection import EVERYTHING, FOREVER
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,11 @@ class JournalConfig:
 class JournalWriter:
     """Appends to the newest segment. One per folder; the data folder's lock sees to that."""
 
-    def __init__(self, config: JournalConfig, now: Callable[[], int] = time.time_ns) -> None:
-        """Open the folder: create it, or find the end of the newest segment and cut off a torn tail."""
+    def __init__(self, config: JournalConfig, now: Callable[[], int] = time.time_ns, *, replayed: bool = False) -> None:
+        """Open the folder: create it, or find the end of the newest segment and cut off a torn tail.
+
+        With ``replayed`` that end is left to :meth:`replay`, which must come before anything is appended.
+        """
         self._config = config
         self._now = now
         self._fd = -1
@@ -60,12 +65,40 @@ class JournalWriter:
         config.folder.mkdir(parents=True, exist_ok=True)
         remove_unborn(config.folder)
         segments = list_segments(config.folder)
+        self._unread = bool(segments)
         if segments:
-            self._reopen(segments[-1])
+            self.end, self.frames = segments[-1].base, segments[-1].first_frame
         else:
             self.end, self.frames = 0, 0
             self._create()
+        if not replayed:
+            for _ in self.replay(FOREVER):
+                pass
         self.ballast.restore()
+
+    def replay(self, start: int, damaged: Callable[[Damage], None] | None = None) -> Iterator[list[Frame]]:
+        """Yield the frames from offset ``start`` on, in lists, and be ready to append when all of them are read.
+
+        One scan of the newest segment serves both, so it is verified from its beginning. Nothing comes a second time.
+        ``damaged`` is told of what had to be skipped.
+        """
+        if not self._unread:
+            return
+        segments = list_segments(self._config.folder)
+        for segment, after in pairwise(segments):
+            yield from lots_of(segment, after, start, EVERYTHING, damaged)
+        newest = segments[-1]
+        scan = SegmentScan(newest)
+        for lot in scan.lots(newest.base):
+            if lot[0].offset >= start:
+                yield lot
+            elif lot[-1].offset >= start:
+                yield [frame for frame in lot if frame.offset >= start]
+        for damage in scan.damage:
+            if damaged is not None and damage.offset + damage.length > start:
+                damaged(damage)
+        self._reopen(newest, scan)
+        self._unread = False
 
     def begin(self) -> int:
         """Return the offset at which the next record will lie, after sealing a segment that has grown too large.
@@ -164,10 +197,8 @@ class JournalWriter:
         self._create()
         os.close(sealed)
 
-    def _reopen(self, segment: Segment) -> None:
-        scan = SegmentScan(segment)
-        for _ in scan.frames(segment.base, NOTHING):
-            pass
+    def _reopen(self, segment: Segment, scan: SegmentScan) -> None:
+        """Go on after the last whole record of a segment that has been scanned."""
         self.torn_bytes = scan.size - scan.valid_bytes
         try:
             if self.torn_bytes:
