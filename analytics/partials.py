@@ -3,7 +3,7 @@
 Merging is exact, associative and commutative to the bit, and a sample is the partial aggregate of itself. So samples,
 blocks reduced beforehand and the cells of a narrower tier all go the same way: :func:`merge`, which takes any number of
 them for one position. It sorts nothing: numpy's ``ufunc.at`` goes once over the samples for each aggregate, at one or
-two nanoseconds a sample.
+two nanoseconds a sample. :func:`join` does the same where there is one for each position.
 """
 
 from collections.abc import Sequence
@@ -53,6 +53,29 @@ class Aggregates:
     def take_values(self, which: Bools | Ints) -> list[Ints]:
         """Return a copy of each aggregate at the positions or under the mask, in their order."""
         return [getattr(self, name)[which] for name in NEUTRAL]
+
+    def put_values(self, at: Ints, what: "Aggregates") -> None:
+        """Replace what is at the positions."""
+        for name in NEUTRAL:
+            getattr(self, name)[at] = getattr(what, name)
+
+    def begin(self, at: Ints) -> None:
+        """Let those of the positions whose count is 0 be over no samples in every other aggregate as well."""
+        fresh = at[self.count[at] == 0]
+        if len(fresh):
+            for name, neutral in NEUTRAL.items():
+                getattr(self, name)[fresh] = neutral
+
+
+class Values(Aggregates):
+    """Aggregates of which only the order tells what they belong to: arrays of shape (n,), int64."""
+
+    __slots__ = ()
+
+    def __init__(self, values: Sequence[Ints]) -> None:
+        """Take ``values`` in the order of the aggregates; nothing is copied."""
+        for name, value in zip(NEUTRAL, values, strict=True):
+            setattr(self, name, value)
 
 
 class Partials(Aggregates):
@@ -125,6 +148,45 @@ def merge(into: Aggregates, at: Ints, what: Aggregates) -> None:
         np.add.at(into.late, at, what.late)
     _settle((into.first_ts, into.first_seq, into.first), at, (what.first_ts, what.first_seq, what.first), earliest=True)
     _settle((into.last_ts, into.last_seq, into.last), at, (what.last_ts, what.last_seq, what.last), earliest=False)
+
+
+def join(into: Aggregates, at: Ints, what: Aggregates) -> None:
+    """Merge aggregates (n,), of one sample at least each, into those at the positions ``at``, which all differ.
+
+    Positions whose count is 0 hold nothing yet, whatever stands in their other aggregates.
+    """
+    held = into.count[at]
+    if not held.all():
+        fresh = np.flatnonzero(held == 0)
+        into.put_values(at[fresh], Values(what.take_values(fresh)))
+        known = np.flatnonzero(held)
+        at, what, held = at[known], Values(what.take_values(known)), held[known]
+    into.count[at] = held + what.count
+    np.add.at(into.sum, at, what.sum)
+    np.minimum.at(into.min, at, what.min)
+    np.maximum.at(into.max, at, what.max)
+    if what.late.any():
+        np.add.at(into.late, at, what.late)
+    _prefer((into.first_ts, into.first_seq, into.first), at, (what.first_ts, what.first_seq, what.first), np.less)
+    _prefer((into.last_ts, into.last_seq, into.last), at, (what.last_ts, what.last_seq, what.last), np.greater)
+
+
+def _prefer(held: tuple[Ints, Ints, Ints], at: Ints, offered: tuple[Ints, Ints, Ints], better: np.ufunc) -> None:
+    """Keep at each position, which all differ, the better (time, sequence, value) of those held and offered."""
+    before = held[0][at]
+    wins = better(offered[0], before)
+    alike = np.flatnonzero(offered[0] == before)
+    if len(alike):
+        ours, theirs = ([column[which] for column in of[1:]] for of, which in ((held, at[alike]), (offered, alike)))
+        wins[alike] = better(theirs[0], ours[0]) | (theirs[0] == ours[0]) & better(theirs[1], ours[1])
+    if wins.all():
+        for column, value in zip(held, offered, strict=True):
+            column[at] = value
+        return
+    which = np.flatnonzero(wins)
+    if len(which):
+        for column, value in zip(held, offered, strict=True):
+            column[at[which]] = value[which]
 
 
 def _settle(held: tuple[Ints, Ints, Ints], at: Ints, offered: tuple[Ints, Ints, Ints], *, earliest: bool) -> None:

@@ -9,6 +9,7 @@ and its content into the next tier's cell.
         │ older than the ring
         └──────────────────────────► late partials, for every tier, into the next commit
 
+Samples that do not come in blocks wait first, so that several go to their cell as one: see :mod:`analytics.scattered`.
 The histograms of metrics that have percentiles go the same way beside the cells: see
 :mod:`analytics.open_histograms`.
 
@@ -21,7 +22,7 @@ Row epochs: the cells of one life of a worker write with epoch ``2 * life``, the
 ``2 * commit + 1``. Two states that do not contain each other never write the same key (law 6).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -30,8 +31,9 @@ from numpy.typing import NDArray
 from analytics.histograms import Binned
 from analytics.open_histograms import OpenHistograms
 from analytics.packing import PackedRows
-from analytics.partials import NEUTRAL, Aggregates, Partials, merge
+from analytics.partials import NEUTRAL, Aggregates, Partials, join, merge
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
+from analytics.scattered import Waiting, reduced
 from devices.columns import Bools, Ints
 from devices.vocabulary import PERCENTILED
 
@@ -41,14 +43,8 @@ RINGS: Final = (4, 2, 2, 2)
 finest ring spans less than one window of the next tier, so two cells there always hold the parents of all four."""
 LATE_HELD: Final = 1 << 17
 """Late partials are folded when there are more of them than this, so that a flood of old data takes bounded memory."""
-RUN: Final = 1 << 16
-"""Samples that are gathered before they are merged: enough that numpy's cost per call does not count."""
 SLICE: Final = 1 << 14
-"""Samples merged at once: few enough that what is computed on the way stays in the processor's second-level cache."""
-NEAR: Final = 1 << 15
-"""Up to this many series lie close enough in memory to be reached in any order; beyond, runs are sorted by place …"""
-MOST_HELD: Final = 1 << 20
-"""… and held until there is about one sample for each series, but no more than this many."""
+"""Rows taken out at once: few enough that what is computed on the way stays in the processor's second-level cache."""
 
 
 class _Tier(Aggregates):
@@ -63,7 +59,8 @@ class _Tier(Aggregates):
         self.newest: Ints = np.empty(0, np.int64)
         """Per series: the newest window opened, ns; -1 where none is."""
         self.window: Ints = np.empty(0, np.int64)
-        """Per cell: the window it holds, ns; -1 where it is empty, its aggregates then mean nothing."""
+        """Per cell: the window it holds, ns; -1 where it is empty. Its aggregates mean nothing then, and
+        also while its count is 0."""
         self.dirty: Bools = np.empty(0, np.bool_)
         """Per cell: whether its row has changed since the last commit."""
         self._seat: NDArray[np.int32] = np.empty(0, np.int32)
@@ -120,36 +117,14 @@ class _Tier(Aggregates):
 
     def partials(self, cells: Ints) -> Partials:
         """Return a copy of the cells' content."""
-        return Partials(self.series_of(cells), self.window[cells], self.take_values(cells))
+        partials = Partials(self.series_of(cells), self.window[cells], self.take_values(cells))
+        partials.begin(np.arange(len(cells)))
+        return partials
 
     def open(self, cells: Ints, window: Ints) -> None:
-        """Let cells begin their windows over no samples; both (n,), repeated or not."""
+        """Let cells begin their windows, without samples; both (n,), repeated or not."""
         self.window[cells] = window
-        for name, neutral in NEUTRAL.items():
-            getattr(self, name)[cells] = neutral
-
-
-class _Run:
-    """Samples sorted by the block of series that they belong to, in any order within a block."""
-
-    def __init__(self, columns: list[Ints], series: int) -> None:
-        """Sort columns (n,), of which the first is the series, an index below ``series``."""
-        # numpy sorts 16 bits by radix, an order of magnitude faster than by comparison.
-        shift = max(0, series.bit_length() - 16)
-        block = (columns[0] >> shift).astype(np.uint16)
-        order = np.argsort(block, kind="stable")
-        self._blocks = (series >> shift) + 1
-        self._block = block[order]
-        self._columns = [column[order] for column in columns]
-
-    def __len__(self) -> int:
-        return len(self._block)
-
-    def part(self, begin: float, end: float) -> list[Ints]:
-        """Return the samples of a share of the series, such as from 0.0 to 0.5 of them."""
-        edges = np.array([begin * self._blocks, end * self._blocks]).astype(np.uint16)
-        first, last = np.searchsorted(self._block, edges)
-        return [column[first:last] for column in self._columns]
+        self.count[cells] = 0
 
 
 class Windows:
@@ -164,9 +139,7 @@ class Windows:
         self._final = PackedRows(keys, worker)
         self._late: list[Partials] = []
         self._late_held = 0
-        self._loose: list[tuple[Ints, ...]] = []
-        self._loose_samples = 0
-        self._runs: list[_Run] = []
+        self._waiting = Waiting()
         self._histograms = OpenHistograms([tier.width for tier in self._tiers])
         self._binned: Bools = np.empty(0, np.bool_)
         """Per series: whether its metric has percentiles."""
@@ -176,10 +149,8 @@ class Windows:
 
         ``late`` marks samples that came after their device's watermark had passed their window; they are counted.
         """
-        self._loose.append((series, ts, seq, value, late.astype(np.int64)))
-        self._loose_samples += len(series)
-        if self._loose_samples >= RUN:
-            self._gather()
+        for samples in self._waiting.add(series, ts, seq, value, late):
+            self._merge_samples(samples)
 
     def add_partials(self, partials: Partials, binned: Binned | None = None) -> None:
         """Add what has been reduced already: partials of the finest tier, of which several may share their window.
@@ -188,17 +159,9 @@ class Windows:
         """
         if not len(partials):
             return
-        for tier in self._tiers:
-            tier.grow(len(self._keys))
-        finest = self._tiers[0]
-        if (partials.window != finest.newest[partials.series]).any():
-            partials = self._fit(partials)
-        cells = finest.cell_of(partials.series, partials.window)
-        merge(finest, cells, partials)
-        finest.dirty[cells] = True
+        self._merge(partials, merge)
         if binned is not None:
-            oldest = finest.newest[binned.series] - finest.ring * finest.width
-            self._histograms.add(binned, binned.window <= oldest)
+            self._add_binned(binned)
 
     def take_rows(self, commit: int) -> WindowRows:
         """Return the rows that changed since the last call, one per key, for commit number ``commit`` ≥ 0."""
@@ -221,9 +184,9 @@ class Windows:
         return rows
 
     def settle(self) -> None:
-        """Merge what is held to be merged together."""
-        self._gather()
-        self._merge_runs()
+        """Merge what waits to be merged together with more."""
+        for samples in self._waiting.take():
+            self._merge_samples(samples)
 
     def _add_bins(self, rows: PackedRows) -> None:
         """Give the rows of a commit the histograms of their metrics that have percentiles."""
@@ -260,41 +223,39 @@ class Windows:
             self._binned = np.append(self._binned, np.array(more, np.bool_))
         return self._binned[series]
 
-    def _gather(self) -> None:
-        """Make a run of the loose samples, and merge it or let it wait for others to be merged with."""
-        loose, self._loose, self._loose_samples = self._loose, [], 0
-        if not loose:
-            return
-        columns = [np.concatenate(column) for column in zip(*loose, strict=True)]
-        if len(self._keys) <= NEAR:
-            for begin in range(0, len(columns[0]), SLICE):
-                self._merge_samples([column[begin : begin + SLICE] for column in columns])
-            return
-        self._runs.append(_Run(columns, len(self._keys)))
-        if sum(map(len, self._runs)) >= min(len(self._keys), MOST_HELD):
-            self._merge_runs()
+    def _merge_samples(self, samples: Ints) -> None:
+        """Merge waiting samples; shape (4, n ≥ 1)."""
+        every, value = reduced(samples, self._tiers[0].width)
+        self._merge(every, join)
+        wanted = self._wanted(every.series)
+        if wanted.any():
+            series, window = (np.repeat(each[wanted], every.count[wanted]) for each in (every.series, every.window))
+            self._add_binned(Binned.of_samples(series, window, value[np.repeat(wanted, every.count)]))
 
-    def _merge_runs(self) -> None:
-        """Merge runs in slices of neighbouring series."""
-        runs, self._runs = self._runs, []
-        slices = -(-sum(map(len, runs)) // SLICE)
-        for nth in range(slices):
-            parts = [run.part(nth / slices, (nth + 1) / slices) for run in runs]
-            self._merge_samples([np.concatenate(column) for column in zip(*parts, strict=True)])
+    def _merge(self, partials: Partials, how: Callable[[Aggregates, Ints, Partials], None]) -> None:
+        """Merge or join partials of the finest tier."""
+        for tier in self._tiers:
+            tier.grow(len(self._keys))
+        partials = self._fit(partials)
+        finest = self._tiers[0]
+        cells = finest.cell_of(partials.series, partials.window)
+        if how is merge:
+            finest.begin(cells)
+        how(finest, cells, partials)
+        finest.dirty[cells] = True
 
-    def _merge_samples(self, columns: list[Ints]) -> None:
-        series, ts, seq, value, late = columns
-        partials = Partials.of_samples(series, ts, seq, value, late, self._tiers[0].width)
-        wanted = np.flatnonzero(self._wanted(series))
-        if len(wanted):
-            self.add_partials(partials, Binned.of_samples(series[wanted], partials.window[wanted], value[wanted]))
-        else:
-            self.add_partials(partials)
+    def _add_binned(self, binned: Binned) -> None:
+        finest = self._tiers[0]
+        oldest = finest.newest[binned.series] - finest.ring * finest.width
+        self._histograms.add(binned, binned.window <= oldest)
 
     def _fit(self, partials: Partials) -> Partials:
         """Give partials (n,) their cells; return those that have one, the others are late."""
         finest = self._tiers[0]
-        ahead = np.flatnonzero(partials.window > finest.newest[partials.series])
+        newest = finest.newest[partials.series]
+        if (partials.window == newest).all():
+            return partials
+        ahead = np.flatnonzero(partials.window > newest)
         if len(ahead):
             self._advance(partials.series[ahead], partials.window[ahead])
         inside = partials.window > finest.newest[partials.series] - finest.ring * finest.width
@@ -323,15 +284,19 @@ class Windows:
                 turned = np.flatnonzero(window - step * tier.width > before)
                 if not len(turned):
                     break
-                cells = tier.cell_of(series[turned], window[turned] - step * tier.width)
-                cells = cells[tier.window[cells] >= 0]
-                if len(cells):
-                    self._evict(level, cells)
+                of = series[turned]
+                cells = tier.cell_of(of, window[turned] - step * tier.width)
+                held = np.flatnonzero(tier.window[cells] >= 0)
+                if len(held):
+                    self._evict(level, of[held], cells[held])
 
-    def _evict(self, level: int, cells: Ints) -> None:
-        """Make cells final: their rows into the next commit if they changed, their content into the next tier."""
+    def _evict(self, level: int, series: Ints, cells: Ints) -> None:
+        """Make cells final, one of each of the series (n,).
+
+        Their rows go into the next commit if they changed, their content into the next tier.
+        """
         tier = self._tiers[level]
-        partials = tier.partials(cells)
+        partials = Partials(series, tier.window[cells], tier.take_values(cells))
         changed = tier.dirty[cells]
         if changed.any():
             self._final.add(tier.width_s, self._rows_of(tier, partials.take(changed), self._cell_epoch))
@@ -341,7 +306,7 @@ class Windows:
             above = self._tiers[level + 1]
             into = above.cell_of(partials.series, above.start_of(partials.window))
             above.dirty[into[changed]] = True
-            merge(above, into, partials)
+            join(above, into, partials)
 
     def _open(self, series: Ints, window: Ints) -> None:
         """Give each window its cell in every tier; both (n,), repeated."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_frames import seeds
 
-from analytics.partials import NEUTRAL, Aggregates, Partials, merge
+from analytics.partials import NEUTRAL, Aggregates, Partials, join, merge
 from devices.columns import Ints
 from devices.times import NS
 from devices.vocabulary import MAX_SCALED, METRICS, SCALE
@@ -79,6 +79,22 @@ def test_merging_into_what_is_held_equals_folding_both(held: list[Sample], offer
         at = np.array([place[each[0], each[1] // WIDTH * WIDTH] for each in known], np.int64)
         merge(total, at, partials_of(known))
     assert as_table(total) == by_definition(held + known)
+
+
+@given(samples_of, samples_of)
+def test_joining_one_for_each_place_equals_folding_both(held: list[Sample], offered: list[Sample]) -> None:
+    total, more = partials_of(held).folded(WIDTH), partials_of(offered).folded(WIDTH)
+    place = {key: at for at, key in enumerate(zip(total.series.tolist(), total.window.tolist(), strict=True))}
+    there = [key in place for key in zip(more.series.tolist(), more.window.tolist(), strict=True)]
+    # What nobody holds yet joins a place that has no count, whatever else stands there.
+    fresh = more.take(~np.array(there))
+    whole = Partials.concatenate([total, Partials(fresh.series, fresh.window, [fresh.series * 0] * len(NEUTRAL))])
+    place |= {
+        key: len(total) + at for at, key in enumerate(zip(fresh.series.tolist(), fresh.window.tolist(), strict=True))
+    }
+    at = np.array([place[key] for key in zip(more.series.tolist(), more.window.tolist(), strict=True)], np.int64)
+    join(whole, at, more)
+    assert as_table(whole) == by_definition(held + offered)
 
 
 def test_nothing_merged_changes_nothing_and_nothing_folds_to_nothing() -> None:

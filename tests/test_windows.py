@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_frames import T0, Row, Shelf, seeds
 
+import analytics.scattered
 import analytics.windows
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
-from analytics.windows import NEAR, Windows
+from analytics.scattered import NARROW
+from analytics.windows import Windows
 from devices.times import NS
 from devices.vocabulary import MAX_SCALED
 
@@ -138,9 +140,11 @@ def test_order_does_not_matter(samples: list[Sample], one: random.Random, other:
 def test_how_samples_are_gathered_sorted_and_sliced_does_not_matter(
     samples: list[Sample], run: int, part: int, chance: random.Random
 ) -> None:
-    # With a handful of series in place of the thousands from which on runs are sorted by place.
+    # With a handful of series in place of the thousands from which on samples wait in buckets.
     with pytest.MonkeyPatch.context() as changed:
-        for name, value in {"RUN": run, "SLICE": part, "NEAR": chance.choice([0, 100]), "LATE_HELD": run}.items():
+        for name, value in {"RUN": run, "FULL": part, "SPAN_BITS": chance.choice([0, 1, 14]), "CROWDED": 2}.items():
+            changed.setattr(analytics.scattered, name, value)
+        for name, value in {"SLICE": part, "LATE_HELD": run}.items():
             changed.setattr(analytics.windows, name, value)
         steps: list[Step] = [*samples, *chance.choices(["batch", "commit", "restart"], k=12)]
         chance.shuffle(steps)
@@ -150,7 +154,7 @@ def test_how_samples_are_gathered_sorted_and_sliced_does_not_matter(
 
 
 def test_many_series_fold_to_their_definition() -> None:
-    count, rounds = NEAR + 1_000, 3
+    count, rounds = NARROW + 1_000, 3
     keys = [SeriesKey("CNNGB-DEMO", "vehicle", f"T{nth:05}", "x_m") for nth in range(count)]
     windows, chance = Windows("w", 1, keys), np.random.default_rng(5)
     value = chance.integers(-MAX_SCALED, MAX_SCALED, (rounds, count))
@@ -165,6 +169,16 @@ def test_many_series_fold_to_their_definition() -> None:
     assert finest.sum.tolist() == value.sum(axis=0).tolist()
     assert (finest.min.tolist(), finest.max.tolist()) == (value.min(axis=0).tolist(), value.max(axis=0).tolist())
     assert (finest.first.tolist(), finest.last.tolist()) == (value[0].tolist(), value[-1].tolist())
+
+
+def test_samples_of_years_in_any_order_fold_to_their_definition() -> None:
+    # More ten-second windows than can be sorted by radix, and the newest first.
+    chance = random.Random(9)
+    spread = [chance.randrange(NARROW + 5_000) for _ in range(200)] + [0, NARROW + 5_000]
+    samples = [Sample(nth % 4, T0 + 10 * number * NS, nth, nth) for nth, number in enumerate(spread)]
+    workers = Workers(1)
+    workers.run([*samples, *samples[::-1], "commit"])
+    assert workers.shelf.folded() == reference([*samples, *samples])
 
 
 def stream(seed: int, count: int, disorder_s: float) -> list[Sample]:

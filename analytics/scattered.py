@@ -1,0 +1,234 @@
+"""Scattered samples on their way into the windows: brought together by series, then reduced to distinct partials.
+
+A sample that goes alone to the cell of its window touches memory that is in no cache as soon as there are many series.
+So samples wait until several of a series can go together, and those of neighbouring series go at the same time:
+
+    samples ──► loose, 65,536 ──by series──► buckets of 16,384 series ──when full──► sorted, reduced ──► cells
+
+Sorting is numpy's radix sort of 16 bits, an order of magnitude faster than its sorting by comparison. Up to one
+bucket's series, samples are reduced as they come.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analytics.partials import Partials
+from devices.columns import Bools, Ints
+
+Keys = NDArray[np.unsignedinteger]
+"""What is sorted by: numbers from 0 on, in as few bits as they need."""
+
+RUN: Final = 1 << 16
+"""Samples that are gathered before anything is done to them: enough that numpy's cost per call does not count."""
+SPAN_BITS: Final = 14
+"""Neighbouring series that share a bucket, as a power of two: so many that their cells stay in the caches."""
+FULL: Final = 1 << 16
+"""Samples in a bucket when it is full: about four of each series, which then go to their cell as one."""
+NARROW: Final = 1 << 16
+"""Numbers below this are sorted by radix."""
+CROWDED: Final = 6
+"""From so many samples of a group on, ``reduceat`` is faster than ``at``."""
+
+
+KEPT: Final = 1 << 23
+"""Arrays up to this size, in bytes, are made of memory that the process has used before."""
+
+
+def _keep_what_is_freed() -> None:
+    """Let the C library keep memory that is freed, in place of giving it back to the system and asking for it again.
+
+    The arrays of a run are larger than what it keeps at first, and the system takes longer to hand out empty pages than
+    numpy to fill them. glibc moves its limit up to the largest block that it has seen freed; others do not mind.
+    """
+    np.empty(KEPT, np.uint8)
+
+
+class Waiting:
+    """Samples that wait, in arrays (4, n): twice the series and one more if late, ts, seq, value."""
+
+    def __init__(self) -> None:
+        """Nothing waits."""
+        _keep_what_is_freed()
+        self._loose: Ints = np.empty((4, RUN), np.int64)
+        self._filled = 0
+        self._ordered: Ints = np.empty((4, RUN), np.int64)
+        self._buckets: Ints = np.empty((0, 4, FULL), np.int64)
+        self._held: list[int] = []
+        """By bucket: how many samples wait in it."""
+
+    def add(self, series: Ints, ts: Ints, seq: Ints, value: Ints, late: Bools) -> Iterator[Ints]:
+        """Take samples (n,) and yield what has waited long enough, to be used up before the next is asked for."""
+        begin = 0
+        while begin < len(series):
+            end = begin + min(len(series) - begin, self._loose.shape[1] - self._filled)
+            into = self._loose[:, self._filled : self._filled + end - begin]
+            np.multiply(series[begin:end], 2, out=into[0])
+            if late[begin:end].any():
+                into[0] += late[begin:end]
+            into[1] = ts[begin:end]
+            into[2] = seq[begin:end]
+            into[3] = value[begin:end]
+            self._filled += end - begin
+            begin = end
+            if self._filled == self._loose.shape[1]:
+                yield from self._distribute()
+
+    def take(self) -> Iterator[Ints]:
+        """Yield all that waits, in the same way."""
+        if self._filled:
+            yield from self._distribute() if any(self._held) else (self._taken(),)
+        for nth, held in enumerate(self._held):
+            if held:
+                yield self._emptied(nth)
+
+    def _taken(self) -> Ints:
+        filled, self._filled = self._filled, 0
+        return self._loose[:, :filled]
+
+    def _distribute(self) -> Iterator[Ints]:
+        """Let the loose samples join their buckets, and yield those that are full."""
+        loose = self._taken()
+        buckets = (int(loose[0].max()) >> SPAN_BITS + 1) + 1
+        if buckets == 1 and not self._held:
+            yield loose
+            return
+        self._make_room(buckets)
+        bucket = _narrowed(loose[0] >> SPAN_BITS + 1, buckets)
+        order = _order(bucket)
+        # With room of its own and without looking for positions out of bounds: half the time.
+        ordered = np.take(loose, order, axis=1, out=self._ordered[:, : len(order)], mode="clip")
+        edges = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
+        for nth in np.flatnonzero(np.diff(edges)).tolist():
+            yield from self._put(nth, ordered[:, edges[nth] : edges[nth + 1]])
+
+    def _make_room(self, buckets: int) -> None:
+        had = len(self._held)
+        if buckets > had:
+            self._held += [0] * (max(buckets, had + had // 2) - had)
+            # One piece, that the system may give it large pages.
+            before, self._buckets = self._buckets, np.empty((len(self._held), *self._buckets.shape[1:]), np.int64)
+            for nth in range(had):
+                self._buckets[nth, :, : self._held[nth]] = before[nth, :, : self._held[nth]]
+
+    def _put(self, nth: int, samples: Ints) -> Iterator[Ints]:
+        bucket = self._buckets[nth]
+        while samples.shape[1]:
+            held = self._held[nth]
+            some = samples[:, : bucket.shape[1] - held]
+            samples = samples[:, some.shape[1] :]
+            bucket[:, held : held + some.shape[1]] = some
+            self._held[nth] += some.shape[1]
+            if self._held[nth] == bucket.shape[1]:
+                yield self._emptied(nth)
+
+    def _emptied(self, nth: int) -> Ints:
+        held, self._held[nth] = self._held[nth], 0
+        # A copy is in the caches, whatever order it is then gone through in.
+        return self._buckets[nth, :, :held].copy()
+
+
+class Reduced(NamedTuple):
+    """Samples as partials of which no two share series and window, and their values in the partials' order."""
+
+    partials: Partials
+    value: Ints
+    """Of each sample: those of the first partial, then those of the second …"""
+
+
+def reduced(samples: Ints, width: int) -> Reduced:
+    """Reduce waiting samples (4, n ≥ 1) by series and window of ``width`` ns."""
+    coded, ts, seq, value = samples
+    lowest, highest = int(coded.min()) >> 1, int(coded.max()) >> 1
+    place = _narrowed((coded >> 1) - lowest, highest - lowest + 1)
+    order = _order(place)
+    at, time = place[order], ts[order]
+    alike = at[1:] == at[:-1]
+    # Mostly the samples of a series come in the order of their times: the first is the first, the last the last.
+    rising = bool(((time[1:] > time[:-1]) >= alike).all())
+    if int(ts.min()) // width != int(ts.max()) // width:
+        if not rising:
+            order = _order_by_two(place, ts // width)
+            at, time = place[order], ts[order]
+            alike = at[1:] == at[:-1]
+        number = time // width
+        alike &= number[1:] == number[:-1]
+    starts = np.append(0, np.flatnonzero(~alike) + 1)
+    lasts = np.append(starts[1:], len(order)) - 1
+    value = value[order]
+    if rising:
+        first, last = starts, lasts
+    else:
+        rank = time, seq[order], value
+        first, last = _foremost(rank, starts, lasts), _foremost(rank, starts, lasts, last=True)
+    begins = time[starts]
+    total = np.cumsum(value)
+    least, greatest = _extremes(value, starts, alike)
+    aggregates = (
+        lasts - starts + 1,
+        total[lasts] - total[starts] + value[starts],
+        least,
+        greatest,
+        time[first],
+        seq[order[first]],
+        value[first],
+        time[last],
+        seq[order[last]],
+        value[last],
+        _late(coded, order, starts),
+    )
+    return Reduced(Partials(at[starts] + np.int64(lowest), begins // width * width, aggregates), value)
+
+
+def _narrowed(key: Ints, keys: int) -> Keys:
+    """Return keys 0 ≤ key < ``keys`` in the narrowest integers that hold them."""
+    if keys <= 1 << 8:
+        return key.astype(np.uint8)
+    return key.astype(np.uint16 if keys <= NARROW else np.uint32)
+
+
+def _order(key: Keys) -> Ints:
+    """Return the positions of keys (n,) in the order of the keys, equal ones as they came."""
+    if key.dtype != np.uint32:
+        return np.argsort(key, kind="stable")
+    order = np.argsort(key.astype(np.uint16), kind="stable")
+    return order[np.argsort((key >> 16)[order].astype(np.uint16), kind="stable")]
+
+
+def _order_by_two(place: Keys, number: Ints) -> Ints:
+    """Return the positions (n,) in the order of place, then number, equal ones as they came."""
+    order = _order(_narrowed(number - number.min(), int(number.max() - number.min()) + 1))
+    return order[_order(place[order])]
+
+
+def _late(coded: Ints, order: Ints, starts: Ints) -> Ints:
+    """Return how many of each group came late; shape (groups,)."""
+    late = coded & 1
+    return np.add.reduceat(late[order], starts) if late.any() else np.zeros(len(starts), np.int64)
+
+
+def _extremes(value: Ints, starts: Ints, alike: Bools) -> tuple[Ints, Ints]:
+    """Return the least and the greatest value of each group of neighbours that are ``alike``; shape (groups,)."""
+    if len(value) >= CROWDED * len(starts):
+        return np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts)
+    least, greatest = value[starts], value[starts]
+    group = np.cumsum(~alike)
+    np.minimum.at(least, group, value[1:])
+    np.maximum.at(greatest, group, value[1:])
+    return least, greatest
+
+
+def _foremost(rank: tuple[Ints, Ints, Ints], starts: Ints, lasts: Ints, *, last: bool = False) -> Ints:
+    """Return where the least (time, sequence, value) of each group is, or the greatest; shape (groups,)."""
+    time, seq, value = rank
+    best = (np.maximum if last else np.minimum).reduceat(time, starts)
+    at = np.flatnonzero(time == np.repeat(best, lasts - starts + 1))
+    if len(at) > len(starts):
+        group = np.searchsorted(starts, at, side="right")
+        order = np.lexsort((value[at], seq[at], group))
+        change = group[order][1:] != group[order][:-1]
+        chosen = np.concatenate((change, [True])) if last else np.concatenate(([True], change))
+        at = at[order[chosen]]
+    return at
