@@ -44,7 +44,7 @@ def record(
 ) -> None:
     """Record whatever is published, in the form of the journal: `quayflow replay` and `journal` read it."""
     from quayflow.recording import record as run_record  # noqa: PLC0415 - each part is loaded where it runs
-    from simulators.publisher import Broker as Where  # noqa: PLC0415 - as above
+    from simulators.broker import Broker as Where  # noqa: PLC0415 - as above
     from simulators.recorder import RecordConfig  # noqa: PLC0415 - as above
 
     settings = _settings(broker)
@@ -142,8 +142,8 @@ def load(  # noqa: PLR0913 - one flag each
 ) -> None:
     """Publish messages of a profile at a given rate; exit status 1 where the rate could not be kept."""
     from quayflow.loading import load as run_load  # noqa: PLC0415 - as above
+    from simulators.broker import Broker as Where  # noqa: PLC0415 - as above
     from simulators.load import LoadConfig  # noqa: PLC0415 - as above
-    from simulators.publisher import Broker as Where  # noqa: PLC0415 - as above
 
     settings = _settings(broker, profile=profile, seed=seed)
     steps = rate.startswith("step")

@@ -27,7 +27,8 @@ from ingest.sources import Source
 from quayflow.hashing import StoreHash
 from quayflow.marking import Figures, Span, happenings_of_events, happenings_of_truth, score
 from simulators import profiles
-from simulators.faults import AnyFault, Backfill, Chain, Duplicate, Late, Lost
+from simulators.fault_chain import Chain
+from simulators.faults import AnyFault, Backfill, Duplicate, Late, Lost
 from simulators.messages import NS, Message, PortMessages
 from simulators.noise import LEVELS
 from simulators.scenarios import Scenario

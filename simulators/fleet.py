@@ -21,11 +21,14 @@ import msgspec
 from devices.times import format_rfc3339
 from devices.topics import SITE
 from simulators import profiles, scenarios, truth
-from simulators.faults import AnyFault, Chain
+from simulators.accounts import devices_of
+from simulators.broker import Broker
+from simulators.fault_chain import Chain
+from simulators.faults import AnyFault
 from simulators.messages import NS, PAYLOADS, Message, PortMessages
 from simulators.noise import LEVELS
 from simulators.profiles import Profile
-from simulators.publisher import Broker, Listening, Publisher, devices_of, drain
+from simulators.publisher import Listening, Publisher, drain
 from simulators.schedule import stopped_by_signal, wait_until
 from simulators.terminals import Terminals, Vehicle
 from simulators.truth import Fact, Move, Passage, Relock, YardMove

@@ -18,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 
 from simulators import profiles
+from simulators.accounts import Lag
+from simulators.broker import Broker
 from simulators.ingest_figures import IngestFigures, figures_from
 from simulators.load_link import Link
-from simulators.publisher import Broker, Lag
 from simulators.rates import Rate, Stretch, due_times
 from simulators.schedule import NS, stopped_by_signal
 from simulators.templates import forms_of, lanes_of
@@ -30,6 +31,8 @@ TICK_S: Final = 0.002
 PERIOD_S: Final = 1.0
 MOST_AT_ONCE: Final = 20_000
 """Messages made in one turn of the event loop."""
+FEW: Final = 100
+"""A connection is given so many messages at once, where so many are due: making ten costs as much as making one."""
 SETTLE_S: Final = 5.0
 """Acknowledgements are waited for so long after the last message, s."""
 LATE_MS: Final = 100.0
@@ -265,6 +268,9 @@ class _Run:
                 self._progress(stage)
             await asyncio.sleep(0 if count == MOST_AT_ONCE else TICK_S)
         seconds = (self._clock() - started) / NS
+        if 0 < seconds - stretch.seconds <= TICK_S:
+            # The loop looks once a tick; what was due within the stretch is not to be divided by more than its length.
+            seconds = stretch.seconds
         due = int(stretch.due(seconds))
         offered += self._send(stretch, started, offered, min(due - offered, MOST_AT_ONCE), behind)
         if due > offered:
@@ -289,13 +295,14 @@ class _Run:
         if count <= 0:
             return 0
         first, last = due_times(stretch, started, already, count)
+        due = np.linspace(first, last, count).astype(np.int64)
         now, taken, links = self._clock(), 0, len(self._links)
-        for nth in range(links):
-            link = self._links[(self._next + nth) % links]
-            share = (count * (nth + 1)) // links - (count * nth) // links
-            took = link.send(np.linspace(first, last, share).astype(np.int64)) if share else 0
-            taken += took
-        self._next += count % links
+        share = max(FEW, -(-count // links))
+        for _ in range(links):
+            if taken == count:
+                break
+            taken += self._links[self._next].send(due[taken : taken + share])
+            self._next = (self._next + 1) % links
         if taken:
             behind.add(now - (first + last) // 2, taken)
         return taken

@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
 import time
 from collections import deque
-from typing import Final, cast
+from typing import Final
 
 import mqtt5
 
 from devices.columns import Ints
-from simulators.publisher import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker, Lag
-from simulators.sender import CONNECT_S, IN_FLIGHT, KEEP_ALIVE_S, PING_S, TAKEN
+from simulators.accounts import Lag
+from simulators.broker import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
+from simulators.packets import CONNECT_S, PING_S, TAKEN, Packets
+from simulators.sender import IN_FLIGHT
 from simulators.templates import Lane
 
 log = logging.getLogger(__name__)
@@ -22,15 +23,15 @@ BUFFERED: Final = 256 << 10
 """Bytes waiting for the system from which on the connection takes nothing more."""
 
 
-class Link(asyncio.Protocol):
+class Link(Packets):
     """One MQTT connection with the devices that use it."""
 
     def __init__(self, broker: Broker, name: str, lanes: list[Lane], qos: int) -> None:
         """``lanes`` are the devices of this connection, by form of message."""
+        super().__init__(broker)
         self.sent = self.acked = self.refused = self.reconnects = self.bytes = 0
         self.answered = Lag()
         """From when messages were due until the broker acknowledged them; may be changed for another."""
-        self._broker = broker
         self._name = name
         self._lanes = lanes
         self._qos = qos
@@ -41,8 +42,7 @@ class Link(asyncio.Protocol):
         self.unanswered = 0
         """Messages sent and not acknowledged, on this connection."""
         self._room = True
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
+        self._open = False
         self._answer: asyncio.Future[mqtt5.ConnAckPacket] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
@@ -56,18 +56,18 @@ class Link(asyncio.Protocol):
         """Disconnect."""
         if self._keeper is not None:
             self._keeper.cancel()
-        if self._transport is not None:
-            self._transport.write(mqtt5.DisconnectPacket().write())
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.write(mqtt5.DisconnectPacket().write())
+            self.transport.close()
 
     @property
     def held_back(self) -> bool:
         """Whether it can take nothing more: no connection, no room in the system, or too much unacknowledged."""
-        return self._transport is None or not self._room or self._window <= self.unanswered
+        return not self._open or not self._room or self._window <= self.unanswered
 
     def send(self, due: Ints) -> int:
         """Send one message for each time in ``due`` (ns UTC), as far as there is room; return how many."""
-        if self.held_back or self._transport is None:
+        if self.held_back or self.transport is None:
             return 0
         count = min(len(due), self._window - self.unanswered) if self._qos else len(due)
         at, parts = 0, []
@@ -76,7 +76,7 @@ class Link(asyncio.Protocol):
             self._next_id = (self._next_id - 1 + share) % 65_535 + 1
             at += share
         data = b"".join(parts)
-        self._transport.write(data)
+        self.transport.write(data)
         self.bytes += len(data)
         self.sent += count
         if self._qos:
@@ -100,20 +100,10 @@ class Link(asyncio.Protocol):
         return shares
 
     async def _connect(self) -> None:
-        loop, broker = asyncio.get_running_loop(), self._broker
-        self._answer, self._buffer, self._room = loop.create_future(), b"", True
+        self._answer, self._room = asyncio.get_running_loop().create_future(), True
         self._lost.clear()
-        context = ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None
         async with asyncio.timeout(CONNECT_S):
-            transport, _ = await loop.create_connection(lambda: self, broker.host, broker.port, ssl=context)
-            connect = mqtt5.ConnectPacket(
-                self._name,
-                username=broker.username,
-                password=broker.password.encode() if broker.password is not None else None,
-                clean_start=True,
-                keep_alive=KEEP_ALIVE_S,
-            )
-            transport.write(connect.write())
+            transport = await self.dial(self._name)
             answer = await self._answer
         if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
             transport.close()
@@ -121,7 +111,7 @@ class Link(asyncio.Protocol):
         # Packet ids are given in turn, so a full window must stay within one round of them.
         self._window = min(IN_FLIGHT, answer.receive_max)
         transport.set_write_buffer_limits(BUFFERED)
-        self._transport = transport
+        self._open = True
 
     async def _keep(self) -> None:
         pause = FIRST_BACKOFF_S
@@ -129,27 +119,23 @@ class Link(asyncio.Protocol):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), PING_S)
             if not self._lost.is_set():
-                if self._transport is not None:
-                    self._transport.write(mqtt5.PingReqPacket().write())
+                if self.transport is not None:
+                    self.transport.write(mqtt5.PingReqPacket().write())
                 continue
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             try:
                 await self._connect()
             except (OSError, TimeoutError) as error:
-                log.warning("broker %s:%d: %s; trying again", self._broker.host, self._broker.port, error)
+                log.warning("broker %s:%d: %s; trying again", self.broker.host, self.broker.port, error)
                 self._lost.set()
                 pause = min(pause * 2, LONGEST_BACKOFF_S)
             else:
                 self.reconnects += 1
                 pause = FIRST_BACKOFF_S
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Set the socket's options aside: the transport is used once the broker has answered."""
-        cast("asyncio.Transport", transport).set_write_buffer_limits(BUFFERED)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Give up what was under way: whether the broker had it is not known, so it counts as lost."""
-        self._transport = None
+        self.transport, self._open = None, False
         self._due.clear()
         self.unanswered = 0
         if self._answer is not None and not self._answer.done():
@@ -165,30 +151,23 @@ class Link(asyncio.Protocol):
         self._room = True
 
     def data_received(self, data: bytes) -> None:
-        """Count the acknowledgements that have arrived whole."""
-        buffer, position, count = memoryview(self._buffer + data), 0, 0
-        while position < len(buffer):
-            try:
-                packet, length = mqtt5.read(buffer[position:])
-            except IndexError:
-                break  # the rest has not arrived
-            except ValueError as error:
-                log.error("the broker sends what is not MQTT: %s", error)  # noqa: TRY400
-                if self._transport is not None:
-                    self._transport.abort()
-                return
-            position += length
-            if isinstance(packet, mqtt5.PubAckPacket):
-                count += 1
-                self.refused += packet.reason_code not in TAKEN
-                self.acked += packet.reason_code in TAKEN
-            elif isinstance(packet, mqtt5.ConnAckPacket) and self._answer is not None and not self._answer.done():
-                self._answer.set_result(packet)
-            elif isinstance(packet, mqtt5.DisconnectPacket):
-                log.warning("the broker disconnects: %s", packet.reason_code.name)
-        self._buffer = bytes(buffer[position:])
-        if count:
+        """Count the acknowledgements that have arrived whole, many at once."""
+        self.packets.feed(data)
+        if count := self.packets.take_acks():
+            self.acked += count
             self._note(count)
+        super().data_received(b"")
+
+    def take(self, packet: mqtt5.Packet) -> None:
+        """Take what is no plain acknowledgement."""
+        if isinstance(packet, mqtt5.PubAckPacket):
+            self.refused += packet.reason_code not in TAKEN
+            self.acked += packet.reason_code in TAKEN
+            self._note(1)
+        elif isinstance(packet, mqtt5.ConnAckPacket) and self._answer is not None and not self._answer.done():
+            self._answer.set_result(packet)
+        elif isinstance(packet, mqtt5.DisconnectPacket):
+            log.warning("the broker disconnects: %s", packet.reason_code.name)
 
     def _note(self, count: int) -> None:
         """Book acknowledgements to the oldest messages under way: a broker answers in order."""

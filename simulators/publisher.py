@@ -13,46 +13,17 @@ import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Final, NamedTuple, Self
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from simulators.accounts import Account, Lag, Outgoing
+from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Broker
+
 log = logging.getLogger(__name__)
-
-FIRST_BACKOFF_S: Final = 0.1
-LONGEST_BACKOFF_S: Final = 5.0
-REFUSED_AGAIN_S: Final = 1.0
-"""A message that the broker refuses is offered again after this time, s."""
-COMPLAIN_EVERY: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Broker:
-    """Where to publish."""
-
-    host: str = "127.0.0.1"
-    """Name or address of the broker."""
-    port: int = 1883
-    """TCP port, 1 to 65535."""
-    username: str | None = None
-    """User name, or None for an anonymous connection."""
-    password: str | None = field(default=None, repr=False)
-    """Password of ``username``."""
-    tls: bool = False
-    """Whether to connect by TLS."""
-    tls_ca: str | None = None
-    """File with the certificates to trust, or None for the system's."""
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without a connection."""
-        if not self.host:
-            raise ValueError("host = '': allowed is a name or an address")
-        if not 1 <= self.port <= 65_535:  # noqa: PLR2004 - TCP
-            raise ValueError(f"port = {self.port}: allowed is 1 to 65535")
 
 
 class Listening(NamedTuple):
@@ -64,84 +35,6 @@ class Listening(NamedTuple):
 
 
 DEAF: Final = Listening((), lambda _topic, _payload: None)
-
-
-class Outgoing(Protocol):
-    """What a publisher needs to know of a message."""
-
-    @property
-    def due_ns(self) -> int:
-        """When it was to be sent, ns UTC."""
-
-    @property
-    def device(self) -> int:
-        """Number of its device, from 0."""
-
-    @property
-    def seq(self) -> int:
-        """Its sequence number within the device."""
-
-    @property
-    def topic(self) -> str:
-        """Its topic."""
-
-    @property
-    def payload(self) -> bytes:
-        """Its bytes."""
-
-    @property
-    def retain(self) -> bool:
-        """Whether the broker keeps it as the topic's state."""
-
-
-@dataclass(slots=True)
-class Account:
-    """What the broker has acknowledged of one device; sequence numbers are -1 before the first acknowledgement."""
-
-    sent: int = 0
-    acked: int = 0
-    first_seq: int = -1
-    last_seq: int = -1
-
-
-@dataclass(slots=True)
-class Lag:
-    """How late messages left: a histogram of (send − due) with bins that grow by a quarter from 0.1 ms."""
-
-    count: int = 0
-    latest_ns: int = 0
-    largest_ns: int = 0
-    bins: dict[int, int] = field(default_factory=dict)
-
-    def add(self, lag_ns: int, times: int = 1) -> None:
-        """Count a lag so many times; early is on time."""
-        lag_ns = max(0, lag_ns)
-        self.count += times
-        self.latest_ns = lag_ns
-        self.largest_ns = max(self.largest_ns, lag_ns)
-        which = max(0, math.ceil(math.log(max(1.0, lag_ns / 1e5), 1.25)))
-        self.bins[which] = self.bins.get(which, 0) + times
-
-    def merge(self, other: "Lag") -> None:
-        """Count everything that ``other`` has counted."""
-        self.count += other.count
-        self.largest_ns = max(self.largest_ns, other.largest_ns)
-        for which, count in other.bins.items():
-            self.bins[which] = self.bins.get(which, 0) + count
-
-    def quantile_ms(self, share: float) -> float:
-        """Return the upper edge of the bin that holds the ``share`` quantile, ms."""
-        wanted, seen = share * self.count, 0
-        for which in sorted(self.bins):
-            seen += self.bins[which]
-            if seen >= wanted:
-                return round(min(0.1 * 1.25**which, self.largest_ns / 1e6), 3)
-        return 0.0
-
-    def summary(self) -> dict[str, float]:
-        """Return median, tails and maximum, ms."""
-        tails = {f"p{round(share * 100)}": self.quantile_ms(share) for share in (0.5, 0.95, 0.99)}
-        return {**tails, "max": round(self.largest_ns / 1e6, 3)}
 
 
 class Publisher:
@@ -380,23 +273,3 @@ async def drain(publisher: Publisher, patience_s: float) -> bool:
     except TimeoutError:
         return False
     return True
-
-
-class HasAccounts(Protocol):
-    """A publisher, or whatever else keeps an account for each device."""
-
-    accounts: list[Account]
-
-
-def devices_of(publisher: HasAccounts, uids: Sequence[str], boots: Sequence[int]) -> dict[str, dict[str, int]]:
-    """Return the ledger: uid → boot, messages sent and acknowledged, first and last sequence number acknowledged."""
-    return {
-        uid: {
-            "boot": boot,
-            "sent": account.sent,
-            "acked": account.acked,
-            "first_seq": account.first_seq,
-            "last_seq": account.last_seq,
-        }
-        for uid, boot, account in zip(uids, boots, publisher.accounts, strict=True)
-    }

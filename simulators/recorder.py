@@ -9,20 +9,19 @@ import contextlib
 import logging
 import random
 import secrets
-import ssl
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import mqtt5
 
 from devices.filters import fault_of
-from simulators.publisher import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
+from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
+from simulators.packets import CONNECT_S, PING_S, Packets
 from simulators.schedule import stopped_by_signal
-from simulators.sender import CONNECT_S, KEEP_ALIVE_S, PING_S
 from simulators.tracks import RecordingError
 from store.journal import Compressor, JournalConfig, JournalWriter, encode, list_segments
 
@@ -128,10 +127,11 @@ async def run(
     return done
 
 
-class _Recorder(asyncio.Protocol):
+class _Recorder(Packets):
     """A connection that is made again whenever it is lost, and the writing of what comes over it."""
 
     def __init__(self, config: RecordConfig, journal: JournalWriter, clock: Callable[[], int]) -> None:
+        super().__init__(config.broker)
         self._config = config
         self._journal = journal
         self._clock = clock
@@ -140,8 +140,6 @@ class _Recorder(asyncio.Protocol):
         self._name = f"quayflow-record-{secrets.token_hex(4)}"
         self._waiting: list[tuple[int, mqtt5.PublishPacket]] = []
         self._waiting_bytes = 0
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
         self._lost = asyncio.Event()
         self._fault = ""
 
@@ -182,7 +180,7 @@ class _Recorder(asyncio.Protocol):
             return
         frames = ((packet.topic, packet.payload, _flags(packet)) for _, packet in batch)
         blob = encode(self._journal.begin(), self._clock(), batch[0][0], frames).blob
-        transport = self._transport
+        transport = self.transport
         await asyncio.to_thread(self._journal.append, blob, len(batch))
         done = self._done
         done.messages += len(batch)
@@ -191,7 +189,7 @@ class _Recorder(asyncio.Protocol):
         done.resent += sum(packet.duplicate for _, packet in batch)
         self._topics.update(packet.topic for _, packet in batch)
         done.topics = len(self._topics)
-        if transport is not None and transport is self._transport:
+        if transport is not None and transport is self.transport:
             # Packet ids mean something on their own connection only.
             current = [packet for epoch, packet in batch if epoch == done.connects and packet.packet_id is not None]
             transport.write(b"".join(mqtt5.PubAckPacket(packet.packet_id or 0).write() for packet in current))
@@ -212,31 +210,19 @@ class _Recorder(asyncio.Protocol):
                 pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempts, 10))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         finally:
-            if self._transport is not None:
+            if self.transport is not None:
                 # With no session left behind: the broker would go on filling it.
-                self._transport.write(mqtt5.DisconnectPacket(session_expiry_interval=0).write())
-                self._transport.close()
+                self.transport.write(mqtt5.DisconnectPacket(session_expiry_interval=0).write())
+                self.transport.close()
 
     async def _connect_once(self) -> None:
         """Hold a connection until it is lost."""
-        broker, loop = self._config.broker, asyncio.get_running_loop()
-        self._buffer, self._transport = b"", None
         self._lost.clear()
-        context = ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None
         async with asyncio.timeout(CONNECT_S):
-            transport, _ = await loop.create_connection(lambda: self, broker.host, broker.port, ssl=context)
-        transport.write(
-            mqtt5.ConnectPacket(
-                self._name,
-                username=broker.username,
-                password=broker.password.encode() if broker.password is not None else None,
-                # The name is new, so there is nothing to clean, and Mosquitto saves no session that was begun clean.
-                clean_start=False,
-                keep_alive=KEEP_ALIVE_S,
-                session_expiry_interval=SESSION_S,
-                receive_max=RECEIVE_MAX,
-            ).write()
-        )
+            # The name is new, so there is nothing to clean, and Mosquitto saves no session that was begun clean.
+            transport = await self.dial(
+                self._name, clean_start=False, session_expiry_interval=SESSION_S, receive_max=RECEIVE_MAX
+            )
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), PING_S)
@@ -244,44 +230,27 @@ class _Recorder(asyncio.Protocol):
                 transport.write(mqtt5.PingReqPacket().write())
         raise ConnectionError("the connection is lost")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport."""
-        self._transport = cast("asyncio.Transport", transport)
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Note the end of the connection."""
         del exc
-        self._transport = None
+        self.transport = None
         self._lost.set()
 
-    def data_received(self, data: bytes) -> None:
-        """Take the packets that have arrived whole."""
-        buffer, position = memoryview(self._buffer + data), 0
-        while position < len(buffer):
-            try:
-                packet, length = mqtt5.read(buffer[position:])
-            except IndexError:
-                break  # the rest has not arrived
-            except ValueError as error:
-                log.error("the broker sends what is not MQTT: %s", error)  # noqa: TRY400
-                if self._transport is not None:
-                    self._transport.abort()
-                return
-            position += length
-            if isinstance(packet, mqtt5.PublishPacket):
-                self._waiting.append((self._done.connects, packet))
-                self._waiting_bytes += length
-            else:
-                self._control(packet)
-        self._buffer = bytes(buffer[position:])
-        if self._waiting_bytes > FILLED_BYTES and self._transport is not None:
-            self._transport.pause_reading()
+    def take(self, packet: mqtt5.Packet) -> None:
+        """Keep a message until it is written."""
+        if not isinstance(packet, mqtt5.PublishPacket):
+            self._control(packet)
+            return
+        self._waiting.append((self._done.connects, packet))
+        self._waiting_bytes += len(packet.topic) + len(packet.payload)
+        if self._waiting_bytes > FILLED_BYTES and self.transport is not None:
+            self.transport.pause_reading()
 
     def _control(self, packet: mqtt5.Packet) -> None:
         if isinstance(packet, mqtt5.ConnAckPacket):
             if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
                 self._fault = f"the broker refuses the connection: {packet.reason_code.name} {packet.reason_str or ''}"
-            elif self._transport is not None:
+            elif self.transport is not None:
                 if self._done.connects and not packet.session_present:
                     self._done.session_losses += 1
                     log.error("the broker has lost our session: what it held for the recording is gone")
@@ -289,7 +258,7 @@ class _Recorder(asyncio.Protocol):
                 filters = [
                     mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in self._config.topics
                 ]
-                self._transport.write(mqtt5.SubscribePacket(1, filters).write())
+                self.transport.write(mqtt5.SubscribePacket(1, filters).write())
         elif isinstance(packet, mqtt5.SubAckPacket):
             refused = [
                 f"{pattern}: {code.name}"

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from devices.times import format_rfc3339
+from simulators.accounts import devices_of
 from simulators.outcome import Moment, ReplayResult
 from simulators.playing import Play
-from simulators.publisher import devices_of
 from simulators.readback import Expected, ReadBack, Reader
 from simulators.recording import open_recording
 from simulators.replay_config import ReplayConfig

@@ -7,8 +7,8 @@ from typing import Final
 
 from devices.filters import fault_of
 from devices.topics import SITE
+from simulators.broker import Broker
 from simulators.outcome import FIGURES
-from simulators.publisher import Broker
 from simulators.recording import ENDLESS, Choice
 from simulators.thresholds import Threshold
 

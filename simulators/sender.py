@@ -14,23 +14,15 @@ import contextlib
 import logging
 import random
 import secrets
-import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import mqtt5
 
-from simulators.publisher import (
-    COMPLAIN_EVERY,
-    FIRST_BACKOFF_S,
-    LONGEST_BACKOFF_S,
-    REFUSED_AGAIN_S,
-    Account,
-    Broker,
-    Lag,
-    Outgoing,
-)
+from simulators.accounts import Account, Lag, Outgoing
+from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Broker
+from simulators.packets import CONNECT_S, PING_S, TAKEN, Packets
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +30,7 @@ IN_FLIGHT: Final = 2_000
 """Most unacknowledged messages of a connection, where the broker allows so many."""
 WRITE_BYTES: Final = 256 << 10
 """A write is cut after about so many bytes."""
-KEEP_ALIVE_S: Final = 20
-PING_S: Final = 10.0
-CONNECT_S: Final = 10.0
 MAX_ID: Final = 65_535
-TAKEN: Final = (mqtt5.PubAckReasonCode.SUCCESS, mqtt5.PubAckReasonCode.NO_MATCHING_SUBSCRIBERS)
-"""What a broker says of messages that it has taken; everything else refuses one (MQTT 5, 3.4.2.1)."""
 
 
 class Sender:
@@ -130,15 +117,15 @@ class Sender:
             self._room = [(limit, room) for limit, room in self._room if not room.done()]
 
 
-class _Link(asyncio.Protocol):
+class _Link(Packets):
     """One MQTT connection that is made again whenever it is lost."""
 
     def __init__(self, sender: Sender, broker: Broker, name: str) -> None:
+        super().__init__(broker)
         self.queue: deque[Outgoing] = deque()
         self.up = False
         self.connects = 0
         self._sender = sender
-        self._broker = broker
         self._name = f"{name}-{secrets.token_hex(3)}"
         self._in_flight: dict[int, Outgoing] = {}
         self._again = 0
@@ -148,9 +135,7 @@ class _Link(asyncio.Protocol):
         self._next_id = 0
         self._room = True
         self._scheduled = False
-        self._buffer = b""
         self._attempts = 0
-        self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[mqtt5.ConnAckPacket] | None = None
         self._lost: asyncio.Future[str] | None = None
 
@@ -161,7 +146,7 @@ class _Link(asyncio.Protocol):
                 await self._connect_once()
             except (OSError, TimeoutError) as error:
                 if self._attempts % COMPLAIN_EVERY == 0:
-                    log.warning("broker %s:%d: %s; trying again", self._broker.host, self._broker.port, error)
+                    log.warning("broker %s:%d: %s; trying again", self.broker.host, self.broker.port, error)
             finally:
                 self._fall_back()
             pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self._attempts, 10))
@@ -170,20 +155,10 @@ class _Link(asyncio.Protocol):
 
     async def _connect_once(self) -> None:
         """Hold a connection until it is lost; raises OSError or TimeoutError with the reason."""
-        broker, loop = self._broker, asyncio.get_running_loop()
-        self._answer, self._lost, self._buffer, self._room = loop.create_future(), loop.create_future(), b"", True
-        context = ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None
+        loop = asyncio.get_running_loop()
+        self._answer, self._lost, self._room = loop.create_future(), loop.create_future(), True
         async with asyncio.timeout(CONNECT_S):
-            await loop.create_connection(lambda: self, broker.host, broker.port, ssl=context)
-            self._write(
-                mqtt5.ConnectPacket(
-                    self._name,
-                    username=broker.username,
-                    password=broker.password.encode() if broker.password is not None else None,
-                    clean_start=True,
-                    keep_alive=KEEP_ALIVE_S,
-                ).write()
-            )
+            await self.dial(self._name)
             await asyncio.wait((self._answer, self._lost), return_when=asyncio.FIRST_COMPLETED)
         if not self._answer.done():
             raise ConnectionError(self._lost.result())
@@ -205,11 +180,11 @@ class _Link(asyncio.Protocol):
     def _fall_back(self) -> None:
         """Take back what was in flight, to be sent again first, in its order."""
         self.up = False
-        if self._transport is not None:
+        if self.transport is not None:
             with contextlib.suppress(OSError):
                 self._write(mqtt5.DisconnectPacket().write())
-            self._transport.close()
-            self._transport = None
+            self.transport.close()
+            self.transport = None
         self.queue.extendleft(reversed(self._in_flight.values()))
         self._again += len(self._in_flight)
         self._in_flight.clear()
@@ -266,34 +241,17 @@ class _Link(asyncio.Protocol):
         ).write()
 
     def _write(self, data: bytes) -> None:
-        if self._transport is not None and data:
-            self._transport.write(data)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Note the transport."""
-        self._transport = cast("asyncio.Transport", transport)
+        if self.transport is not None and data:
+            self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        """Take the packets that have arrived whole."""
-        buffer = memoryview(self._buffer + data)
-        position = 0
-        while position < len(buffer):
-            try:
-                packet, length = mqtt5.read(buffer[position:])
-            except IndexError:
-                break  # the rest has not arrived
-            except ValueError as error:
-                log.error("broker %s:%d sends what is not MQTT: %s", self._broker.host, self._broker.port, error)  # noqa: TRY400
-                if self._transport is not None:
-                    self._transport.abort()
-                return
-            position += length
-            self._take(packet)
-        self._buffer = bytes(buffer[position:])
+        """Take what has arrived whole, then send what there is room for."""
+        super().data_received(data)
         if self.queue:
             self.pump()
 
-    def _take(self, packet: mqtt5.Packet) -> None:
+    def take(self, packet: mqtt5.Packet) -> None:
+        """Book an acknowledgement, note an answer."""
         if isinstance(packet, mqtt5.PubAckPacket):
             message = self._in_flight.pop(packet.packet_id, None)
             if message is None:
@@ -307,12 +265,12 @@ class _Link(asyncio.Protocol):
         elif isinstance(packet, mqtt5.ConnAckPacket) and self._answer is not None and not self._answer.done():
             self._answer.set_result(packet)
         elif isinstance(packet, mqtt5.DisconnectPacket):
-            log.warning("broker %s:%d disconnects: %s", self._broker.host, self._broker.port, packet.reason_code.name)
+            log.warning("broker %s:%d disconnects: %s", self.broker.host, self.broker.port, packet.reason_code.name)
 
     def _refused(self, message: Outgoing, packet: mqtt5.PubAckPacket) -> None:
         """Offer a refused message again a little later."""
         self._sender.refused += 1
-        log.error("broker %s:%d refuses a message: %s", self._broker.host, self._broker.port, packet.reason_code.name)
+        log.error("broker %s:%d refuses a message: %s", self.broker.host, self.broker.port, packet.reason_code.name)
 
         def offer_again() -> None:
             self.queue.appendleft(message)

@@ -29,7 +29,7 @@ from devices.codecs.jt808_frames import (
     open_frame,
 )
 from devices.rejects import RejectError
-from simulators.publisher import Account, Lag, Outgoing
+from simulators.accounts import Account, Lag, Outgoing
 
 log = logging.getLogger(__name__)
 

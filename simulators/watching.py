@@ -8,15 +8,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import mqtt5
 
-from simulators.publisher import Broker, Lag
-from simulators.sender import CONNECT_S, KEEP_ALIVE_S, PING_S
+from simulators.accounts import Lag
+from simulators.broker import Broker
+from simulators.packets import CONNECT_S, PING_S, Packets
 
 log = logging.getLogger(__name__)
 
@@ -39,31 +39,28 @@ def topics_to_watch(messages_of: Sequence[tuple[str, int]]) -> list[str]:
     return chosen
 
 
-class Watcher(asyncio.Protocol):
+class Watcher(Packets):
     """Subscribes to topics and times the messages on them."""
 
     def __init__(self, broker: Broker, topics: Sequence[str], clock: Callable[[], int]) -> None:
         """``clock`` returns ns UTC."""
+        super().__init__(broker)
         self.topics = frozenset(topics)
         self.delivered = Lag()
         """From when a message was due until it was delivered."""
         self.up = False
-        self._broker = broker
         self._clock = clock
         self._waiting: dict[tuple[str, int], deque[int]] = {}
-        self._buffer = b""
-        self._transport: asyncio.Transport | None = None
         self._ready: asyncio.Future[None] | None = None
         self._pinging: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Connect and subscribe; where that fails, nothing is watched, and it is said."""
-        loop, broker = asyncio.get_running_loop(), self._broker
+        loop = asyncio.get_running_loop()
         self._ready = loop.create_future()
-        context = ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: self, broker.host, broker.port, ssl=context)
+                await self.dial(f"quayflow-watch-{secrets.token_hex(4)}")
                 await self._ready
             self.up = True
             self._pinging = loop.create_task(self._ping())
@@ -76,10 +73,10 @@ class Watcher(asyncio.Protocol):
         if self._pinging is not None:
             self._pinging.cancel()
             await asyncio.gather(self._pinging, return_exceptions=True)
-        if self._transport is not None:
+        if self.transport is not None:
             with contextlib.suppress(OSError):
-                self._transport.write(mqtt5.DisconnectPacket().write())
-            self._transport.close()
+                self.transport.write(mqtt5.DisconnectPacket().write())
+            self.transport.close()
 
     def expect(self, topic: str, payload: bytes, due_ns: int) -> None:
         """Note a message that is about to be sent, if its topic is watched."""
@@ -98,49 +95,20 @@ class Watcher(asyncio.Protocol):
                 return
             await asyncio.sleep(0.05)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Introduce ourselves."""
-        broker = self._broker
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.write(
-            mqtt5.ConnectPacket(
-                f"quayflow-watch-{secrets.token_hex(4)}",
-                username=broker.username,
-                password=broker.password.encode() if broker.password is not None else None,
-                clean_start=True,
-                keep_alive=KEEP_ALIVE_S,
-            ).write()
-        )
-
-    def data_received(self, data: bytes) -> None:
-        """Take the packets that have arrived whole."""
-        buffer, position = memoryview(self._buffer + data), 0
-        now = self._clock()
-        while position < len(buffer):
-            try:
-                packet, length = mqtt5.read(buffer[position:])
-            except IndexError:
-                break  # the rest has not arrived
-            except ValueError as error:
-                self._fail(f"the broker sends what is not MQTT: {error}")
-                return
-            position += length
-            if isinstance(packet, mqtt5.PublishPacket):
-                self._take(packet, now)
-            else:
-                self._control(packet)
-        self._buffer = bytes(buffer[position:])
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Watch no more."""
         self._fail(str(exc) if exc else "the broker closed the connection")
 
-    def _take(self, packet: mqtt5.PublishPacket, now: int) -> None:
+    def take(self, packet: mqtt5.Packet) -> None:
+        """Time a message, or go on with the subscription."""
+        if not isinstance(packet, mqtt5.PublishPacket):
+            self._control(packet)
+            return
         key = packet.topic, hash(packet.payload)
         dues = self._waiting.get(key)
         if dues is None:
             return
-        self.delivered.add(now - dues.popleft())
+        self.delivered.add(self._clock() - dues.popleft())
         if not dues:
             del self._waiting[key]
 
@@ -148,9 +116,9 @@ class Watcher(asyncio.Protocol):
         if isinstance(packet, mqtt5.ConnAckPacket):
             if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
                 self._fail(f"the broker refuses the connection: {packet.reason_code.name}")
-            elif self._transport is not None:
+            elif self.transport is not None:
                 filters = [mqtt5.TopicFilter(topic, max_qos=mqtt5.QoS.AT_MOST_ONCE) for topic in sorted(self.topics)]
-                self._transport.write(mqtt5.SubscribePacket(1, filters).write())
+                self.transport.write(mqtt5.SubscribePacket(1, filters).write())
         elif isinstance(packet, mqtt5.SubAckPacket) and self._ready is not None and not self._ready.done():
             self._ready.set_result(None)
 
@@ -161,6 +129,6 @@ class Watcher(asyncio.Protocol):
             self._ready.set_exception(ConnectionError(why))
 
     async def _ping(self) -> None:
-        while self._transport is not None:
+        while self.transport is not None:
             await asyncio.sleep(PING_S)
-            self._transport.write(mqtt5.PingReqPacket().write())
+            self.transport.write(mqtt5.PingReqPacket().write())

@@ -11,13 +11,12 @@ import pytest
 from devices.codecs.native import Block, Event, Telemetry, decode_block, decode_telemetry, encode
 from devices.columns import Floats
 from devices.times import NS
+from simulators.fault_chain import Chain, Delivery
 from simulators.faults import (
     AnyFault,
     Backfill,
-    Chain,
     Clock,
     Corrupt,
-    Delivery,
     Drift,
     Duplicate,
     Late,

@@ -20,9 +20,11 @@ from devices.topics import DeviceKey, Stream, topic_of
 from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.subscriber import eventually, received
 from simulators import profiles
+from simulators.accounts import Lag
+from simulators.broker import Broker
 from simulators.fleet import FleetConfig, run
 from simulators.messages import NS, PortMessages
-from simulators.publisher import Broker, Lag, Publisher
+from simulators.publisher import Publisher
 
 DEVICES = 4 + 6 + 4 + 20 + 40 + 2
 

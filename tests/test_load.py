@@ -18,10 +18,10 @@ from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.ports import free_port
 from engines.subscriber import eventually, received
 from simulators import profiles
+from simulators.broker import Broker
 from simulators.ingest_figures import IngestFigures, parse
 from simulators.load import LoadConfig, LoadResult, Stage, judge, run
 from simulators.moving import decoded
-from simulators.publisher import Broker
 from simulators.rates import Rate, due_times
 from simulators.templates import FIRST_SEQ, Form, forms_of, lanes_of
 

@@ -15,8 +15,8 @@ from devices.times import NS
 from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.subscriber import eventually, received
 from faults.publisher import Outgoing, Publisher
+from simulators.broker import Broker
 from simulators.moving import clone_of, moved
-from simulators.publisher import Broker
 from simulators.recorder import RecordConfig
 from simulators.recorder import run as record
 from simulators.recording import Choice, open_recording

@@ -23,9 +23,9 @@ from faults.ingest_process import IngestProcess
 from ingest import intake
 from ingest.gateway import Gateway, GatewayConfig
 from simulators import fleet, profiles, terminals
+from simulators.accounts import Account, Lag
 from simulators.fleet import FleetConfig
 from simulators.messages import Message, PortMessages
-from simulators.publisher import Account, Lag
 from simulators.scenarios import changed
 from simulators.terminals import Terminals, Vehicle
 
