@@ -1,9 +1,12 @@
 """What became of the messages of each device, and how late they left."""
 
-import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+EDGES_NS: Final = [1e5 * 1.25**nth for nth in range(150)]
+"""Upper edges of the bins of a lag, ns; the last is beyond anything that is measured."""
 
 
 class Outgoing(Protocol):
@@ -51,15 +54,20 @@ class Lag:
     count: int = 0
     latest_ns: int = 0
     largest_ns: int = 0
+    worst_ns: int = 0
+    """The largest since it was last set to 0."""
     bins: dict[int, int] = field(default_factory=dict)
 
     def add(self, lag_ns: int, times: int = 1) -> None:
         """Count a lag so many times; early is on time."""
-        lag_ns = max(0, lag_ns)
+        lag_ns = max(lag_ns, 0)
+        if lag_ns > self.worst_ns:
+            self.worst_ns = lag_ns
+            # Never set back, so never less than what is.
+            self.largest_ns = max(self.largest_ns, lag_ns)
         self.count += times
         self.latest_ns = lag_ns
-        self.largest_ns = max(self.largest_ns, lag_ns)
-        which = max(0, math.ceil(math.log(max(1.0, lag_ns / 1e5), 1.25)))
+        which = bisect_left(EDGES_NS, lag_ns)
         self.bins[which] = self.bins.get(which, 0) + times
 
     def merge(self, other: "Lag") -> None:
@@ -75,7 +83,7 @@ class Lag:
         for which in sorted(self.bins):
             seen += self.bins[which]
             if seen >= wanted:
-                return round(min(0.1 * 1.25**which, self.largest_ns / 1e6), 3)
+                return round(min(EDGES_NS[which], self.largest_ns) / 1e6, 3)
         return 0.0
 
     def summary(self) -> dict[str, float]:

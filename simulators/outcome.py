@@ -24,6 +24,7 @@ class Moment(NamedTuple):
     sent: int
     acked: int
     behind_s: float
+    """The most that a message left late since the moment before, s."""
 
 
 @dataclass(frozen=True, slots=True)

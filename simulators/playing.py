@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,16 +14,21 @@ from simulators.recording import Entry, Recording
 from simulators.replay_config import ReplayConfig
 from simulators.tracks import Point
 
+STATUS: Final = f"/{Stream.STATUS}"
+
 
 class Timed(NamedTuple):
     """A message ready to be sent."""
 
     due_ns: int
+    """Since the beginning of the pass, ns."""
     device: int
     seq: int
     topic: str
     payload: bytes
     retain: bool
+    verbatim: bool = False
+    """Whether it should have been moved in time and could not be."""
 
 
 class Play:
@@ -32,7 +37,6 @@ class Play:
     def __init__(self, config: ReplayConfig, recording: Recording) -> None:
         """Give every identity its number; a recording is played as often as :meth:`messages` is asked."""
         self.recording = recording
-        self.verbatim = 0
         self._config = config
         self._first: list[int] = []
         """Voice → number of its first device."""
@@ -61,21 +65,21 @@ class Play:
         """Return a topic of each voice and how many messages it will have, about."""
         return [(voice.topic, voice.messages) for voice in self.recording.voices]
 
-    def messages(self, started_ns: int, shift_ns: int) -> Iterator[Timed]:
-        """Yield the messages of a pass in the order of time, due from ``started_ns`` on."""
+    def messages(self, shift_ns: int) -> Iterator[Timed]:
+        """Yield the messages of a pass in the order of time."""
         for device, name in enumerate(self.names):
             # An unshifted replay of the same recording is the same traffic, a shifted one is new traffic.
             salt = hashlib.blake2b(f"{name}|{shift_ns}".encode(), digest_size=8).digest()
             self.boots[device] = int.from_bytes(salt, "big") >> 1
         first_ns, speed = self.recording.first_ns, self._config.speed
         for entry in self.recording.entries():
-            due = started_ns + (round((entry.ts - first_ns) / speed) if math.isfinite(speed) else 0)
+            due = round((entry.ts - first_ns) / speed) if math.isfinite(speed) else 0
             first = self._first[entry.sender]
             for device in range(first, self._first[entry.sender + 1]):
-                topic, payload = self._message(entry, device, device - first, shift_ns)
-                yield Timed(due, device, entry.seq, topic, payload, topic.endswith(f"/{Stream.STATUS}"))
+                topic, payload, verbatim = self._message(entry, device, device - first, shift_ns)
+                yield Timed(due, device, entry.seq, topic, payload, topic.endswith(STATUS), verbatim)
 
-    def _message(self, entry: Entry, device: int, clone: int, shift_ns: int) -> tuple[str, bytes]:
+    def _message(self, entry: Entry, device: int, clone: int, shift_ns: int) -> tuple[str, bytes, bool]:
         topic, boot = entry.topic, self.boots[device]
         identity = None
         if clone:
@@ -86,11 +90,10 @@ class Play:
             values["x_m"] += offset[0]
             values["y_m"] += offset[1]
             telemetry = Telemetry(v=1, m=dict(values), boot=boot, seq=entry.seq, ts=entry.ts + shift_ns)
-            return topic, encode(telemetry, binary=self._config.payload == "msgpack")
+            return topic, encode(telemetry, binary=self._config.payload == "msgpack"), False
         content = entry.content
         payload = msgspec.json.encode(content) if isinstance(content, dict) else content
         if not shift_ns and not clone:
-            return topic, payload
+            return topic, payload, False
         found = moved(entry.topic, payload, shift_ns, boot if shift_ns else 0, identity)
-        self.verbatim += found is None
-        return topic, payload if found is None else found
+        return topic, payload if found is None else found, found is None

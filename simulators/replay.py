@@ -20,11 +20,11 @@ from typing import Any, Final
 from devices.times import format_rfc3339
 from simulators.accounts import devices_of
 from simulators.outcome import Moment, ReplayResult
-from simulators.playing import Play
+from simulators.playing import Play, Timed
 from simulators.readback import Expected, ReadBack, Reader
 from simulators.recording import open_recording
 from simulators.replay_config import ReplayConfig
-from simulators.schedule import NS, stopped_by_signal, wait_until
+from simulators.schedule import NS, punctual, read_ahead, stopped_by_signal, wait_until
 from simulators.sender import Sender
 from simulators.watching import Watcher, topics_to_watch
 
@@ -32,7 +32,10 @@ __all__ = ["ReplayConfig", "ReplayProgress", "ReplayResult", "run"]
 
 MAX_OUTSTANDING: Final = 5_000
 PROGRESS_S: Final = 0.2
-MOMENT_S: Final = 1.0
+CONNECTED_S: Final = 5.0
+"""The schedule begins when every connection stands, or after so long, s."""
+MOST_MOMENTS: Final = 600
+"""An even number: when there are so many, two become one."""
 TURN_NS: Final = 2_000_000
 """The event loop gets its turn after so long at the latest, ns."""
 
@@ -72,7 +75,7 @@ async def run(
         simulators.readback.ReadBackError: the API cannot be asked.
     """
     recording = await asyncio.to_thread(open_recording, config.path, config.choice, config.site, config.offset_m)
-    with stopped_by_signal(stop) as ending:
+    with stopped_by_signal(stop) as ending, punctual():
         return await _Run(config, Play(config, recording), clock, progress, ending).run()
 
 
@@ -96,7 +99,9 @@ class _Run:
         self._offered = 0
         self._shift = 0
         self._over = False
+        self._verbatim = 0
         self._timeline: list[Moment] = []
+        self._moment_s = PROGRESS_S
         self._paced = math.isfinite(config.speed)
 
     async def run(self) -> ReplayResult:
@@ -108,11 +113,13 @@ class _Run:
         async with _reading_back(config, play, self._shift) as reading, watcher:
             sender = Sender(config.broker, len(play.names), config.clients, self._clock, name, qos=config.qos)
             async with sender:
+                await _either(sender.wait_connected(min(CONNECTED_S, config.patience_s)), self._ending)
                 started = self._clock()
                 watch = asyncio.create_task(self._watch(sender, watcher, started))
                 await self._send_all(sender, watcher, started)
                 await _either(sender.wait_below(1), self._ending)
                 elapsed = (self._clock() - started) / NS
+                self._note(sender, elapsed)
                 await watcher.settle()
                 watch.cancel()
                 self._report(sender, watcher, 0.0)
@@ -123,20 +130,30 @@ class _Run:
         config = self._config
         end_ns = started + round(config.duration_s * NS) if config.duration_s is not None else None
         while not self._ending.is_set() and not self._over and (not config.loops or self._passes < config.loops):
-            begin = started if not self._passes else self._clock()
-            self._shift = self._shift if not self._passes else self._play.shift_ns(begin)
+            if self._passes:
+                self._shift = self._play.shift_ns(self._clock())
             self._passes += 1
-            await self._send_pass(sender, watcher, begin, end_ns)
+            begin = -1
+            async with contextlib.aclosing(read_ahead(self._play.messages(self._shift))) as batches:
+                async for messages in batches:
+                    # The time of a pass begins when its first messages are at hand.
+                    begin = self._clock() if begin < 0 else begin
+                    if not await self._send(messages, sender, watcher, begin, end_ns):
+                        break
 
-    async def _send_pass(self, sender: Sender, watcher: Watcher, begin: int, end_ns: int | None) -> None:
+    async def _send(
+        self, messages: list[Timed], sender: Sender, watcher: Watcher, begin: int, end_ns: int | None
+    ) -> bool:
+        """Send messages when they are due; return whether there is time for more."""
         clock, ending = self._clock, self._ending
         turn = clock()
-        for message in self._play.messages(begin, self._shift):
-            if end_ns is not None and (message.due_ns >= end_ns or clock() >= end_ns):
+        for message in messages:
+            due = begin + message.due_ns
+            if end_ns is not None and (due >= end_ns or clock() >= end_ns):
                 self._over = True
-                return
-            if self._paced and not await wait_until(message.due_ns, clock, ending):
-                return
+                return False
+            if self._paced and not await wait_until(due, clock, ending):
+                return False
             if sender.outstanding >= MAX_OUTSTANDING:
                 await _either(sender.wait_below(MAX_OUTSTANDING), ending)
             now = clock()
@@ -144,11 +161,13 @@ class _Run:
                 await asyncio.sleep(0)
                 turn = clock()
             if ending.is_set():
-                return
-            offered = message if self._paced else message._replace(due_ns=now)
+                return False
+            offered = Timed(due if self._paced else now, *message[1:])
             watcher.expect(message.topic, message.payload, offered.due_ns)
             sender.offer(offered)
             self._offered += 1
+            self._verbatim += message.verbatim
+        return True
 
     @property
     def _messages(self) -> int:
@@ -160,7 +179,7 @@ class _Run:
         """Report progress, and set ``ending`` when messages wait but none has been acknowledged for too long."""
         loop = asyncio.get_running_loop()
         acked, since = -1, loop.time()
-        last, noted = (0, loop.time()), -MOMENT_S
+        last, noted = (0, loop.time()), -math.inf
         while True:
             now = loop.time()
             if sender.acked != acked or not sender.outstanding:
@@ -170,14 +189,23 @@ class _Run:
             rate = (sender.acked - last[0]) / max(now - last[1], 1e-9)
             last = sender.acked, now
             self._report(sender, watcher, rate)
-            if now - noted >= MOMENT_S:
+            if now - noted >= self._moment_s:
                 noted = now
-                at = (self._clock() - started) / NS
-                self._timeline.append(Moment(round(at, 3), sender.sent, sender.acked, self._behind(sender)))
+                self._note(sender, (self._clock() - started) / NS)
             await asyncio.sleep(PROGRESS_S)
 
     def _behind(self, sender: Sender) -> float:
         return sender.lag.latest_ns / NS if self._paced else 0.0
+
+    def _note(self, sender: Sender, at_s: float) -> None:
+        """Note how far the run is; a long one less often."""
+        worst = sender.lag.worst_ns / NS if self._paced else 0.0
+        sender.lag.worst_ns = 0
+        if len(self._timeline) == MOST_MOMENTS:
+            self._moment_s *= 2
+            pairs = zip(self._timeline[::2], self._timeline[1::2], strict=True)
+            self._timeline = [two._replace(behind_s=max(one.behind_s, two.behind_s)) for one, two in pairs]
+        self._timeline.append(Moment(round(at_s, 3), sender.sent, sender.acked, worst))
 
     def _report(self, sender: Sender, watcher: Watcher, rate: float) -> None:
         if self._progress is None:
@@ -196,7 +224,7 @@ class _Run:
         )
 
     def _result(self, sender: Sender, watcher: Watcher, elapsed_s: float, back: ReadBack | None) -> ReplayResult:
-        play, recording = self._play, self._play.recording
+        recording = self._play.recording
         behind = sender.lag.summary()
         if not self._paced:
             behind = dict.fromkeys(behind, 0.0)
@@ -241,7 +269,7 @@ class _Run:
             stored=stored,
             read_back=back,
             bad_row_notes=tuple(recording.bad.notes),
-            verbatim=play.verbatim,
+            verbatim=self._verbatim,
             elapsed_s=round(elapsed_s, 3),
             rate=round(rate, 1),
             behind_ms=behind,
@@ -278,9 +306,8 @@ async def _reading_back(config: ReplayConfig, play: Play, shift_ns: int) -> Asyn
     expected = Expected()
 
     def prepare() -> None:
-        for message in play.messages(0, shift_ns):
+        for message in play.messages(shift_ns):
             expected.add(message.topic, message.payload)
-        play.verbatim = 0
 
     await asyncio.to_thread(prepare)
     with contextlib.closing(Reader(config.verify_url)) as reader:

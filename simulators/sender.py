@@ -59,6 +59,7 @@ class Sender:
         self.clock = clock
         self.qos = qos
         self._room: list[tuple[int, asyncio.Future[None]]] = []
+        self._complete = asyncio.Event()
         self._links = [_Link(self, broker, f"{name}-{number}") for number in range(min(connections, max(1, devices)))]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -82,6 +83,16 @@ class Sender:
     def connected(self) -> int:
         """How many connections stand."""
         return sum(link.up for link in self._links)
+
+    async def wait_connected(self, patience_s: float) -> None:
+        """Wait until every connection has stood together, ``patience_s`` at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._complete.wait(), patience_s)
+
+    def note_connected(self) -> None:
+        """Note that one more connection stands."""
+        if self.connected == len(self._links):
+            self._complete.set()
 
     def offer(self, message: Outgoing) -> None:
         """Take a message for sending; the caller bounds :attr:`outstanding` by :meth:`wait_below`."""
@@ -170,6 +181,7 @@ class _Link(Packets):
         self._attempts = 0
         self.connects += 1
         self.up = True
+        self._sender.note_connected()
         self.pump()
         while not self._lost.done():
             await asyncio.wait((self._lost,), timeout=PING_S)
