@@ -71,6 +71,13 @@ _PORT_EVENT: Final[Json] = {
             "type": "object",
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
         },
+        "carrier": {
+            "type": "object",
+            "description": "what carried the tag in `data`, where the registry knows it for that time",
+            "properties": {"id": {"type": "string"}, "type": {"type": "string"}, "source": {"const": "registry"}},
+            "required": ["id", "type", "source"],
+            "additionalProperties": False,
+        },
     },
     "required": ["id", "cursor", "type", "site", "class", "device", "time", "start", "data"],
     "additionalProperties": False,

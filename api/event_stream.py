@@ -49,7 +49,8 @@ class ClientFeed:
                     cursor = events[-1].cursor
                 version = hub.version
                 concerned = [event for event in events if self._site in {None, event.site}]
-                body = b"".join(frame("port-event", event.document(), cursor=event.cursor) for event in concerned)
+                told = zip(await hub.documents(concerned), concerned, strict=True)
+                body = b"".join(frame("port-event", document, cursor=event.cursor) for document, event in told)
                 body += changes.body
                 if time.monotonic() >= heartbeat_at:
                     heartbeat_at = time.monotonic() + self._config.stream_heartbeat_s

@@ -14,7 +14,7 @@ import logging
 import secrets
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ import msgspec
 
 from api.config import ApiConfig
 from api.instruments import Instruments
+from api.problems import ApiError
 from api.stores import Stores
 from devices.topics import RESULTS_ROOT
 from store.interface import EventRecord, Scalar, StoreUnreachableError
@@ -206,6 +207,13 @@ class LiveHub:
         """Return the cursor of the newest event, read from the records."""
         newest = await self._stores.ask_lightly(self._stores.records.events, newest_first=True, limit=1)
         return newest[0].cursor if newest else 0
+
+    async def documents(self, events: Sequence[EventRecord]) -> list[dict[str, object]]:
+        """Return events as they are told; without what carried their tags while the registry cannot be asked."""
+        try:
+            return await self._stores.documents(events)
+        except (ApiError, StoreUnreachableError):
+            return [event.document() for event in events]
 
     async def events_after(self, cursor: int) -> list[EventRecord]:
         """Return up to a page of events after ``cursor``, from the ring if it reaches back so far."""

@@ -273,6 +273,14 @@ class Throughput(Figures):
     groups: list[CraneGroup] | list[GateGroup] | list[SiteGroup]
 
 
+class Carrier(Answer):
+    """What carried the tag that was read."""
+
+    id: str = Field(description="Such as a container number, or the plate of a truck.")
+    type: str
+    source: Literal["registry"] = Field(description="Who says so: `registry`, by its tags. The tag is in `data`.")
+
+
 class Event(Answer):
     """A port event, or an event that a device reported itself."""
 
@@ -285,6 +293,7 @@ class Event(Answer):
     time: Time
     start: Time
     data: dict[str, Scalar]
+    carrier: Carrier | None = Field(None, description="Left out where the registry knows none for the tag then.")
 
 
 class Refusal(Answer):

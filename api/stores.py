@@ -13,7 +13,8 @@ from api.config import ApiConfig
 from api.instruments import Instruments
 from api.problems import ApiError
 from devices.vocabulary import DeviceClass
-from store.interface import DeviceRecord, Records, Scalar, WindowStore
+from store.carriers import TAG, Carriers, CarriersFollower
+from store.interface import DeviceRecord, EventRecord, Records, Scalar, WindowStore
 from store.registry import SqlRegistry
 
 P = ParamSpec("P")
@@ -44,6 +45,7 @@ class Stores:
         self.records = records
         self.registry = registry
         self._audit = audit
+        self._carriers = CarriersFollower(registry)
         self._config = config
         self._instruments = instruments
         self._heavy = ThreadPoolExecutor(config.query_threads, thread_name_prefix="api-query")
@@ -80,6 +82,13 @@ class Stores:
 
         found: list[SeriesKey] = await self._cache.get(("series", site, device_class), lambda: self.ask(find))
         return found
+
+    async def documents(self, events: Sequence[EventRecord]) -> list[dict[str, object]]:
+        """Return events as they are told, with what carried their tags as of at most a second ago."""
+        carriers = Carriers()
+        if any(TAG in event.data for event in events):
+            carriers = await self._cache.get("carriers", lambda: self.ask_lightly(self._carriers.now))
+        return [carriers.document(event) for event in events]
 
     async def workers(self) -> Mapping[str, Mapping[str, Scalar]]:
         """Return worker → its last committed status, at most a second old."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from store.admission import Admission, from_bytes, read_admission, to_bytes
+from store.carriers import Carriers, CarriersFollower
 from store.interface import StoreUnreachableError
 from store.open import open_registry
 from store.registry_entries import Policy
@@ -24,6 +25,9 @@ class RegistryFollower:
         self._kept = data / FILE
         self._default = default
         self._revision = -1
+        self._tags = CarriersFollower(self._registry)
+        self.carriers = Carriers()
+        """What carries which tag, as of the last poll."""
         self._trouble = ""
 
     def first(self) -> Admission:
@@ -43,6 +47,7 @@ class RegistryFollower:
             if self._registry.revision() == self._revision:
                 return None
             found = read_admission(self._registry, self._default)
+            self.carriers = self._tags.now()
         except StoreUnreachableError as error:
             if not self._trouble:
                 log.warning("the registry cannot be read, the last that was known holds: %s", error)

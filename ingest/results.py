@@ -17,6 +17,7 @@ from devices.times import format_rfc3339
 from devices.topics import event_topic, live_topic, status_topic
 from ingest.acknowledging import Told
 from ingest.session import SessionConfig
+from store.carriers import Carriers
 from store.interface import EventRecord
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,12 @@ class Results:
         live: Callable[[], Live],
         status: Callable[[], Mapping[str, Any]],
         now: Callable[[], int],
+        carriers: Callable[[], Carriers] = Carriers,
         host: str = "",
     ) -> None:
         """``live`` gives the values changed since it was last asked, ``status`` the worker's state.
+
+        ``carriers`` gives what carries which tag, which events are told with.
 
         ``host``: name under which Sparkplug's nodes are told that their host is there; "" for none.
         """
@@ -59,6 +63,7 @@ class Results:
         self._live = live
         self._status = status
         self._now = now
+        self._carriers = carriers
         self._events: deque[EventRecord] = deque()
         self._told: dict[str, bytes] = {}
         self._requests: dict[str, bytes] = {}
@@ -130,7 +135,8 @@ class Results:
         while not stop.is_set():
             while self._events and in_time():
                 event = self._events[0]
-                await client.publish(event_topic(event.site, event.type), _encode(event.document()), qos=1)
+                document = self._carriers().document(event)
+                await client.publish(event_topic(event.site, event.type), _encode(document), qos=1)
                 self._events.popleft()
             while self._told and in_time():
                 topic, payload = next(iter(self._told.items()))

@@ -26,6 +26,7 @@ from ingest.pipeline import Pipeline
 from ingest.results import Results
 from ingest.session import Message, SessionConfig, SessionError, SessionRefusedError
 from ingest.sharing import Sharing, subscribed
+from store.carriers import Carriers
 from store.data_folder import DataFolder
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 from store.journal import (
@@ -244,6 +245,7 @@ class Worker:
             live=self._pipeline.take_live,
             status=self.status,
             now=self._now,
+            carriers=lambda: Carriers() if self._follower is None else self._follower.carriers,
             host=f"quayflow-{self._config.worker}" if self._pipeline.foreign.feeds.is_sparkplug_host else "",
         )
         self._edges.tune()

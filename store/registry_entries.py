@@ -134,13 +134,12 @@ class Mounting(Entry, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Refuse times that are none, or reversed."""
-        start = _time("start", self.start)
-        if self.end and _time("end", self.end) <= start:
-            raise EntryError(f"end: {self.end} is not after start, {self.start}")
+        _time("start", self.start)
+        _check_span(self.start, self.end)
 
-    def span_ns(self) -> tuple[int, float]:
+    def span_ns(self) -> tuple[float, float]:
         """Return start and end, ns UTC; the end is infinite as long as it is there."""
-        return _time("start", self.start), _time("end", self.end) if self.end else inf
+        return _span_ns(self.start, self.end)
 
 
 class Zone(Entry, frozen=True, kw_only=True):
@@ -181,9 +180,27 @@ class Tag(Entry, frozen=True, kw_only=True):
     kind: ClassVar[str] = "tag"
     key_form: ClassVar[str] = "{tag}"
     tag: Id
+    """As readers report it: EPC or TID, in hexadecimal digits of either case."""
     carrier: Id
-    """Such as a container number."""
+    """Such as a container number, or the plate of a truck."""
     type: Text = "container"
+    start: str = ""
+    """From when it has been there, RFC 3339; "" as long as anybody knows. A tag that moves has an entry for each."""
+    end: str = ""
+    """Until when, which is not included; "" as long as it is there."""
+
+    @property
+    def key(self) -> str:
+        """The tag, and since when where that is told."""
+        return f"{self.tag}@{self.start}" if self.start else self.tag
+
+    def check(self) -> None:
+        """Refuse times that are none, or reversed."""
+        _check_span(self.start, self.end)
+
+    def span_ns(self) -> tuple[float, float]:
+        """Return start and end, ns UTC, infinite where they are open."""
+        return _span_ns(self.start, self.end)
 
 
 class Alias(Entry, frozen=True, kw_only=True):
@@ -309,6 +326,16 @@ def _text(value: object) -> str:
             return msgspec.json.encode(value).decode()
         case _:
             return str(value)
+
+
+def _check_span(start: str, end: str) -> None:
+    if _span_ns(start, end)[0] >= _span_ns(start, end)[1]:
+        raise EntryError(f"end: {end} is not after start, {start}")
+
+
+def _span_ns(start: str, end: str) -> tuple[float, float]:
+    """Return start and end, ns UTC, infinite where they are ""."""
+    return _time("start", start) if start else -inf, _time("end", end) if end else inf
 
 
 def _time(field: str, text: str) -> int:

@@ -16,6 +16,7 @@ from devices.topics import DeviceKey
 from devices.vocabulary import DeviceClass
 from engines.mosquitto import running_mosquitto
 from engines.ports import wait_until
+from engines.postgres import Postgres
 from faults.ingest_process import IngestProcess
 from faults.publisher import Outgoing, Publisher
 from ingest.following import RegistryFollower
@@ -163,10 +164,16 @@ def test_a_start_without_the_store_holds_to_what_was_last_known(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_running_ingest_follows_the_registry_without_a_restart(tmp_path: Path) -> None:
-    with running_mosquitto() as broker, IngestProcess(tmp_path / "data", broker.port) as ingest:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_running_ingest_follows_the_registry_without_a_restart(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    settings, url = {}, f"sqlite:///{tmp_path}/data/quayflow.db"
+    if kind == "postgres":
+        engine: Postgres = request.getfixturevalue("postgres")
+        url = settings["records_url"] = engine.create("following")
+    with running_mosquitto() as broker, IngestProcess(tmp_path / "data", broker.port, **settings) as ingest:
         ingest.start()
-        url = f"sqlite:///{ingest.folder}/quayflow.db"
         registry, records = open_registry(url, read_only=False), open_records(url)
 
         def publish(seq: int) -> None:

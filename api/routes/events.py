@@ -98,7 +98,7 @@ async def list_events(  # noqa: PLR0913, PLR0917 - FastAPI passes them by name
     found = await wiring.stores.ask(_find, wiring.stores.records, filters, after or 0, before, limit + 1)
     page = found[:limit]
     body: dict[str, Any] = {
-        "items": [event.document() for event in page],
+        "items": await wiring.stores.documents(page),
         "next": paging.next(page[-1].cursor, start_ns, end_ns) if len(found) > limit else None,
         "complete_through": await wiring.complete_through(await _concerned(wiring, type, site, one)),
     }

@@ -113,6 +113,7 @@ export const portEvent = fields({
   time: text,
   start: orNull(text),
   data: record(scalar),
+  carrier: orNull(fields({ id: text, type: text, source: text })),
 });
 export type PortEvent = Infer<typeof portEvent>;
 

@@ -35,7 +35,7 @@ export function sentence(event: PortEvent): { what: string; particulars: string 
   }
   if (type === "yard_move") return { what: t("feed.yardMove"), particulars: joined(optional(number("load_t", 1), (load) => `${load} t`)) };
   if (type === "gate_passage") {
-    const tag = typeof data["tag"] === "string" ? `…${data["tag"].slice(-6)}` : null;
+    const tag = event.carrier?.id ?? (typeof data["tag"] === "string" ? `…${data["tag"].slice(-6)}` : null);
     const reads = optional(number("reads", 0), (count) => t("feed.reads", { count }));
     return { what: t(PASSAGES[String(data["direction"])] ?? "feed.passage"), particulars: joined(tag, reads) };
   }
