@@ -87,6 +87,17 @@ class SequenceTracker:
             return self._before_low(state, seq)
         return self._fill(state, seq)
 
+    def see_run(self, boot: int, first: int, last: int) -> bool:
+        """Note the frames of ``boot`` from ``first`` to ``last`` if they go on where its last one ended.
+
+        Else return False and note nothing.
+        """
+        state = self._current
+        if boot != self._boot or first != state.high + 1:
+            return False
+        state.high = last
+        return True
+
     def see_hash(self, digest: bytes) -> Verdict:
         """Note a frame without a sequence by the hash of its identity, and say whether it is new."""
         wanted, hashes = digest[-HASH_BYTES:], self._hashes

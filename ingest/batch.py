@@ -3,8 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from analytics.detectors.gates import TagRead
 from analytics.events import PortEvent
+from devices.columns import Floats, Ints
 from devices.rejects import Reject
 from ingest.blocks import Block
 from ingest.directory import Device
@@ -40,8 +43,39 @@ class Compound(NamedTuple):
 
 
 @dataclass(slots=True)
+class Accepted:
+    """The frames accepted, of foreign ones every reading accepted: arrays (n,), and their single samples, (m,)."""
+
+    frames: list[Frame]
+    device: Ints
+    """Device index."""
+    ts: Ints
+    """Event time, ns UTC."""
+    seq: Ints
+    received: Ints
+    """Receive time, ns UTC."""
+    samples: Ints
+    """How many samples are kept of each."""
+    scattered: Ints
+    """How many single samples each has; they follow each other. The others are in blocks."""
+    series: Ints
+    value: Floats
+
+    def behind(self, first: "Accepted") -> "Accepted":
+        """Return ``first`` and these behind it."""
+        if not first.frames:
+            return self
+        names = ("device", "ts", "seq", "received", "samples", "scattered", "series", "value")
+        joined = (np.concatenate([getattr(first, name), getattr(self, name)]) for name in names)
+        return Accepted(first.frames + self.frames, *joined)
+
+
+@dataclass(slots=True)
 class Batch:
     """What became of a sequence of frames; lists of a group run parallel to each other."""
+
+    together: Accepted | None = None
+    """Frames that were taken together, each with all of its samples. The rest is of those taken one by one."""
 
     # Every frame
     received: list[int] = field(default_factory=list)
@@ -80,6 +114,21 @@ class Batch:
     refused: list[Refused] = field(default_factory=list)
     reads: list[TagRead] = field(default_factory=list)
     events: list[PortEvent] = field(default_factory=list)
+
+    def accepted(self) -> Accepted:
+        """Return everything accepted: what was taken one by one first, in its order, then what was taken together."""
+        one_by_one = Accepted(
+            self.frames,
+            np.array(self.device, np.int64),
+            np.array(self.ts, np.int64),
+            np.array(self.seq, np.int64),
+            np.array([frame.recv_ts for frame in self.frames], np.int64),
+            np.array(self.samples, np.int64),
+            np.array(self.scattered, np.int64),
+            np.array(self.series, np.int64),
+            np.array(self.value, np.float64),
+        )
+        return one_by_one if self.together is None else self.together.behind(one_by_one)
 
 
 def set_online(device: Device, *, online: bool, ts: int, seq: int, batch: Batch) -> None:

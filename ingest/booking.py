@@ -5,14 +5,16 @@ from functools import partial
 import numpy as np
 
 from devices.columns import Bools, Ints
-from ingest.batch import WHOLE, Batch
+from ingest.batch import WHOLE, Accepted, Batch
 from ingest.directory import Directory
 from ingest.ledger import Account, Ledger
 
 
-def book(ledger: Ledger, directory: Directory, batch: Batch, late: Bools) -> None:
+def book(ledger: Ledger, directory: Directory, batch: Batch, accepted: Accepted, late: Bools) -> None:
     """Book a batch; ``late`` says of each frame accepted whether it came after its windows had been handed over."""
-    device, samples = np.array(batch.device, np.int64), np.array(batch.samples, np.int64)
+    device, samples = accepted.device, accepted.samples
+    if batch.together is not None:
+        ledger.receive(batch.together.device, batch.together.scattered)
     ledger.receive(np.array(batch.received, np.int64), np.array(batch.received_samples, np.int64))
     duplicate_samples = np.array(batch.duplicate_samples, np.int64)
     ledger.book(Account.DUPLICATE, np.array(batch.duplicate, np.int64), duplicate_samples)
@@ -24,7 +26,7 @@ def book(ledger: Ledger, directory: Directory, batch: Batch, late: Bools) -> Non
     ledger.book(Account.WINDOWED, device[in_time], samples[in_time])
     ledger.book(Account.MERGED_LATE, device[too_late], samples[too_late])
     # A frame all of whose samples were refused is refused itself, under the first of their reasons.
-    emptied = {id(batch.frames[nth]) for nth in np.flatnonzero(single & ~kept).tolist()}
+    emptied = {id(accepted.frames[nth]) for nth in np.flatnonzero(single & ~kept).tolist()}
     for refused in batch.refused:
         whole = refused.nth == WHOLE or id(refused.frame) in emptied
         emptied.discard(id(refused.frame))

@@ -1,6 +1,7 @@
 """Frames to batches of samples: routing by topic, typed decoding, and the checks that concern a whole frame.
 
-This is the hot loop of ingest: one pass over the frames in Python; whatever is per sample happens later, in numpy.
+This is the hot loop of ingest for whatever :mod:`ingest.alike` does not take: one pass over the frames in Python;
+whatever is per sample happens later, in numpy.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from devices.columns import Ints
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
+from ingest.alike import FOREIGN, KINDS, NOBODYS, OTHER, TELEMETRY, Together
 from ingest.batch import WHOLE, Batch, Refused, set_online
 from ingest.blocks import Block, Float32s
 from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
@@ -50,15 +52,17 @@ class Decoder:
         self._directory = directory
         self._foreign = foreign
         self._routes: dict[str, Route] = {}
+        self._together = Together(directory, self._way_of)
 
     def admit(self, admission: Admission) -> None:
         """Take over what the registry says now: whom it admits is looked up anew for each topic."""
         self._directory.admit(admission)
-        self._routes.clear()
+        self._forget_routes()
 
     def decode(self, frames: Sequence[Frame]) -> Batch:
-        """Decode frames in order."""
-        batch = Batch()
+        """Decode frames; those of each device in order."""
+        together, frames = self._together.take(frames)
+        batch = Batch(together)
         routes, received, received_samples = self._routes, batch.received.append, batch.received_samples.append
         telemetry, decode = Stream.TELEMETRY, native.decode_telemetry
         for frame in frames:
@@ -118,9 +122,24 @@ class Decoder:
             raise RejectError(Reason.CARDINALITY, "", str(error)) from None
         device.first_seen = device.first_seen or recv_ts
         if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
+            self._forget_routes()
         route = self._routes[topic] = Route(device, stream)
         return route
+
+    def _forget_routes(self) -> None:
+        self._routes.clear()
+        self._together.forget()
+
+    def _way_of(self, topic: str, recv_ts: int) -> int:
+        """Return the way of a topic's frames, as :mod:`ingest.alike` counts them."""
+        try:
+            device, stream = self._routes.get(topic) or self._route(topic, recv_ts)
+        except RejectError:
+            return NOBODY * KINDS + NOBODYS
+        kind = FOREIGN if isinstance(stream, Feed) else TELEMETRY if stream is Stream.TELEMETRY else OTHER
+        way = device.index * KINDS + kind
+        self._together.remember(topic, way)
+        return way
 
     @staticmethod
     def _is_new(frame: Frame, device: Device, found: native.Payload, samples: int, batch: Batch) -> bool:

@@ -20,10 +20,10 @@ from analytics.packing import PackedRows
 from analytics.rows import TIERS_S, WindowRows
 from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
-from devices.columns import Bools, Columns, Floats, Ints
+from devices.columns import Bools, Columns, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import HAS_PERCENTILES, INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
-from ingest.batch import WHOLE, Batch, Refused
+from ingest.batch import WHOLE, Accepted, Batch, Refused
 from ingest.blocks import Bad, Stack, binned_of, check, partials_of, stacked
 from ingest.booking import book
 from ingest.decoding import Decoder
@@ -128,8 +128,9 @@ class Pipeline:
         self.ledger.grow(devices)
         self.watermarks.grow(devices)
         self.clocks.grow(devices)
-        late = self._window(batch)
-        book(self.ledger, self.directory, batch, late)
+        accepted = batch.accepted()
+        late = self._window(batch, accepted)
+        book(self.ledger, self.directory, batch, accepted, late)
         self.detection.reads.extend(batch.reads)
         self._events += [record_of(self.directory.devices[event.device], event) for event in batch.events]
         for refused in batch.refused:
@@ -235,50 +236,49 @@ class Pipeline:
         """Return the ledger rows of devices."""
         return [row for device in devices for row in self.ledger.rows(device.index, device.uid, device.tracker.lost)]
 
-    def _window(self, batch: Batch) -> Bools:
+    def _window(self, batch: Batch, accepted: Accepted) -> Bools:
         """Validate and window the samples of a batch; return which of its frames came late."""
         directory = self.directory
-        series, value = np.array(batch.series, np.int64), np.array(batch.value, np.float64)
-        frame = np.repeat(np.arange(len(batch.frames)), batch.scattered)
+        series, value = accepted.series, accepted.value
+        frame = np.repeat(np.arange(len(accepted.frames)), accepted.scattered)
         metric = directory.metric_of[series]
         # NaN compares false with everything, so it fails here too.
         good = (value >= MINIMUM[metric]) & (value <= MAXIMUM[metric])
         if not good.all():
-            self._refuse_samples(batch, np.flatnonzero(~good), frame, series, value)
+            self._refuse_samples(batch, accepted, np.flatnonzero(~good), frame)
             series, value, frame, metric = series[good], value[good], frame[good], metric[good]
 
-        device, ts = np.array(batch.device, np.int64), np.array(batch.ts, np.int64)
-        received = np.array([each.recv_ts for each in batch.frames], np.int64)
+        device, ts, received = accepted.device, accepted.ts, accepted.received
         late = self.watermarks.hear(device, ts, received, ts - ts % FINEST + FINEST)
         self.clocks.hear(device, ts, received)
         if len(ts):
             self.age_ns = int(np.median(received - ts))
 
-        columns = Columns(device[frame], metric, ts[frame], np.array(batch.seq, np.int64)[frame], scaled(metric, value))
+        columns = Columns(device[frame], metric, ts[frame], accepted.seq[frame], scaled(metric, value))
         self._add(series, columns, late[frame])
         wanted = IS_INPUT[metric]
         if wanted.any():
             self.detection.waiting.add(columns.take(wanted))
         for stack in stacked(batch.blocks, FINEST):
-            self._window_stack(batch, stack, device, late)
+            self._window_stack(batch, accepted, stack, late)
         return late
 
-    def _window_stack(self, batch: Batch, stack: Stack, device: Ints, late: Bools) -> None:
-        """Validate and window packed blocks of one shape; ``device`` and ``late`` are those of the batch's frames."""
+    def _window_stack(self, batch: Batch, accepted: Accepted, stack: Stack, late: Bools) -> None:
+        """Validate and window packed blocks of one shape; ``late`` is that of the frames accepted."""
         metric = self.directory.metric_of[stack.series]
-        seq = np.array(batch.seq, np.int64)[stack.frame]
+        seq = accepted.seq[stack.frame]
         good, bad = check(stack, metric)
         for column in bad:
-            self._take_bad_column(batch, column, late=bool(late[column.frame]))
+            self._take_bad_column(batch, accepted, column, late=bool(late[column.frame]))
         partials = partials_of(stack, metric, good, seq, late[stack.frame].astype(np.int64), FINEST)
         self.samples += len(partials) * stack.values.shape[1]
         self.windows.add_partials(partials, binned_of(stack, metric, good & HAS_PERCENTILES[metric], FINEST))
         self._note_latest(partials.series, partials.last_ts, partials.last)
         wanted = good & IS_INPUT[metric]
         if wanted.any():
-            self.detection.waiting.add(shown(stack, wanted, device[stack.frame], metric, seq))
+            self.detection.waiting.add(shown(stack, wanted, accepted.device[stack.frame], metric, seq))
 
-    def _take_bad_column(self, batch: Batch, column: Bad, *, late: bool) -> None:
+    def _take_bad_column(self, batch: Batch, accepted: Accepted, column: Bad, *, late: bool) -> None:
         """Window the good values of a column one by one, and refuse the others together."""
         metric_index = int(self.directory.metric_of[column.series])
         metric = METRICS[metric_index]
@@ -286,18 +286,18 @@ class Pipeline:
         refused = int((~column.good).sum())
         reject = _range_reject(metric, float(column.value[at]), f"/f32/{metric.name}/{at}")
         # By metric and place in time: a column may be bad in each of the windows that its block reaches over.
-        before_end = batch.ts[column.frame] - int(column.ts[at])
+        before_end = int(accepted.ts[column.frame] - column.ts[at])
         number = BLOCK_NUMBERS + before_end * len(METRICS) + metric_index
-        device = batch.device[column.frame]
-        batch.refused.append(Refused(batch.frames[column.frame], device, reject, number, refused))
-        batch.samples[column.frame] -= refused
+        device = int(accepted.device[column.frame])
+        batch.refused.append(Refused(accepted.frames[column.frame], device, reject, number, refused))
+        accepted.samples[column.frame] -= refused
         ts, value = column.ts[column.good], column.value[column.good]
 
         def alike(each: int) -> Ints:
             return np.full(len(ts), each, np.int64)
 
         index = alike(metric_index)
-        samples = Columns(alike(device), index, ts, alike(batch.seq[column.frame]), scaled(index, value))
+        samples = Columns(alike(device), index, ts, alike(int(accepted.seq[column.frame])), scaled(index, value))
         self._add(alike(column.series), samples, np.full(len(ts), late, np.bool_))
         if IS_INPUT[metric_index]:
             self.detection.waiting.add(samples)
@@ -323,17 +323,17 @@ class Pipeline:
             self.latest = np.append(self.latest, np.zeros(more, np.int64))
             self.live = np.append(self.live, np.zeros(more, np.bool_))
 
-    def _refuse_samples(self, batch: Batch, bad: Ints, frame: Ints, series: Ints, value: Floats) -> None:
+    def _refuse_samples(self, batch: Batch, accepted: Accepted, bad: Ints, frame: Ints) -> None:
         """File samples out of range, one by one: they are few, or a device is broken."""
         for at in bad.tolist():
             nth = int(frame[at])
-            metric = METRICS[int(self.directory.metric_of[series[at]])]
-            reject = _range_reject(metric, float(value[at]), f"/m/{metric.name}")
+            metric = METRICS[int(self.directory.metric_of[accepted.series[at]])]
+            reject = _range_reject(metric, float(accepted.value[at]), f"/m/{metric.name}")
             # Unknown names of the same frame are numbered by their place in it; these by metric, beyond any place: a
             # number that is the same in every life of the worker.
             number = batch.numbers.get(nth, 0) * READING_NUMBERS + VALUE_NUMBERS + INDEX[metric.name]
-            batch.refused.append(Refused(batch.frames[nth], batch.device[nth], reject, number, 1))
-            batch.samples[nth] -= 1
+            batch.refused.append(Refused(accepted.frames[nth], int(accepted.device[nth]), reject, number, 1))
+            accepted.samples[nth] -= 1
 
     def _refuse(self, refused: Refused) -> None:
         if len(self._quarantine) >= self.config.max_quarantine_per_commit:

@@ -12,7 +12,7 @@ from store.journal.resync import next_record
 from store.journal.segments import COMPRESSED, HEADER, HeaderError, Segment, parse_header
 from store.journal.selection import EVERYTHING, Selection
 
-LOT: Final = 1 << 21
+LOT: Final = 1 << 20
 """About how many bytes of records are read at once: enough that what is done once for them does not count."""
 
 
