@@ -222,22 +222,28 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
 
 def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
     columns = pipeline.detection.waiting.all()
-    devices, device = np.unique(columns.device, return_inverse=True)
-    metrics, metric = np.unique(columns.metric, return_inverse=True)
+    devices, device = _numbered(columns.device)
+    metrics, metric = _numbered(columns.metric)
 
     def uid_of(index: int) -> str:
         return pipeline.directory.devices[index].key.uid
 
     return PendingBlob(
-        uids=[uid_of(index) for index in devices.tolist()],
-        metrics=[METRICS[index].name for index in metrics.tolist()],
-        device=device.astype(np.int64).tobytes(),
-        metric=metric.astype(np.int64).tobytes(),
+        uids=[uid_of(index) for index in devices],
+        metrics=[METRICS[index].name for index in metrics],
+        device=device.tobytes(),
+        metric=metric.tobytes(),
         ts=columns.ts.tobytes(),
         seq=columns.seq.tobytes(),
         value=columns.value.tobytes(),
         reads=[(uid_of(read.device), read) for read in pipeline.detection.reads],
     )
+
+
+def _numbered(index: Ints) -> tuple[list[int], Ints]:
+    """Return the distinct numbers in ascending order, and for each its place among them; without sorting."""
+    there = np.bincount(index) > 0
+    return np.flatnonzero(there).tolist(), (np.cumsum(there) - 1)[index]
 
 
 def _thaw_pending(pipeline: Pipeline, blob: PendingBlob) -> None:

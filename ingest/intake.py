@@ -118,15 +118,18 @@ class Intake:
         """Take the complete packets, up to the bound; return the messages, hand everything else to ``control``."""
         messages: list[Message] = []
         position, filled, bound = 0, self._filled, self._bounds.messages
-        read, publish = mqtt5.read, mqtt5.PublishPacket
-        with memoryview(self._buffer) as view, _decoding():
+        # What runs for each message is written for speed: a named tuple made without its constructor takes a third of
+        # the time, and views of a copy need not be released before the buffer may grow.
+        read, publish, new, add = mqtt5.read, mqtt5.PublishPacket, tuple.__new__, messages.append
+        view = memoryview(bytes(memoryview(self._buffer)[:filled]))
+        with _decoding():
             while position < filled and len(messages) < bound:
-                with view[position:filled] as rest:
-                    packet, length = read(rest)
+                packet, length = read(view[position:])
                 position += length
                 if type(packet) is publish:
-                    flags = (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
-                    messages.append(Message(packet.topic, packet.payload, flags, packet.packet_id))
+                    packet_id = packet.packet_id
+                    flags = (packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
+                    add(new(Message, (packet.topic, packet.payload, flags, packet_id)))
                 else:
                     control(packet)
         self._whole = len(messages) >= bound and position < filled

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import mqtt5
+import numpy as np
 
 from devices.filters import fault_of
 from ingest.intake import Bounds, Intake, Marks, Message, SessionError
@@ -24,6 +25,9 @@ __all__ = ["Message", "Session", "SessionConfig", "SessionError", "SessionRefuse
 log = logging.getLogger(__name__)
 
 CONNACK_TIMEOUT_S: Final = 10.0
+PUBACK: Final = 0x4002
+"""How an acknowledgement begins: its type, and that the two bytes of the packet id are all that follows, for a reason
+code of 0 and no properties may be left out (MQTT 5, 3.4.2.1)."""
 FIRST_ERROR_CODE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
 
@@ -72,7 +76,7 @@ class SessionConfig:
     """No more than about this is off the socket and not yet acknowledged, bytes beyond one packet."""
     max_batch_messages: int = 20_000
     """No more than this is off the socket and not yet acknowledged, messages."""
-    tick_s: float = 0.003
+    tick_s: float = 0.005
     """Pause between reads while messages keep coming, s; longer makes larger batches."""
     gather_s: float = 0.01
     """How long to gather after a silence, s: a quiet port then costs few syncs of the disk."""
@@ -168,10 +172,11 @@ class Session:
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Send PUBACK for the QoS 1 messages of a batch, in the order received."""
-        # 0x40 PUBACK, 2 bytes follow: a reason code of 0 and no properties may be left out (MQTT 5, 3.4.2.1).
-        acks = [b"\x40\x02" + packet_id.to_bytes(2, "big") for _, _, _, packet_id in messages if packet_id is not None]
+        ids = [packet_id for _, _, _, packet_id in messages if packet_id is not None]
         self._intake.release()
-        self._send(b"".join(acks))
+        acks = np.empty((len(ids), 2), ">u2")
+        acks[:, 0], acks[:, 1] = PUBACK, ids
+        self._send(acks.tobytes())
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 0."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from analytics.findings import PERIOD
@@ -53,6 +54,9 @@ STEADY_S: Final = 5.0
 LAST_S: Final = 1.0
 """For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
 T = TypeVar("T")
+
+_RECORDED: Final = itemgetter(0, 1, 2)
+"""What the journal keeps of a message: topic, payload and flags."""
 
 
 class Worker:
@@ -361,7 +365,7 @@ class Worker:
             return False
         async with self._undurable:
             received = self._now()
-            encoded = encode(start, received, self._blob.epoch, ((m.topic, m.payload, m.flags) for m in messages))
+            encoded = encode(start, received, self._blob.epoch, map(_RECORDED, messages))
 
             def append() -> None:
                 self._journal.append(encoded.blob, len(messages))

@@ -61,14 +61,16 @@ def encode(start: int, recv_ts: int, epoch: int, messages: Iterable[tuple[str, b
     """Lay out messages (topic, payload, flags) as records from offset ``start`` on."""
     frames: list[Frame] = []
     parts: list[bytes] = []
-    offset = start
+    offset, size = start, RECORD.size
+    # Written for speed: every message passes here. A named tuple made without its constructor takes a third of it.
     pack, crc, crc_pack = COVERED.pack, google_crc32c.value, CRC.pack
+    new, write, add = tuple.__new__, parts.append, frames.append
     for topic, payload, flags in messages:
         name = topic.encode()
         length = len(name) + len(payload)
         covered = pack(length, recv_ts, epoch, len(name), flags, 0) + name + payload
-        parts.append(crc_pack(crc(covered) ^ (offset & LOW)))
-        parts.append(covered)
-        frames.append(Frame(offset, recv_ts, epoch, flags, topic, payload))
-        offset += RECORD.size + length
+        write(crc_pack(crc(covered) ^ (offset & LOW)))
+        write(covered)
+        add(new(Frame, (offset, recv_ts, epoch, flags, topic, payload)))
+        offset += size + length
     return Encoded(frames, b"".join(parts))
