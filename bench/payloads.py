@@ -47,11 +47,16 @@ def small_messages(count: int, boot: int) -> list[bytes]:
 
 
 def packed_messages(count: int, boot: int, samples: int) -> list[bytes]:
-    """Return PUBLISH packets with ``samples`` samples each, as blocks of ten signals at 100 Hz, QoS 1."""
+    """Return PUBLISH packets with ``samples`` samples each, as blocks of ten signals at 100 Hz, QoS 1.
+
+    The signals swing within a minute, each device's at another point of it, with a noise of a hundredth.
+    """
     rows, dt = samples // len(GAUGES), 10_000_000
     generator = np.random.default_rng(boot)
     low, high = np.maximum(MINIMUM[list(GAUGES)], -20), np.minimum(MAXIMUM[list(GAUGES)], 20)
-    bodies = [generator.uniform(low, high, (rows, len(GAUGES))).astype("<f4").tobytes() for _ in range(DEVICES)]
+    at = 2 * np.pi * (np.arange(rows)[None, :, None] / (60 * 100) + np.arange(DEVICES)[:, None, None] / DEVICES)
+    swing = 0.49 * np.sin(at) + 0.01 * generator.uniform(-1, 1, (DEVICES, rows, len(GAUGES)))
+    bodies = [body.astype("<f4").tobytes() for body in (low + high) / 2 + (high - low) * swing]
     names = tuple(METRICS[index].name for index in GAUGES)
     rounds = -(-count // DEVICES)
     # The last block ends now: ahead of the clock of the receiver it would be refused.
