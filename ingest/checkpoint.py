@@ -174,6 +174,7 @@ def _begin_history(pipeline: Pipeline, device: int) -> None:
 def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
     index, marks = device.index, pipeline.watermarks
     series = device.series | device.derived
+    ts, value = pipeline.latest_of(np.fromiter(series.values(), np.int64, len(series)))
     state = pipeline.detection.state_of(index)
     return DeviceBlob(
         seen=device.tracker.state(),
@@ -186,7 +187,7 @@ def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
         online=device.online,
         info=dict(device.info),
         accounts=pipeline.ledger.state(index),
-        latest={name: (int(pipeline.latest_ts[at]), int(pipeline.latest[at])) for name, at in series.items()},
+        latest=dict(zip(series, zip(ts.tolist(), value.tolist(), strict=True), strict=True)),
         derived=list(device.derived),
         released=int(marks.released[index]),
         crane=state.crane,

@@ -159,6 +159,14 @@ class Pipeline:
         self._grow_latest()
         self.latest_ts[series], self.latest[series] = ts, value
 
+    def latest_of(self, series: Ints) -> tuple[Ints, Ints]:
+        """Return event times in ns and scaled values, the newest of each series; -1 and 0 where none was noted.
+
+        Times in a state have series of their own before anything is noted of them.
+        """
+        self._grow_latest()
+        return self.latest_ts[series], self.latest[series]
+
     def take_events(self) -> list[EventRecord]:
         """Return the events found since the last call."""
         events, self._events = self._events, []
@@ -202,8 +210,9 @@ class Pipeline:
         """Return a device as the store keeps it."""
         index = device.index
         series = np.array([*device.series.values(), *device.derived.values()], np.int64)
-        values = unscaled(self.directory.metric_of[series], self.latest[series]).tolist()
-        times = self.latest_ts[series].tolist()
+        newest, scaled_values = self.latest_of(series)
+        values = unscaled(self.directory.metric_of[series], scaled_values).tolist()
+        times = newest.tolist()
         names = (*device.series, *device.derived)
         return DeviceRecord(
             uid=device.key.uid,

@@ -13,6 +13,7 @@ from analytics.findings import FINEST, STRETCH, Finding
 from devices.columns import Columns
 from devices.times import NS
 from devices.vocabulary import BY_NAME, INDEX, METRICS, TIMED, Kind, time_in
+from ingest.checkpoint import WorkerBlob, freeze
 
 TENTH = NS // 10
 LONGEST = 90 * NS
@@ -84,6 +85,23 @@ def test_a_lift_and_a_silence_in_the_figures() -> None:
         assert seconds("spreader_locked_0_s", tier_s) == 10.25 + 1
         assert seconds("spreader_size_ft_40_s", tier_s) == 371
         assert seconds("spreader_size_ft_20_s", tier_s) == 0
+
+
+@pytest.mark.parametrize("others", range(253, 257))
+def test_a_time_in_a_state_may_be_the_first_series_beyond_a_table(others: int) -> None:
+    """The tables of the newest values hold 256 series at first, and nothing is noted there of a stretch."""
+    pipeline = pipeline_of()
+    said = [
+        frame(topic("vehicle", f"T-{nth:03}"), values(0, T0, speed_mps=1), recv_ts=T0, offset=nth)
+        for nth in range(others)
+    ]
+    said.append(frame(topic("quay-crane", "QC01"), values(0, T0, spreader_locked=True), recv_ts=T0, offset=others))
+    pipeline.process(said)
+    pipeline.tick(T0 + 3_600 * NS)
+    touched = pipeline.touched()
+    assert len(pipeline.directory.keys) == others + 2
+    assert set(pipeline.record_of(touched[-1]).latest) == {"spreader_locked"}
+    assert freeze(pipeline, WorkerBlob(), touched).state
 
 
 def test_every_reported_state_of_two_values_has_its_durations() -> None:
