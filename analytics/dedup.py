@@ -7,7 +7,6 @@ would have to guess about everything older than its width.
 """
 
 from bisect import bisect_right
-from collections import OrderedDict
 from enum import Enum
 from typing import Final
 
@@ -61,7 +60,8 @@ class SequenceTracker:
 
     def __init__(self, state: DeviceState | None = None) -> None:
         """Start empty, or from what :meth:`state` gave."""
-        self._boots: OrderedDict[int, BootState] = OrderedDict(state.boots if state else {})
+        self._boots: dict[int, BootState] = dict(state.boots if state else {})
+        """Those heard last at the end."""
         # Thousands of devices fill theirs: behind each other hashes take a tenth of what a table of them does, and to
         # look through all of them takes a few microseconds.
         self._hashes = bytearray(b"".join(map(_hashes_of, state.hashes if state else ())))
@@ -127,13 +127,11 @@ class SequenceTracker:
 
     def _turn_to(self, boot: int, seq: int) -> bool:
         """Make ``boot`` current; False if it was unknown, in which case ``seq`` is its first."""
-        state = self._boots.get(boot)
+        state = self._boots.pop(boot, None)
         known = state is not None
-        if state is None:
-            state = self._boots[boot] = BootState(seq, seq)
-            if len(self._boots) > MAX_BOOTS:
-                self._lost_before += _missing(self._boots.popitem(last=False)[1])
-        self._boots.move_to_end(boot)
+        self._boots[boot] = state = state or BootState(seq, seq)
+        if len(self._boots) > MAX_BOOTS:
+            self._lost_before += _missing(self._boots.pop(next(iter(self._boots))))
         self._boot, self._current = boot, state
         return known
 

@@ -202,7 +202,7 @@ class Decoder:
             if len(columns) < len(names):
                 values = values[:, columns]
             elif not device.adopted:
-                device.block_names, device.block_series = names, series
+                device.block_names, device.block_series = self._directory.shared(names), series
             if device.adopted:
                 values = _adopted_units(device, names, columns, values)
         if len(series):
@@ -246,7 +246,7 @@ class Decoder:
         series = [device.series.get(name, -1) for name in values]
         if -1 in series:
             return self._accept_new_names(frame, device, values, batch)
-        device.telemetry_names, device.telemetry_series = tuple(values), series
+        device.telemetry_names, device.telemetry_series = self._directory.shared(tuple(values)), series
         batch.series += series
         batch.value += values.values()
         return len(series)

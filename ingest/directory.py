@@ -12,13 +12,15 @@ from analytics.rows import SeriesKey
 from devices.columns import Ints
 from devices.times import NS
 from devices.topics import DeviceKey
-from devices.vocabulary import INDEX, DeviceClass, accepted_from
+from devices.vocabulary import INDEX, METRICS, DeviceClass, accepted_from
 from store.admission import EVERYBODY, Admission, Adopted
 from store.interface import Scalar
 
 MARK_EVERY_NS: Final = 30 * NS
 RATE_OVER_NS: Final = 60 * NS
 """Time over which a device's recent rate is measured, up to one mark more or less, ns."""
+MAX_NAMES: Final = 1_000
+"""Tuples of names that are remembered for devices to share; with more, all are forgotten."""
 NOBODY: Final = 0
 """Index of the entry to which frames are booked whose topic names no device."""
 
@@ -113,7 +115,7 @@ class Directory:
         self.devices: list[Device] = [Device(NOBODY, DeviceKey("", "", ""), {})]
         self.keys: list[SeriesKey] = []
         self._by_key: dict[DeviceKey, Device] = {}
-        self._series: dict[SeriesKey, int] = {}
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.admission = EVERYBODY
         self._accepts = {device_class: accepted_from(device_class) for device_class in DeviceClass}
         self.metric_of: Ints = np.zeros(256, np.int64)
@@ -160,6 +162,7 @@ class Directory:
         """
         found = device.series.get(metric)
         if found is None:
+            metric = METRICS[INDEX[metric]].name
             found = device.series[metric] = self._enter(device, metric, capped=capped)
         return found
 
@@ -176,14 +179,21 @@ class Directory:
         """Return the series of a metric that ingest derives for ``device``; otherwise as :meth:`series`."""
         found = device.derived.get(metric)
         if found is None:
+            metric = METRICS[INDEX[metric]].name
             found = device.derived[metric] = self._enter(device, metric, capped=capped)
         return found
 
+    def shared(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the same tuple for equal names: devices of a class have them in common, texts and all."""
+        if len(self._names) >= MAX_NAMES:
+            self._names.clear()
+        return self._names.setdefault(names, names)
+
     def _enter(self, device: Device, metric: str, *, capped: bool) -> int:
+        known = device.series.get(metric, device.derived.get(metric))
+        if known is not None:
+            return known
         key = SeriesKey(*device.key, metric)
-        found = self._series.get(key)
-        if found is not None:
-            return found
         found = len(self.keys)
         if capped and found >= self.max_series:
             msg = f"{self.max_series} series are known already"
@@ -198,5 +208,4 @@ class Directory:
         self.device_of[found] = device.index
         self.keys.append(key)
         self._site_series[key.site] += 1
-        self._series[key] = found
         return found

@@ -39,6 +39,7 @@ from store.journal import (
     encode,
     first_frame,
 )
+from store.packed_devices import PackedDevices
 
 __all__ = ["IngestConfig", "Worker"]
 
@@ -566,7 +567,7 @@ class Worker:
             worker=self._config.worker,
             offset=self._journal.end,
             rows=rows,
-            devices=[pipeline.record_of(device) for device in touched if device.index != NOBODY],
+            devices=PackedDevices(pipeline.record_of(device) for device in touched if device.index != NOBODY),
             events=pipeline.take_events(),
             quarantine=pipeline.take_quarantine(),
             ledger=pipeline.ledger_rows(touched),

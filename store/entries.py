@@ -9,7 +9,8 @@ import numpy as np
 from analytics.histograms import objects
 from analytics.packing import whole
 from analytics.rows import SeriesKey, WindowRows
-from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
+from store.interface import Commit, EventRecord, LedgerRow, QuarantineRecord
+from store.packed_devices import device_of
 
 VERSION: Final = 1
 LEVEL: Final = 1
@@ -35,7 +36,7 @@ def encode(commit: Commit) -> bytes:
         "rows_worker": rows.worker,
         "columns": {name: array.astype(_INT64).tobytes() for name, array in columns.items()},
         **binned,
-        "devices": commit.devices,
+        "devices": list(commit.devices),
         "events": commit.events,
         "retracted": commit.retracted,
         "quarantine": commit.quarantine,
@@ -59,7 +60,7 @@ def decode(entry: bytes) -> Commit:
         worker=found["worker"],
         offset=found["offset"],
         rows=WindowRows(keys, found["rows_worker"], *(arrays[name] for name in WindowRows.columns()), bins=bins),
-        devices=[_device(device) for device in found["devices"]],
+        devices=[device_of(device) for device in found["devices"]],
         events=[EventRecord(**event) for event in found["events"]],
         quarantine=[QuarantineRecord(**record) for record in found["quarantine"]],
         ledger=[LedgerRow(**row) for row in found["ledger"]],
@@ -68,8 +69,3 @@ def decode(entry: bytes) -> Commit:
         # Entries of before there were any have none.
         retracted=tuple(found.get("retracted", ())),
     )
-
-
-def _device(device: dict[str, Any]) -> DeviceRecord:
-    latest = {metric: (ts, value) for metric, (ts, value) in device["latest"].items()}
-    return DeviceRecord(**(device | {"latest": latest}))

@@ -37,6 +37,7 @@ from store.influxql import retry_after_s
 from store.interface import Commit, EventRecord, HistoryRecord, PointsRejectedError, StoreUnreachableError
 from store.line_protocol import lines
 from store.open import StoreUrlError, open_records, open_sink, open_windows
+from store.packed_devices import PackedDevices
 from store.sinks import EmbeddedSink, OutboxSink
 from store.sqlite_files import StoreVersionError
 
@@ -484,6 +485,9 @@ def test_entry_holds_a_commit_as_it_was(drawn: list[dict[str, int]], frames: int
         retracted=(event(2).id,),
     )
     found = decode(encode(whole))
+    packed = PackedDevices(whole.devices)
+    assert list(packed) == packed[:] == list(whole.devices)
+    assert decode(encode(msgspec.structs.replace(whole, devices=packed))).devices == whole.devices
     assert as_set(unpacked(found.rows)) == as_set(unpacked(whole.rows))
     assert unpacked(found.rows).bins is None
     binned = replace(unpacked(whole.rows), bins=objects([bytes(8 * (nth % 3)) for nth in range(len(whole.rows))]))

@@ -1,0 +1,43 @@
+"""The devices of a commit, packed: as records, ten thousand of them take twenty megabytes until they are written."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, overload
+
+import msgspec
+
+from store.interface import DeviceRecord
+
+_FIELDS = DeviceRecord.__struct_fields__
+_encode = msgspec.msgpack.Encoder().encode
+# Decoded without types: as the floats that a Scalar declares, times in ns would lose their last digits.
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class PackedDevices(Sequence[DeviceRecord]):
+    """Records of devices, each made anew whenever it is asked for."""
+
+    def __init__(self, devices: Iterable[DeviceRecord]) -> None:
+        """Pack the records, one after the other."""
+        self._packed = [_encode(msgspec.structs.astuple(device)) for device in devices]
+
+    def __len__(self) -> int:
+        """Return the number of devices."""
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, at: int) -> DeviceRecord: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[DeviceRecord]: ...
+
+    def __getitem__(self, at: int | slice) -> DeviceRecord | list[DeviceRecord]:
+        """Return one record, or some."""
+        if isinstance(at, slice):
+            return [device_of(dict(zip(_FIELDS, _decode(each), strict=True))) for each in self._packed[at]]
+        return device_of(dict(zip(_FIELDS, _decode(self._packed[at]), strict=True)))
+
+
+def device_of(fields: dict[str, Any]) -> DeviceRecord:
+    """Return the record of fields that were decoded without types."""
+    latest = {metric: (ts, value) for metric, (ts, value) in fields["latest"].items()}
+    return DeviceRecord(**(fields | {"latest": latest}))
