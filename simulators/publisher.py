@@ -22,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from simulators.accounts import Account, Lag, Outgoing
 from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Broker
+from simulators.ending import end
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,7 @@ class Publisher:
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnect; what has not been acknowledged stays so in the accounts."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def outstanding(self) -> int:

@@ -20,6 +20,7 @@ import mqtt5
 
 from devices.filters import fault_of
 from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
+from simulators.ending import end
 from simulators.packets import CONNECT_S, PING_S, Packets
 from simulators.schedule import stopped_by_signal
 from simulators.tracks import RecordingError
@@ -160,8 +161,7 @@ class _Recorder(Packets):
                     await asyncio.wait_for(ending.wait(), TURN_S)
             await self._write_waiting()
         finally:
-            connection.cancel()
-            await asyncio.gather(connection, return_exceptions=True)
+            await end([connection])
         if progress is not None:
             progress(self._done)
         return self._done

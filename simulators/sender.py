@@ -22,6 +22,7 @@ import mqtt5
 
 from simulators.accounts import Account, Lag, Outgoing
 from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Broker
+from simulators.ending import end
 from simulators.packets import CONNECT_S, PING_S, TAKEN, Packets
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,7 @@ class Sender:
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnect; what has not been acknowledged stays so in the accounts."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def reconnects(self) -> int:

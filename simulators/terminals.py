@@ -30,6 +30,7 @@ from devices.codecs.jt808_frames import (
 )
 from devices.rejects import RejectError
 from simulators.accounts import Account, Lag, Outgoing
+from simulators.ending import end
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +90,7 @@ class Terminals:
 
     async def __aexit__(self, *_: object) -> None:
         """Hang up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def outstanding(self) -> int:

@@ -17,6 +17,7 @@ from ingest import worker as ingest_worker
 from ingest.edges import Edges
 from ingest.results import Results
 from ingest.worker import IngestConfig, Worker
+from simulators.ending import AGAIN_S, end
 from store import sqlite_files
 from store.interface import StoreUnreachableError
 from store.journal import JournalError, JournalWriter
@@ -87,3 +88,24 @@ def test_last_commits_wait_for_a_lock_no_longer_than_one_try_and_the_last_second
     took = asyncio.run(scenario())
     # A commit under way when told, and one more: not five.
     assert took < 2 * sqlite_files.BUSY_S + ingest_worker.LAST_S + 1.5
+
+
+def test_a_simulators_tasks_end_though_one_overlooks_that_it_is_cancelled() -> None:
+    async def deaf(times: int) -> None:
+        for _ in range(times):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    async def failing() -> None:
+        raise ConnectionError
+
+    async def scenario() -> list[bool]:
+        tasks = [asyncio.create_task(each) for each in (deaf(0), deaf(2), failing())]
+        await asyncio.sleep(0)
+        await end(tasks)
+        return [task.cancelled() for task in tasks]
+
+    began = time.monotonic()
+    assert asyncio.run(scenario()) == [True, True, False]
+    assert time.monotonic() - began < 2 * AGAIN_S + SOON_S

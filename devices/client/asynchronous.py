@@ -186,6 +186,9 @@ class AsyncClient:
             answer = self._desk.handle(payload)
             if answer is not None:
                 await client.publish(self._outbox.answer_topic, answer, qos=1)
+                # The wait for the broker's word may have lost the cancellation with which a close ends this.
+                if self._closing.is_set():
+                    return
 
     async def _woken(self) -> None:
         try:
