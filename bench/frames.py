@@ -2,6 +2,7 @@
 
 import json
 import struct
+from base64 import urlsafe_b64encode
 from typing import Any, Final
 
 from bench.tracker_frames import TRACKERS
@@ -12,6 +13,8 @@ from devices.vocabulary import DeviceClass
 
 START_NS: Final = 1_795_421_730_250_000_000
 """2026-11-23T08:15:30.25Z."""
+READS_OF_A_PASSAGE: Final = 20
+"""The least that a vehicle in a lane is read."""
 CRANE: Final[dict[str, float | bool]] = {
     "hoist_height_m": 12.85,
     "trolley_position_m": 31.2,
@@ -24,6 +27,11 @@ def _text(tree: Any) -> bytes:  # noqa: ANN401 - whatever JSON holds
     return json.dumps(tree).encode()
 
 
+def _code(first: int, nth: int) -> bytes:
+    """Return the code of the tag of the ``nth`` read: a tag that passes is read so often."""
+    return (first + nth // READS_OF_A_PASSAGE).to_bytes(12)
+
+
 def impinj_read(nth: int = 0) -> bytes:
     """Return an R700's report of one read."""
     return _text(
@@ -32,7 +40,7 @@ def impinj_read(nth: int = 0) -> bytes:
             "hostname": "impinj-14-2e-01",
             "eventType": "tagInventory",
             "tagInventoryEvent": {
-                "epc": "4oARkaUDAGXybMv_",
+                "epc": urlsafe_b64encode(_code(0xE2801191A5030065F26CCBFF, nth)).decode(),
                 "antennaPort": 1 + nth % 4,
                 "peakRssiCdbm": -7300 + nth % 900,
                 "frequency": 920625,
@@ -51,7 +59,7 @@ def zebra_read(nth: int = 0) -> bytes:
                 "channel": 922.25,
                 "eventNum": 16_511 + nth,
                 "format": "epc",
-                "idHex": "e28011700000020d2a412182",
+                "idHex": _code(0xE28011700000020D2A412182, nth).hex(),
                 "peakRssi": -60,
                 "phase": -170.48,
                 "reads": 1,

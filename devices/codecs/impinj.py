@@ -7,6 +7,7 @@ dBm, kHz and microseconds since 1970.
 
 from binascii import a2b_base64
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -182,8 +183,12 @@ def _event(message: _Message, topic: str, payload: bytes = b"") -> Reading:
     )
 
 
+@lru_cache(4_096)
 def _base64_tag(text: str) -> str:
-    """Return the digits of a code in base64, of either alphabet, with or without its padding."""
+    """Return the digits of a code in base64, of either alphabet, with or without its padding.
+
+    Remembered, because each tag of a passage is read dozens of times.
+    """
     plain = text.rstrip("=").translate(URL_SAFE)
     try:
         code = a2b_base64(plain + PADDING[len(plain) % 4], strict_mode=True)

@@ -219,7 +219,7 @@ def _tag_report(report: Parameter) -> Reading:
         device_class=DeviceClass.RFID_GATE,
         ts=None if seen is None else _unsigned(seen) * US,
         happenings=(
-            tag_read(tag, None if antenna is None else _unsigned(antenna), _rssi(found, impinj), tid[2:].hex()),
+            tag_read(tag.upper(), None if antenna is None else _unsigned(antenna), _rssi(found, impinj), tid[2:].hex()),
         ),
     )
     if IMPINJ_PHASE in impinj:

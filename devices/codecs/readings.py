@@ -15,15 +15,15 @@ from devices.vocabulary import DeviceClass
 Scalar = str | float | bool | None
 
 
-class Happening(msgspec.Struct, frozen=True):
+class Happening(msgspec.Struct, frozen=True, gc=False):
     """Something that happened once, as a format reports it; ``data`` is flat, as in a native event."""
 
     type: str
     data: dict[str, Scalar] = {}
 
 
-class Reading(msgspec.Struct, kw_only=True):
-    """What one device says of one instant."""
+class Reading(msgspec.Struct, kw_only=True, gc=False):
+    """What one device says of one instant. Nothing in it refers back to it: the collector need not look at it."""
 
     device: str = ""
     """Id of the device as the format names it; "" where the topic or the connection tells who speaks."""

@@ -37,8 +37,8 @@ _id_of = lru_cache(4_096)(device_id)
 
 
 def tag_read(tag: str, antenna: int | None, rssi_dbm: float | None, tid: str = "", antenna_name: str = "") -> Happening:
-    """Return a read as an event; what a reader does not report is left out. ``tag`` is hexadecimal digits."""
-    data: dict[str, Scalar] = {"tag": tag.upper()}
+    """Return a read as an event; what a reader does not report is left out. ``tag`` is digits in capitals."""
+    data: dict[str, Scalar] = {"tag": tag}
     if antenna is not None:
         data["antenna"] = antenna
     if rssi_dbm is not None:
@@ -53,8 +53,12 @@ def tag_read(tag: str, antenna: int | None, rssi_dbm: float | None, tid: str = "
     return Happening("tag_read", data)
 
 
+@lru_cache(4_096)
 def hex_tag(digits: str, where: str) -> str:
-    """Return a tag's code in capitals; RejectError names ``where`` it is not made of pairs of hexadecimal digits."""
+    """Return a tag's code in capitals; RejectError names ``where`` it is not made of pairs of hexadecimal digits.
+
+    Remembered, because each tag of a passage is read dozens of times.
+    """
     if HEX.fullmatch(digits) is None:
         raise RejectError(Reason.WRONG_TYPE, where, f"{digits[:64]!r}: expected 1 to 62 pairs of hexadecimal digits")
     return digits.upper()
