@@ -17,6 +17,7 @@ import pytest
 from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
+from made_port import MadePort, client_of
 
 from devices.filters import matches
 from devices.times import NS
@@ -301,6 +302,10 @@ def test_a_spoofed_payload_is_quarantined_and_audited_whatever_the_broker_allowe
             (refused,) = records.quarantine()
             accounts = {row.account: row.frames for row in records.ledger(uids=[QC01.uid])}
             records.close()
+    with client_of(MadePort(tmp_path / "data")) as client:
+        (told,) = client.json("/v1/quarantine", reason="identity_mismatch")["items"]
+        assert (told["uid"], told["pointer"], told["topic"]) == (QC01.uid, "/device", topic(QC01, "telemetry"))
+        assert json.loads(told["payload"])["device"] == "QC02"
     assert (refused.reason, refused.pointer) == ("identity_mismatch", "/device")
     assert (accounts["received"], accounts["windowed"], accounts["quarantined"]) == (2, 1, 1)
     (row,) = [row for row in registry.audit() if row.action == "refused"]

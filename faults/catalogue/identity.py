@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import mqtt5
@@ -21,16 +22,24 @@ from store.passwords import new_password
 A: Final = DeviceKey(SITE, "vehicle", "A-01")
 B: Final = DeviceKey(SITE, "vehicle", "B-01")
 NOT_AUTHORISED: Final = 0x87
+EVERYTHING: Final = (
+    *("#", "+/#", "+/+/#", "$SYS/#", "port/#", "port/+/+/+/+", "quayflow/#", "quayflow/+/#"),
+    *(f"port/{B.uid}/#", f"port/{SITE}/+/+/telemetry", "$share/all/#", f"$share/all/port/{B.uid}/#"),
+)
+"""Filters under which a device might hear of others."""
 
 
-class Spoofer:
-    """Device A with its own credentials, at the packet level: what it sends and what it is answered."""
+class Speaker:
+    """A device with its own credentials, at the packet level: what it sends and what it is answered."""
 
-    def __init__(self, port: int, password: str) -> None:
+    def __init__(self, port: int, key: DeviceKey, password: str) -> None:
         """Connect."""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=5)
         self._buffer = b""
-        connect = mqtt5.ConnectPacket("spoofer", username=username_of(A), password=password.encode(), clean_start=True)
+        self._heard = 0
+        connect = mqtt5.ConnectPacket(
+            f"speaker-{key.device}", username=username_of(key), password=password.encode(), clean_start=True
+        )
         self._socket.sendall(connect.write())
         self._answer()
 
@@ -43,15 +52,18 @@ class Spoofer:
             raise TypeError(f"expected PUBACK, got {answer}")
         return int(answer.reason_code)
 
-    def subscribe(self, patterns: list[str]) -> None:
-        """Subscribe to everything at once."""
-        filters = [mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE) for pattern in patterns]
-        self._socket.sendall(mqtt5.SubscribePacket(1, filters).write())
-        self._answer()
+    def subscribe(self, patterns: Sequence[str]) -> None:
+        """Subscribe to each, whether or not it is granted."""
+        for number, pattern in enumerate(patterns, 1):
+            filters = [mqtt5.TopicFilter(pattern, max_qos=mqtt5.QoS.AT_LEAST_ONCE)]
+            self._socket.sendall(mqtt5.SubscribePacket(number, filters).write())
+            # What is heard already comes between: it counts as well.
+            while not isinstance(answer := self._answer(), mqtt5.SubAckPacket):
+                self._heard += isinstance(answer, mqtt5.PublishPacket)
 
     def overheard(self, seconds: float) -> int:
-        """Return how many messages come within some seconds."""
-        count, end = 0, time.monotonic() + seconds
+        """Return how many messages have come since it subscribed, some seconds from now."""
+        count, end = self._heard, time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
@@ -81,7 +93,7 @@ class Spoofer:
 @fault(
     "F20",
     "identity-spoof",
-    "device A publishes to B's topics, says in its payload that it is B, and subscribes to everything",
+    "device A publishes to B's topics, says in its payload that it is B, and subscribes to everything while B speaks",
     "the broker denies, ingest quarantines with an audit row, nothing is overheard",
 )
 def identity_spoof(rig: Rig) -> Outcome:
@@ -90,8 +102,9 @@ def identity_spoof(rig: Rig) -> Outcome:
     data.mkdir()
     registry = open_registry(f"sqlite:///{data}/quayflow.db", read_only=False)
     parts = part_passwords(registry, rig.folder / "access", time.time_ns())
-    password = new_password()
-    registry.issue(password_credential(username_of(A), A.uid, password, time.time_ns()), actor="fault")
+    passwords = {key: new_password() for key in (A, B)}
+    for key, password in passwords.items():
+        registry.issue(password_credential(username_of(key), key.uid, password, time.time_ns()), actor="fault")
     access = BrokerAccess(registry, rig.folder / "access", None)
     access.refresh()
     files = {"allow_anonymous": False, "password_file": access.files.passwords, "acl_file": access.files.rules}
@@ -100,7 +113,7 @@ def identity_spoof(rig: Rig) -> Outcome:
     own = f"port/{A.uid}/telemetry"
     with rig.broker(**files) as broker, rig.ingest(broker.port, **who) as ingest:
         ingest.start()
-        spoofer = Spoofer(broker.port, password)
+        spoofer, other = (Speaker(broker.port, key, password) for key, password in passwords.items())
         denied = sum(spoofer.publish(topic, b"{}", 1) == NOT_AUTHORISED for topic in elsewhere)
         count = int(rig.scaled(500, 50))
         body = {"v": 1, "boot": 1, "m": {"speed_mps": 4}}
@@ -108,10 +121,13 @@ def identity_spoof(rig: Rig) -> Outcome:
         spoofed = [json.dumps(body | {"seq": seq, "device": B.device}).encode() for seq in range(count)]
         for payload in (*honest, *spoofed):
             spoofer.publish(own, payload, 1)
-        spoofer.subscribe(["#", "$SYS/#", "port/#", "quayflow/#"])
+        spoofer.subscribe(EVERYTHING)
+        for payload in honest:
+            other.publish(f"port/{B.uid}/telemetry", payload, 1)
+        until_received(ingest.folder, 3 * count)
         overheard = spoofer.overheard(2.0)
         spoofer.close()
-        until_received(ingest.folder, 2 * count)
+        other.close()
         ingest.terminate()
         rss_mb = ingest.peak_rss_mb
     reasons = quarantined(data)
@@ -119,7 +135,8 @@ def identity_spoof(rig: Rig) -> Outcome:
     intact = registry.audit_break() is None
     registry.close()
     records = open_records(f"sqlite:///{data}/quayflow.db")
-    frames = {row.account: row.frames for row in records.ledger(uids=[A.uid])}
+    frames = Counter({row.account: row.frames for row in records.ledger(uids=[A.uid])})
+    of_b = Counter({row.account: row.frames for row in records.ledger(uids=[B.uid])})
     records.close()
     holds = (
         denied == len(elsewhere)
@@ -127,12 +144,12 @@ def identity_spoof(rig: Rig) -> Outcome:
         and len(rows) == count
         and intact
         and not overheard
-        and frames["windowed"] == count
+        and frames["windowed"] == of_b["windowed"] == of_b["received"] == count
     )
     return Outcome(
-        acked=2 * count,
-        stored=frames["windowed"],
-        lost=2 * count - frames["windowed"] - frames["quarantined"],
+        acked=3 * count,
+        stored=frames["windowed"] + of_b["windowed"],
+        lost=3 * count - frames["windowed"] - of_b["windowed"] - frames["quarantined"],
         duplicates_stored=0,
         quarantined=frames["quarantined"],
         recovery_s=0.0,
