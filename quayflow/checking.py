@@ -217,21 +217,23 @@ def read_file(path: Path, device_class: DeviceClass, site: str) -> list[Message]
 
     ValueError names the line that is neither.
     """
-    messages = []
+    messages: list[Message] = []
+    # One for all: a file without times says nothing of a rate.
+    now = time.time_ns()
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not line.strip():
             continue
         tree = _body(line)
         if isinstance(tree.get("topic"), str) and "payload" in tree:
-            messages.append(_recorded(tree, number))
+            messages.append(_recorded(tree, number, now))
             continue
         stream = Stream.EVENT if "type" in tree else Stream.STATUS if "online" in tree else Stream.TELEMETRY
         key = DeviceKey(site, device_class, str(tree.get("device", PLACEHOLDER)))
-        messages.append(Message(topic_of(key, stream), line, _time_in(tree)))
+        messages.append(Message(topic_of(key, stream), line, _time_in(tree, now)))
     return messages
 
 
-def _recorded(tree: dict[Any, Any], number: int) -> Message:
+def _recorded(tree: dict[Any, Any], number: int, now: int) -> Message:
     payload, ts = tree["payload"], tree.get("ts")
     try:
         content = base64.b64decode(payload, validate=True) if isinstance(payload, str) else json.dumps(payload).encode()
@@ -239,17 +241,16 @@ def _recorded(tree: dict[Any, Any], number: int) -> Message:
         raise ValueError(f"line {number}: payload: expected base64 or an object") from None
     if ts is not None and (not isinstance(ts, int) or isinstance(ts, bool)):
         raise ValueError(f"line {number}: ts: expected nanoseconds since 1970 UTC")
-    return Message(tree["topic"], content, time.time_ns() if ts is None else ts)
+    return Message(tree["topic"], content, now if ts is None else ts)
 
 
-def _time_in(tree: dict[Any, Any]) -> int:
+def _time_in(tree: dict[Any, Any], now: int) -> int:
     """Return the time of a payload without a time of receipt: its own, or now."""
     ts = tree.get("ts", tree.get("t0"))
     try:
         found = parse_rfc3339(ts) if isinstance(ts, str) else ts
     except ValueError:
         found = None
-    now = time.time_ns()
     return found if isinstance(found, int) and not isinstance(found, bool) and 0 < found <= now else now
 
 
@@ -306,7 +307,8 @@ def check(
         typer.echo(f"quayflow: {source}: {error}", err=True)
         raise typer.Exit(2) from None
     except (aiomqtt.MqttError, OSError) as error:
-        typer.echo(f"quayflow: {source} is no file, and the broker cannot be asked: {error}", err=True)
+        where = f"{settings.broker_host}:{settings.broker_port}"
+        typer.echo(f"quayflow: {source} is no file, and the broker at {where} cannot be asked: {error}", err=True)
         raise typer.Exit(UNREACHABLE) from None
     report = judge(messages, device_class, source)
     if page is not None:

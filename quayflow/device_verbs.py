@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 import typer
 
-from devices.topics import DEVICE, DeviceKey, Stream, topic_of
+from devices.topics import DEVICE, SITE, DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass, accepted_from
 from quayflow.failures import FAILED, UNREACHABLE, USAGE
 from quayflow.settings import Settings
@@ -48,6 +48,9 @@ def settings_with(**flags: object) -> Settings:
 def registry_of(settings: Settings, *, read_only: bool) -> Iterator[SqlRegistry]:
     """Lend the registry; ends with status 3 where it cannot be reached, 2 where what was asked cannot be kept."""
     registry = None
+    if read_only and settings.records_url is None and not settings.data.is_dir():
+        typer.echo(f"quayflow: there is no folder {settings.data}: name the data folder with --data", err=True)
+        raise typer.Exit(UNREACHABLE)
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
         registry = open_registry(settings.store_urls[1], read_only=read_only)
@@ -77,8 +80,12 @@ def key_of(text: str, device_class: DeviceClass | None, site: str) -> DeviceKey:
         found = DeviceKey(site, device_class, text)
     else:
         raise typer.BadParameter(f"{text!r}: name its class with --class, or write SITE/CLASS/ID")
-    if found.device_class not in set(DeviceClass) or not DEVICE.fullmatch(found.device):
-        raise typer.BadParameter(f"{text!r}: expected SITE/CLASS/ID with a class of {', '.join(DeviceClass)}")
+    if not SITE.fullmatch(found.site):
+        raise typer.BadParameter(f"site {found.site!r}: expected a UN/LOCODE and a facility, such as CNNGB-BLCT")
+    if found.device_class not in set(DeviceClass):
+        raise typer.BadParameter(f"class {found.device_class!r}: expected one of {', '.join(DeviceClass)}")
+    if not DEVICE.fullmatch(found.device):
+        raise typer.BadParameter(f"id {found.device!r}: expected up to 64 letters, digits and . _ : -")
     return found
 
 
@@ -167,7 +174,7 @@ def add(  # noqa: PLR0913 - one flag each
         entry = RegisteredDevice(uid=key.uid, name=name, note=note, enabled=not disabled)
         registry.put(_checked(entry), actor=actor(), now_ns=time.time_ns())
         issued = _issue(registry, settings, key, password=credentials, certificate=certificate)
-    _say({"uid": key.uid, **issued}, settings, key, as_json=as_json)
+    _say({"uid": key.uid, **issued}, settings, key, "is registered", as_json=as_json)
 
 
 @device_app.command("rotate", short_help="Give a device new credentials in place of the old.")
@@ -185,7 +192,8 @@ def rotate(
     with registry_of(settings, read_only=False) as registry:
         key = known_key(registry, settings, device, device_class)
         issued = _issue(registry, settings, key, password=certificate is None, certificate=certificate)
-    _say({"uid": key.uid, **issued}, settings, key, as_json=as_json)
+    done = "has new credentials, the old end within a second"
+    _say({"uid": key.uid, **issued}, settings, key, done, as_json=as_json)
 
 
 @device_app.command("remove", short_help="Take a device and its credentials out of the registry.")
@@ -212,8 +220,10 @@ def remove(
 @device_app.command("adopt", short_help="Say which metric a name of the device's own is.")
 def adopt(  # noqa: PLR0913 - one flag each
     device: Id,
-    name: Annotated[str, typer.Argument(help="The name that the device sends.")],
-    metric: Annotated[str, typer.Argument(help="The metric that it is; `/v1/vocabulary` lists them.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that the device sends.")],
+    metric: Annotated[
+        str, typer.Argument(metavar="METRIC", help="The metric that it is; `/v1/vocabulary` lists them.")
+    ],
     *,
     scale: Annotated[float, typer.Option(help="The value times this …")] = 1.0,
     offset: Annotated[float, typer.Option(help="… plus this is the value in the metric's unit.")] = 0.0,
@@ -381,11 +391,11 @@ def _certified(registry: SqlRegistry, settings: Settings, key: DeviceKey, folder
     return {"username": username, "certificate": str(folder), "serial": issued.serial}
 
 
-def _say(result: dict[str, Any], settings: Settings, key: DeviceKey, *, as_json: bool) -> None:
+def _say(result: dict[str, Any], settings: Settings, key: DeviceKey, done: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    typer.echo(f"✔ {result['uid']} is registered")
+    typer.echo(f"✔ {result['uid']} {done}")
     if "password" in result:
         typer.echo(f"  user      {result['username']}\n  password  {result['password']}   (shown this once)")
     if "certificate" in result:

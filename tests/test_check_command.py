@@ -124,3 +124,10 @@ def test_a_topic_is_listened_to(tmp_path: Path) -> None:
         silent = run("port/CNNGB-DEMO/vehicle/+/telemetry", "--as", "vehicle", *where, status=1)
         assert "no message came" in silent.output
     run(TOPIC, "--as", "quay-crane", *where, status=3)
+
+
+def test_a_file_without_times_says_nothing_of_a_rate(tmp_path: Path) -> None:
+    path = tmp_path / "payloads.jsonl"
+    path.write_text('{"v":1,"m":{"load_t":1}}\n' * 3)
+    result = CliRunner().invoke(app, ["check", str(path), "--as", "quay-crane", "--json"])
+    assert json.loads(result.stdout)["devices"][0]["rate_hz"] is None

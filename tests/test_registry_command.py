@@ -15,7 +15,9 @@ from store.registry_entries import KINDS
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    return tmp_path / "data"
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
 
 
 def run(data: Path, *arguments: str, status: int = 0, text: str | None = None) -> Result:
@@ -142,6 +144,30 @@ def test_a_certificate_is_written_with_a_key_for_its_owner_alone(data: Path, tmp
 )
 def test_what_cannot_be_is_a_usage_error(data: Path, arguments: tuple[str, ...]) -> None:
     run(data, "device", *arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    ("uid", "named"),
+    [
+        ("CNNGB-DEMO/vehicle/bad id", "id 'bad id'"),
+        ("CNNGB-DEMO/crane/QC01", "class 'crane'"),
+        ("here/vehicle/T1", "site 'here'"),
+    ],
+)
+def test_what_is_wrong_with_a_uid_is_named(data: Path, uid: str, named: str) -> None:
+    assert named in run(data, "device", "add", uid, status=2).output
+
+
+def test_a_folder_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    missing = tmp_path / "no" / "such"
+    for verb in (("list",), ("show", "CNNGB-DEMO/vehicle/T1"), ("watch", "CNNGB-DEMO/vehicle/T1")):
+        assert str(missing) in run(missing, "device", *verb, status=3).output
+    assert not missing.parent.exists()
+
+
+def test_who_draws_new_credentials_is_told_so(data: Path) -> None:
+    run(data, "device", "add", "T1", "--class", "vehicle", "--credentials")
+    assert "CNNGB-DEMO/vehicle/T1 has new credentials" in run(data, "device", "rotate", "T1").output
 
 
 def test_a_disabled_device_is_told_why_it_is_refused(data: Path) -> None:
