@@ -74,8 +74,7 @@ def lines(rows: WindowRows) -> list[str]:
         return []
     if int(rows.epoch.max()) >= MAX_EPOCH or int(rows.epoch.min()) < 0:
         raise ValueError(f"epoch: expected 0 ≤ epoch < {MAX_EPOCH}")
-    prefix = _prefixes(rows)
-    scale = _scales(rows)
+    prefix, scale = _series_of(rows)
     floats = [(getattr(rows, name) / scale).tolist() for name in FLOAT_FIELDS]
     mean = (rows.sum / (np.maximum(rows.count, 1) * scale)).tolist()
     integers = [getattr(rows, name).tolist() for name in INTEGER_FIELDS]
@@ -93,31 +92,21 @@ def bins_back(fields: Sequence[str | None]) -> Packed:
     return objects([b64decode(field) if field else b"" for field in fields])
 
 
-def _prefixes(rows: WindowRows) -> list[str]:
-    """Return measurement and tags of every row."""
-    worker = f",worker={escaped(rows.worker)}" if rows.worker else ""
-    pair = rows.series * (int(rows.tier_s.max()) + 1) + rows.tier_s
-    pairs, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
+def _series_of(rows: WindowRows) -> tuple[list[str], Floats]:
+    """Return measurement and tags, and the scale, of every row; the scales have shape (n,)."""
+    keys, worker = rows.keys, rows.worker
+    known = [_prefix_and_scale(keys[series], worker) for series in rows.series.tolist()]
     names = {tier_s: measurement(tier_s) for tier_s in np.unique(rows.tier_s).tolist()}
-    texts = np.empty(len(pairs), object)
-    texts[:] = [
-        f"{names[tier_s]}{_tags(rows.keys[series])}{worker}"
-        for tier_s, series in zip(rows.tier_s[first].tolist(), rows.series[first].tolist(), strict=True)
-    ]
-    every: list[str] = texts[inverse].tolist()
-    return every
+    prefixes = [names[tier_s] + tags for tier_s, (tags, _) in zip(rows.tier_s.tolist(), known, strict=True)]
+    return prefixes, np.array([scale for _, scale in known])
 
 
-def _tags(key: SeriesKey) -> str:
-    site, device_class, device, metric = key
-    return f",class={escaped(device_class)},device={escaped(device)},metric={escaped(metric)},site={escaped(site)}"
-
-
-def _scales(rows: WindowRows) -> Floats:
-    """Return every row's scale; shape (n,)."""
-    used, inverse = np.unique(rows.series, return_inverse=True)
-    scales: Floats = np.array([scale_of(rows.keys[index].metric) for index in used.tolist()])[inverse]
-    return scales
+@lru_cache(maxsize=1 << 16)
+def _prefix_and_scale(key: SeriesKey, worker: str) -> tuple[str, float]:
+    """Return the tags of a series and its metric's scale, at which every commit looks again."""
+    site, device_class, device, metric = (escaped(tag) for tag in key)
+    ending = f",worker={escaped(worker)}" if worker else ""
+    return f",class={device_class},device={device},metric={metric},site={site}{ending}", scale_of(key.metric)
 
 
 def unscaled_back(values: Floats, scale: float) -> Ints:
