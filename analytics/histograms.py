@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from analytics.radix import narrowed, order_by
 from devices.columns import Bools, Floats, Ints
 from devices.vocabulary import MAX_SCALED
 
@@ -83,9 +84,19 @@ class Binned(NamedTuple):
     samples: Ints
 
     @classmethod
-    def of_samples(cls, series: Ints, window: Ints, value: Ints) -> Self:
-        """Take scaled values (n,), each in its window."""
-        return cls(series, window, bins_of(value), np.ones(len(value), np.int64))
+    def of_groups(cls, series: Ints, window: Ints, size: Ints, value: Ints) -> Self:
+        """Count the bins of scaled values: the first ``size[0]`` are of ``series[0]`` in ``window[0]``, and so on.
+
+        ``series``, ``window`` and ``size``: (groups ≥ 1,). The order is that of the groups, then of the bins.
+        """
+        group = np.repeat(np.arange(len(size)), size)
+        of_bin = bins_of(value)
+        order = order_by(narrowed(group, len(size)), narrowed(of_bin + _ZERO, 2 * _ZERO))
+        # By group the values are in order already.
+        of_bin = of_bin[order]
+        starts = _starts(group << _BIN_BITS | of_bin + _ZERO)
+        group = group[starts]
+        return cls(series[group], window[group], of_bin[starts], np.diff(starts, append=len(value)))
 
     def take(self, which: Bools | Ints) -> "Binned":
         """Return those selected by a mask or by positions."""

@@ -24,17 +24,19 @@ class _Fresh:
         self._width = width
         self._parts: list[Binned] = []
         self._held = 0
+        self._most = HELD
 
     def add(self, binned: Binned) -> None:
         self._parts.append(binned)
         self._held += len(binned.bin)
-        if self._held > HELD:
+        if self._held > self._most:
             summed = _binned(_histograms(Binned.concatenate(self._parts), self._width), self._width)
-            # What does not sum up stays: it is as many entries, however they are kept.
-            self._parts, self._held = [summed], 0
+            # What does not sum up stays: it is as many entries, however they are kept. It is gone through again only
+            # when as much has been added, so that the time for an entry does not grow with how many there are.
+            self._parts, self._held, self._most = [summed], 0, max(HELD, len(summed.bin))
 
     def take(self) -> Binned | None:
-        parts, self._parts, self._held = self._parts, [], 0
+        parts, self._parts, self._held, self._most = self._parts, [], 0, HELD
         return Binned.concatenate(parts) if parts else None
 
 

@@ -13,13 +13,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analytics.partials import Partials
+from analytics.radix import narrowed, order_by
 from devices.columns import Bools, Ints
-
-Keys = NDArray[np.unsignedinteger]
-"""What is sorted by: numbers from 0 on, in as few bits as they need."""
 
 RUN: Final = 1 << 16
 """Samples that are gathered before anything is done to them: enough that numpy's cost per call does not count."""
@@ -27,8 +24,6 @@ SPAN_BITS: Final = 14
 """Neighbouring series that share a bucket, as a power of two: so many that their cells stay in the caches."""
 FULL: Final = 1 << 16
 """Samples in a bucket when it is full: about four of each series, which then go to their cell as one."""
-NARROW: Final = 1 << 16
-"""Numbers below this are sorted by radix."""
 CROWDED: Final = 6
 """From so many samples of a group on, ``reduceat`` is faster than ``at``."""
 
@@ -96,8 +91,8 @@ class Waiting:
             yield loose
             return
         self._make_room(buckets)
-        bucket = _narrowed(loose[0] >> SPAN_BITS + 1, buckets)
-        order = _order(bucket)
+        bucket = narrowed(loose[0] >> SPAN_BITS + 1, buckets)
+        order = order_by(bucket)
         # With room of its own and without looking for positions out of bounds: half the time.
         ordered = np.take(loose, order, axis=1, out=self._ordered[:, : len(order)], mode="clip")
         edges = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
@@ -142,15 +137,16 @@ def reduced(samples: Ints, width: int) -> Reduced:
     """Reduce waiting samples (4, n ≥ 1) by series and window of ``width`` ns."""
     coded, ts, seq, value = samples
     lowest, highest = int(coded.min()) >> 1, int(coded.max()) >> 1
-    place = _narrowed((coded >> 1) - lowest, highest - lowest + 1)
-    order = _order(place)
+    place = narrowed((coded >> 1) - lowest, highest - lowest + 1)
+    order = order_by(place)
     at, time = place[order], ts[order]
     alike = at[1:] == at[:-1]
     # Mostly the samples of a series come in the order of their times: the first is the first, the last the last.
     rising = bool(((time[1:] > time[:-1]) >= alike).all())
     if int(ts.min()) // width != int(ts.max()) // width:
         if not rising:
-            order = _order_by_two(place, ts // width)
+            number = ts // width
+            order = order_by(place, narrowed(number - number.min(), int(number.max() - number.min()) + 1))
             at, time = place[order], ts[order]
             alike = at[1:] == at[:-1]
         number = time // width
@@ -180,27 +176,6 @@ def reduced(samples: Ints, width: int) -> Reduced:
         _late(coded, order, starts),
     )
     return Reduced(Partials(at[starts] + np.int64(lowest), begins // width * width, aggregates), value)
-
-
-def _narrowed(key: Ints, keys: int) -> Keys:
-    """Return keys 0 ≤ key < ``keys`` in the narrowest integers that hold them."""
-    if keys <= 1 << 8:
-        return key.astype(np.uint8)
-    return key.astype(np.uint16 if keys <= NARROW else np.uint32)
-
-
-def _order(key: Keys) -> Ints:
-    """Return the positions of keys (n,) in the order of the keys, equal ones as they came."""
-    if key.dtype != np.uint32:
-        return np.argsort(key, kind="stable")
-    order = np.argsort(key.astype(np.uint16), kind="stable")
-    return order[np.argsort((key >> 16)[order].astype(np.uint16), kind="stable")]
-
-
-def _order_by_two(place: Keys, number: Ints) -> Ints:
-    """Return the positions (n,) in the order of place, then number, equal ones as they came."""
-    order = _order(_narrowed(number - number.min(), int(number.max() - number.min()) + 1))
-    return order[_order(place[order])]
 
 
 def _late(coded: Ints, order: Ints, starts: Ints) -> Ints:

@@ -229,8 +229,9 @@ class Windows:
         self._merge(every, join)
         wanted = self._wanted(every.series)
         if wanted.any():
-            series, window = (np.repeat(each[wanted], every.count[wanted]) for each in (every.series, every.window))
-            self._add_binned(Binned.of_samples(series, window, value[np.repeat(wanted, every.count)]))
+            some = every.take(wanted)
+            of_each = value[np.repeat(wanted, every.count)]
+            self._add_binned(Binned.of_groups(some.series, some.window, some.count, of_each))
 
     def _merge(self, partials: Partials, how: Callable[[Aggregates, Ints, Partials], None]) -> None:
         """Merge or join partials of the finest tier."""

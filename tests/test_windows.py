@@ -12,8 +12,8 @@ from made_frames import T0, Row, Shelf, seeds
 
 import analytics.scattered
 import analytics.windows
+from analytics.radix import NARROW
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
-from analytics.scattered import NARROW
 from analytics.windows import Windows
 from devices.times import NS
 from devices.vocabulary import MAX_SCALED
