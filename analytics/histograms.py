@@ -121,13 +121,6 @@ class Histograms(NamedTuple):
         return _summed(place << _BIN_BITS | of_bin + _ZERO, samples)
 
     @classmethod
-    def of_each(cls, place: Ints, of_bin: Ints) -> "Histograms":
-        """Count bins at places: arrays (n,), n ≥ 1, in any order."""
-        key = np.sort(place << _BIN_BITS | of_bin + _ZERO)
-        starts = _starts(key)
-        return cls(key[starts], np.diff(starts, append=len(key)))
-
-    @classmethod
     def nothing(cls) -> Self:
         """Return no histograms."""
         return cls(np.empty(0, np.int64), np.empty(0, np.int64))

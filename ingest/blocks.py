@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from analytics.histograms import Binned, Histograms, bins_of
+from analytics.histograms import Binned
 from analytics.partials import Partials
 from devices.columns import Bools, Floats, Ints
 from devices.vocabulary import MAXIMUM, MINIMUM, SCALE
@@ -162,7 +162,7 @@ def binned_of(stack: Stack, metric: Ints, wanted: Bools, width: int) -> Binned |
         return None
     values = np.rint(np.multiply(stack.values.swapaxes(1, 2)[wanted], SCALE[metric][wanted][:, None], dtype=np.float64))
     columns, rows = values.shape
-    place = np.repeat(np.arange(columns), rows)
-    summed = Histograms.of_each(place, bins_of(values.astype(np.int64).ravel()))
     window = np.broadcast_to((stack.t0 // width * width)[:, None], wanted.shape)[wanted]
-    return Binned(stack.series[wanted][summed.place], window[summed.place], summed.bin, summed.samples)
+    return Binned.of_groups(
+        stack.series[wanted], window, np.full(columns, rows, np.int64), values.astype(np.int64).ravel()
+    )
