@@ -106,6 +106,6 @@ def _print(config: LoadConfig, result: LoadResult) -> None:
         typer.echo(f"knee: {result.knee:,.0f} messages/s{beyond}")
     elif result.limit:
         typer.echo(f"the rate was not kept: the {result.limit} is the limit")
-    for threshold in result.thresholds:
-        mark, value = "✔" if threshold["ok"] else "✘", threshold["value"]
-        typer.echo(f"{mark} {threshold['threshold']}  ({'no figure' if value is None else f'{value:g}'})")
+    for condition, threshold in zip(config.conditions, result.thresholds, strict=True):
+        mark = "✔" if threshold["ok"] else "✘"
+        typer.echo(f"{mark} {threshold['threshold']}  (is {condition.shown(threshold['value'])})")

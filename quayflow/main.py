@@ -125,6 +125,9 @@ def simulate(  # noqa: PLR0913 - one flag each
     jt808: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Gateway to which road trucks report as JT/T 808 terminals.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Publish nothing: record --for so long of the port's time in this folder.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Publish a simulated port to any broker."""
@@ -141,6 +144,7 @@ def simulate(  # noqa: PLR0913 - one flag each
         noise=noise,
         scenario=scenario,
         jt808=jt808,
+        out=out,
         as_json=as_json,
     )
     finish(run)

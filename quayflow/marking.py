@@ -1,13 +1,14 @@
 """How well the pipeline knows what happened: its events and figures marked against the truth of the simulated port."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from analytics.rows import WindowRows
 from devices.vocabulary import INDEX, SCALE
-from simulators.truth import Alarm, Fact, Move, Passage, Trip, YardMove
+from simulators.truth import Alarm, Fact, Move, Passage, Trip, Turn, YardMove
 from simulators.truth_figures import figures_of
 from store.interface import EventRecord
 
@@ -15,6 +16,8 @@ NS: Final = 1_000_000_000
 FINEST_S: Final = 10
 MATCH_S: Final = 1.5
 """An event counts as found if it ends within this of the truth, s; sampling at 1 Hz and rounding stay below."""
+TURN_MATCH_S: Final = 30.0
+"""The same of a truck turn, s: it really ends as the barrier opens, for the readers with the last read of the tag."""
 COUNTED: Final = ("moves", "teu", "yard_moves", "passages_in", "passages_out")
 """Metrics that detectors make, whose sum in a range is compared with the truth as a rate per hour."""
 
@@ -25,6 +28,16 @@ class Happening(NamedTuple):
     device: str
     what: str
     end_s: float
+    start_s: float = math.nan
+    """Of a truck turn only."""
+
+
+class PassedTag(NamedTuple):
+    """A truck's tag through a gate."""
+
+    end_s: float
+    direction: str
+    tag: str
 
 
 class Span(NamedTuple):
@@ -53,6 +66,8 @@ def happenings_of_truth(facts: Iterable[Fact]) -> Iterator[Happening]:
                 yield Happening(fact.device, f"gate_passage {fact.direction}", fact.end_s)
             case Trip():
                 yield Happening(fact.device, "trip", fact.end_s)
+            case Turn():
+                yield _turn(fact)
             case Alarm() if fact.code != "lane_blocked":
                 yield Happening(fact.device, f"alarm {fact.code}", fact.start_s)
             case _:
@@ -76,32 +91,68 @@ def happenings_of_events(events: Iterable[EventRecord], origin_ns: int) -> Itera
                 continue
 
 
-def score(truth: Sequence[Happening], found: Sequence[Happening], what: str) -> dict[str, Any]:
-    """Match each found event to the nearest unmatched one of the truth of its kind on the same device."""
-    waiting: dict[tuple[str, str], list[float]] = {}
+def tags_through(events: Iterable[EventRecord], origin_ns: int, trucks: Mapping[str, str]) -> Iterator[PassedTag]:
+    """Yield the passages detected, under the name of the truck where ``trucks`` (tag → name) has it."""
+    for event in events:
+        if event.type == "gate_passage":
+            tag = str(event.data["tag"])
+            yield PassedTag((event.ts_ns - origin_ns) / NS, str(event.data["direction"]), trucks.get(tag, tag))
+
+
+def turns_of(happenings: Iterable[Happening], passages: Iterable[PassedTag]) -> Iterator[Happening]:
+    """Yield what was detected, and the truck turns that follow from it: a tag that came in and went out."""
+    yield from happenings
+    inside: dict[str, float] = {}
+    for passage in sorted(passages, key=lambda each: each.end_s):
+        if passage.direction == "in":
+            inside[passage.tag] = passage.end_s
+        elif (entered := inside.pop(passage.tag, None)) is not None:
+            yield Happening(passage.tag, "truck_turn", passage.end_s, entered)
+
+
+def score(
+    truth: Iterable[Happening], found: Iterable[Happening], what: str, within: tuple[float, float]
+) -> dict[str, Any]:
+    """Match each found event to the nearest unmatched one of the truth of its kind on the same device.
+
+    All are matched, and those that end ``within`` [first, last] (s) are counted: what ends on one side of the edge in
+    truth may be found to end on the other. Of turns, those that begin within it, too.
+    """
+    tolerance = TURN_MATCH_S if what == "truck_turn" else MATCH_S
+    waiting: dict[tuple[str, str], list[Happening]] = {}
+    total = seen = 0
     for happening in truth:
         if happening.what.startswith(what):
-            waiting.setdefault(happening[:2], []).append(happening.end_s)
-    total = sum(map(len, waiting.values()))
-    seen = matched = 0
-    errors = []
+            waiting.setdefault(happening[:2], []).append(happening)
+            total += _is_within(happening, within)
+    hit = right = 0
+    errors = [0.0]
     for happening in sorted(found):
         if not happening.what.startswith(what):
             continue
-        seen += 1
+        counts = _is_within(happening, within)
+        seen += counts
         candidates = waiting.get(happening[:2], [])
-        distances = [abs(end_s - happening.end_s) for end_s in candidates]
-        if distances and min(distances) <= MATCH_S:
-            candidates.pop(distances.index(min(distances)))
-            matched += 1
-            errors.append(min(distances))
+        nearest = min(candidates, key=lambda each: abs(each.end_s - happening.end_s), default=None)
+        if nearest is None or abs(nearest.end_s - happening.end_s) > tolerance:
+            continue
+        candidates.remove(nearest)
+        right += counts
+        if _is_within(nearest, within):
+            hit += 1
+            errors.append(abs(nearest.end_s - happening.end_s))
     return {
         "truth": total,
         "found": seen,
-        "recall": round(matched / total, 4) if total else None,
-        "precision": round(matched / seen, 4) if seen else None,
-        "timing_error_s": round(max(errors), 3) if errors else None,
+        "recall": round(hit / total, 4) if total else None,
+        "precision": round(right / seen, 4) if seen else None,
+        "timing_error_s": round(max(errors), 3) if hit else None,
     }
+
+
+def _is_within(happening: Happening, within: tuple[float, float]) -> bool:
+    first, last = within
+    return first <= happening.end_s <= last and not happening.start_s < first
 
 
 class Figures:
@@ -130,16 +181,30 @@ class Figures:
             "alarms": sum(span.start_ns <= at < span.end_ns for at in self._alarms),
         }
 
-    def compared(self, facts: Iterable[Fact], span: Span, origin_ns: int) -> dict[str, dict[str, float | None]]:
-        """Return each key figure as it was, as it was found, and the relative error, None where it was nothing."""
+    def compared(
+        self, facts: Sequence[Fact], found: Sequence[Happening], span: Span, origin_ns: int
+    ) -> dict[str, dict[str, float | None]]:
+        """Return each key figure as it was, as it was found, and the relative error, None where it was nothing.
+
+        ``found`` are the events, for the figures that no window holds.
+        """
         start_s, end_s = ((at - origin_ns) / NS for at in span)
         truth = figures_of(facts, start_s, end_s)
         compared: dict[str, dict[str, float | None]] = {}
         for name in COUNTED:
             was = truth[f"{name}_per_hour"][0]
-            found = self._sum(name, span) / span.hours
-            error = round((found - was) / was, 5) if was else None
-            compared[f"{name}_per_hour"] = {"truth": round(was, 3), "found": round(found, 3), "error": error}
+            rate = self._sum(name, span) / span.hours
+            error = round((rate - was) / was, 5) if was else None
+            compared[f"{name}_per_hour"] = {"truth": round(was, 3), "found": round(rate, 3), "error": error}
+        within = start_s, end_s
+        real = [_turn(fact) for fact in facts if isinstance(fact, Turn)]
+        turns, paired = (
+            [each.end_s - each.start_s for each in some if each.what == "truck_turn" and _is_within(each, within)]
+            for some in (real, found)
+        )
+        was, rate = (sum(each) / len(each) if each else 0.0 for each in (turns, paired))
+        error = round((rate - was) / was, 5) if turns and paired else None
+        compared["truck_turn_s"] = {"truth": round(was, 3), "found": round(rate, 3), "error": error}
         return compared
 
     def _sum(self, name: str, span: Span) -> float:
@@ -149,6 +214,10 @@ class Figures:
         rows = self._rows
         inside = (rows.window >= span.start_ns) & (rows.window < span.end_ns) & (self._metric[rows.series] == metric)
         return rows.take(inside)
+
+
+def _turn(fact: Turn) -> Happening:
+    return Happening(fact.device, "truck_turn", fact.end_s, fact.start_s)
 
 
 def _scale(metric: str) -> float:

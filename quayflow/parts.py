@@ -21,6 +21,7 @@ from quayflow.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from ingest.pipeline import PipelineConfig
     from ingest.sources import Source
+    from simulators.fleet import FleetConfig
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +169,10 @@ async def run_simulation(  # noqa: PLR0913 - one flag each
     noise: str,
     scenario: str | None,
     jt808: str | None,
+    out: Path | None,
     as_json: bool,
 ) -> int:
-    """Publish a simulated port until its time is over, SIGTERM or SIGINT.
+    """Publish a simulated port until its time is over, SIGTERM or SIGINT; with ``out``, record it without a broker.
 
     Return 0 if the broker has acknowledged every message, 3 if it acknowledged none, otherwise 1.
     """
@@ -201,12 +203,37 @@ async def run_simulation(  # noqa: PLR0913 - one flag each
         )
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    if out is not None:
+        return await asyncio.to_thread(_record_port, config, out, as_json=as_json)
     result = await fleet.run(config)
     if as_json:
         typer.echo(json.dumps(result))
     if not result["outstanding"]:
         return 0
     return UNREACHABLE if not result["acked"] else FAILED
+
+
+def _record_port(config: "FleetConfig", out: Path, *, as_json: bool) -> int:
+    """Record a simulated port in virtual time; return 0."""
+    from simulators.recorded_port import record_port  # noqa: PLC0415 - as above
+
+    for name, value, free in (("speed", config.speed, 1.0), ("jt808", config.jt808, None)):
+        if value != free:
+            raise SettingsError(f"{name} = {value}: means nothing to a recording without a broker")
+    if config.summary_path is not None:
+        raise SettingsError("summary: nothing is published, so there is no publisher's ledger to keep")
+    if config.duration_s is None:
+        raise SettingsError("out: a recording without a broker needs an end, such as --for 10m")
+    done = record_port(config, out)
+    if as_json:
+        typer.echo(json.dumps(done))
+    else:
+        typer.echo(
+            f"{done['messages']:,} messages, {done['first_time']} to {done['last_time']}: "
+            f"{done['bytes'] / 1e6:,.1f} MB, on the disk {done['disk_bytes'] / 1e6:,.1f} MB in "
+            f"{done['segments']} segments of {out}"
+        )
+    return 0
 
 
 async def print_ledger(settings: Settings, *, as_json: bool) -> int:

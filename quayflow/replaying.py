@@ -32,7 +32,7 @@ async def replay(config: ReplayConfig, html: Path | None, *, as_json: bool) -> i
     if as_json:
         typer.echo(json.dumps(result.as_dict()))
     else:
-        _print(result)
+        _print(config, result)
     if not result.passed:
         return MISSED
     wrong = result.read_back is not None and not result.read_back.good
@@ -95,7 +95,7 @@ def _plain() -> Callable[[ReplayProgress], None]:
     return show
 
 
-def _print(result: ReplayResult) -> None:
+def _print(config: ReplayConfig, result: ReplayResult) -> None:
     typer.echo(
         f"{result.acked:,} of {result.messages:,} messages acknowledged in {result.elapsed_s:.1f} s "
         f"({result.rate:,.0f}/s), lost {result.lost}, behind p99 {result.behind_ms['p99']:.1f} ms, "
@@ -118,6 +118,6 @@ def _print(result: ReplayResult) -> None:
             typer.echo(f"differs: {note}")
     for note in result.bad_row_notes:
         typer.echo(f"skipped: {note}")
-    for threshold in result.thresholds:
+    for condition, threshold in zip(config.conditions, result.thresholds, strict=True):
         mark = "✔" if threshold["ok"] else "✘"
-        typer.echo(f"{mark} {threshold['threshold']}  ({threshold['value']:g})")
+        typer.echo(f"{mark} {threshold['threshold']}  (is {condition.shown(threshold['value'])})")

@@ -149,7 +149,7 @@ async def run(
     Raises:
         simulators.profiles.ProfileError: the profile, or the scenario, cannot be used.
     """
-    profile, seed, noise, faults = _port_of(config)
+    profile, seed, noise, faults = port_of(config)
     started = clock()
     start_ns = config.port_start_ns(started)
     source = PortMessages(profile, seed, config.site, start_ns, config.payload, noise)
@@ -177,7 +177,7 @@ async def run(
             return fleet.report(finished=True)
 
 
-def _port_of(config: FleetConfig) -> tuple[Profile, int, str, tuple[AnyFault, ...]]:
+def port_of(config: FleetConfig) -> tuple[Profile, int, str, tuple[AnyFault, ...]]:
     """Return profile, seed, noise and faults: those of the scenario, if there is one."""
     if config.scenario is None:
         return _with_terminals(profiles.load(config.profile), config), config.seed, config.noise, ()

@@ -26,6 +26,8 @@ from simulators.truth import Fact
 
 NS: Final = 1_000_000_000
 PAYLOADS: Final = ("msgpack", "json", "mixed")
+FIXED_START_NS: Final = 1_767_225_600 * NS
+"""2026-01-01T00:00:00Z: where no clock tells the time, so that a seed means the same bytes in every run."""
 KEPT_S: Final = 2.0
 """How long motions are kept after they were sampled, s: a packed block reaches back by less."""
 MOVES_FROM_MPS: Final = 0.05

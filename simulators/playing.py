@@ -62,8 +62,8 @@ class Play:
         return now_ns - span + round(span / self._config.speed) - self.recording.first_ns
 
     def topics(self) -> list[tuple[str, int]]:
-        """Return a topic of each voice and how many messages it will have, about."""
-        return [(voice.topic, voice.messages) for voice in self.recording.voices]
+        """Return each topic of the recording and how many messages a pass has on it."""
+        return sorted(self.recording.topics.items())
 
     def messages(self, shift_ns: int) -> Iterator[Timed]:
         """Yield the messages of a pass in the order of time."""

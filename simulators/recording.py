@@ -86,6 +86,8 @@ class Recording(Protocol):
 
     bad: BadRows
     voices: list[Voice]
+    topics: dict[str, int]
+    """Topic → how many messages it has."""
     messages: int
     first_ns: int
     last_ns: int
@@ -144,6 +146,7 @@ class FileRecording:
         self.voices = [voice for voice, _ in chosen]
         self._entries = [entries for _, entries in chosen]
         self._limit = choice.limit
+        self.topics: dict[str, int] = {}
         self.messages = 0
         self.first_ns = self.last_ns = 0
         for entry in self.entries():
@@ -151,6 +154,7 @@ class FileRecording:
             self.last_ns = entry.ts
             self.messages += 1
             self.voices[entry.sender].messages += 1
+            self.topics[entry.topic] = self.topics.get(entry.topic, 0) + 1
 
     def entries(self) -> Iterator[Entry]:
         """Yield the messages in the order of time."""
@@ -179,6 +183,7 @@ class JournalRecording:
         self._frames = frames
         self._numbers: dict[str, int] = {}
         self._by_topic: dict[str, int] = {}
+        self.topics: dict[str, int] = {}
         self.messages = 0
         self.first_ns = self.last_ns = 0
         try:
@@ -187,6 +192,7 @@ class JournalRecording:
                 self.last_ns = entry.ts
                 self.messages += 1
                 self.voices[entry.sender].messages += 1
+                self.topics[entry.topic] = self.topics.get(entry.topic, 0) + 1
         except (JournalError, OSError) as error:
             raise RecordingError(f"{path}: cannot be read: {error}") from error
 

@@ -3,8 +3,10 @@
 import html
 import io
 import itertools
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -12,24 +14,40 @@ from matplotlib.figure import Figure
 from simulators.load import LoadConfig, LoadResult
 from simulators.outcome import Moment, ReplayResult
 from simulators.replay_config import ReplayConfig
+from simulators.thresholds import Threshold
 
 TAILS: Final = ("p50", "p95", "p99", "max")
 STYLE: Final = """
-body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:60rem;margin:2rem auto;padding:0 1rem}
+body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff;max-width:66rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 .verdict{display:inline-block;padding:.1rem .6rem;border-radius:.3rem;color:#fff}
 .good{background:#1a7f4b}.bad{background:#b3261e}
-table{border-collapse:collapse}td,th{padding:.2rem .9rem .2rem 0;text-align:left;border-bottom:1px solid #dde3ea}
-td.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}
+table{border-collapse:collapse}td,th{padding:.2rem 0 .2rem 1.2rem;text-align:right;border-bottom:1px solid #dde3ea}
+td:first-child,th:first-child{padding-left:0;text-align:left}td{font-variant-numeric:tabular-nums}
+svg{max-width:100%;height:auto}figure{margin:1rem 0}summary{cursor:pointer}
+.sides{display:flex;flex-wrap:wrap;gap:0 4rem}.sides h2:first-child{margin-top:1rem}
+.missed{color:#b3261e;font-weight:600}p.note{color:#51606f;max-width:44rem}
 """
 SIZE: Final = (9.0, 2.6)
 FEW: Final = 40
 """Up to so many points are marked one by one."""
+LEAST: Final = 3
+"""Fewer points make no plot."""
 INK: Final = "#22577a"
 OTHER: Final = "#e07a1f"
 # The same figures give the same file.
 mpl.rcParams["svg.hashsalt"] = "quayflow"
 
+LIMITS: Final = {
+    "broker": "The broker: for most of the time it took nothing more, so that messages had to wait.",
+    "generator": "The generator: messages left late though the broker would have taken them. Use more machines.",
+    "ingest": "Ingest: fewer messages reached the journal than left.",
+    "store": "The store: its oldest message not yet stored was too old.",
+}
+STAGES: Final = (
+    "Behind: how late messages left, which 99 in 100 did not exceed. Acknowledged: from when they were due until the "
+    "broker had acknowledged them. CPU: the generator's own, of one core."
+)
 Row = Sequence[str]
 
 
@@ -50,34 +68,67 @@ def replay_report(config: ReplayConfig, result: ReplayResult) -> str:
         ("duration", f"{result.elapsed_s:,.1f} s"),
         ("rate", f"{result.rate:,.0f} messages/s"),
     ]
-    lags = [("left late by", result.behind_ms), ("acknowledged after", result.acked_ms)]
-    lags += [("delivered after", result.e2e_ms)] if result.watched else []
-    parts = [
-        _table(("", ""), counts),
-        "<h2>Times in ms</h2>",
-        _table(("", *TAILS), [(name, *(f"{tails[tail]:,.1f}" for tail in TAILS)) for name, tails in lags]),
-        "<h2>Over time</h2>",
-        _rate_plot(result.timeline),
-        _behind_plot(result.timeline),
-    ]
-    if result.thresholds:
-        rows = [
-            (each["threshold"], f"{each['value']:g}", "met" if each["ok"] else "missed") for each in result.thresholds
-        ]
-        parts += ["<h2>Thresholds</h2>", _table(("condition", "figure", ""), rows)]
+    left = "<h2>Messages</h2>" + _table(("", ""), counts)
+    right = _thresholds(config.conditions, result.thresholds) + _replay_times(config, result)
+    parts = [f'<div class="sides"><div>{left}</div><div>{right}</div></div>', "<h2>Over time</h2>"]
+    if len(result.timeline) > LEAST:
+        parts += [_rate_plot(result.timeline), _behind_plot(result.timeline) if math.isfinite(config.speed) else ""]
+    else:
+        parts.append(f"<p>The run was over after {result.elapsed_s:,.1f} s: too short for a plot.</p>")
     if result.read_back is not None:
         back = result.read_back
         agreed = f"{back.series - back.mismatches:,} of {back.series:,} checksums of devices and metrics agree"
         parts += ["<h2>Read back</h2>", f"<p>{agreed}.</p>", _list(back.notes)]
     if result.bad_row_notes:
         parts += ["<h2>Skipped</h2>", _list(result.bad_row_notes)]
-    devices = sorted(result.devices.items())
-    rows = [(name, f"{each['sent']:,}", f"{each['acked']:,}") for name, each in devices]
-    parts += ["<h2>Devices</h2>", _table(("device", "sent", "acknowledged"), rows)]
-    times = f"{result.first_time} to {result.last_time}"
-    return page(
-        f"Replay of {config.path.name}", f"{config.host}:{config.port}, times {times}", "".join(parts), good=good
+    parts += ["<h2>Devices</h2>", _devices(result.devices)]
+    speed = f"{config.speed:g} times as fast as recorded" if math.isfinite(config.speed) else "as fast as possible"
+    how = f"to {config.host}:{config.port}, {speed}, {config.clients} connections, QoS {config.qos}"
+    moved = "times as recorded" if config.shift == "none" else "times moved"
+    times = f"{moved}: {_to_ms(result.first_time)} to {_to_ms(result.last_time)}"
+    return page(f"Replay of {config.path.name}", f"{how}; {times}", "".join(parts), good=good)
+
+
+def _replay_times(config: ReplayConfig, result: ReplayResult) -> str:
+    """Return how late messages left and how long they took, with what that means."""
+    lags = [("left late by", result.behind_ms)] if math.isfinite(config.speed) else []
+    lags += [("acknowledged after", result.acked_ms)]
+    lags += [("delivered after", result.e2e_ms)] if result.watched else []
+    rows = [(name, *(f"{tails[tail]:,.1f}" for tail in TAILS)) for name, tails in lags]
+    since = "due" if math.isfinite(config.speed) else "handed to its connection"
+    note = f"From when a message was {since} until the broker had acknowledged it"
+    watched = f", or until a subscriber had it, which followed {result.watched:,} of them." if result.watched else "."
+    return f'<h2>Times in ms</h2>{_table(("", *TAILS), rows)}<p class="note">{note}{watched}</p>'
+
+
+def _thresholds(conditions: Sequence[Threshold], met: Sequence[Mapping[str, Any]]) -> str:
+    """Return each condition with the figure that it met."""
+    if not met:
+        return ""
+    rows = [
+        (each["threshold"], condition.shown(each["value"]), "met" if each["ok"] else "missed")
+        for condition, each in zip(conditions, met, strict=True)
+    ]
+    return "<h2>Thresholds</h2>" + _table(("condition", "figure", ""), rows)
+
+
+def _devices(devices: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the account of each device: those of which something is missing first, the others folded away."""
+    rows = [(name, f"{each['sent']:,.0f}", f"{each['acked']:,.0f}") for name, each in sorted(devices.items())]
+    missing = [row for row in rows if row[1] != row[2]]
+    heads = ("device", "sent", "acknowledged")
+    open_ = _table(heads, missing) if missing else ""
+    words = (
+        f"{len(rows):,} devices, of {len(missing):,} of which messages are missing"
+        if missing
+        else (f"{len(rows):,} devices, everything sent was acknowledged")
     )
+    return f"{open_}<details><summary>{words}</summary>{_table(heads, rows)}</details>"
+
+
+def _to_ms(moment: str) -> str:
+    """Return an RFC 3339 text without what is below a millisecond."""
+    return re.sub(r"(\.\d{3})\d+", r"\1", moment)
 
 
 def load_report(config: LoadConfig, result: LoadResult) -> str:
@@ -114,15 +165,15 @@ def load_report(config: LoadConfig, result: LoadResult) -> str:
         (each["class"], each["kind"], str(each["metrics"]), f"{100 * each['share']:.1f} %") for each in result.forms
     ]
     asked = [stage.asked for stage in result.stages]
-    parts = [_table(("", ""), counts), "<h2>Stages</h2>", _table(heads, rows)]
+    left = "<h2>Messages</h2>" + _table(("", ""), counts)
+    right = _thresholds(config.conditions, result.thresholds) + _limits(result)
+    parts = [f'<div class="sides"><div>{left}</div><div>{right}</div></div>']
+    parts += ["<h2>Stages</h2>", _table(heads, rows), f'<p class="note">{STAGES}</p>']
     if len(asked) > 1:
         sent = [stage.sent_rate for stage in result.stages]
         late = [stage.behind_ms["p99"] for stage in result.stages]
         parts.append(plot("Sent", "asked, messages/s", "messages/s", {"sent": (asked, sent), "asked": (asked, asked)}))
         parts.append(plot("Behind schedule, p99", "asked, messages/s", "ms", {"behind": (asked, late)}))
-    if result.thresholds:
-        met = [(each["threshold"], str(each["value"]), "met" if each["ok"] else "missed") for each in result.thresholds]
-        parts += ["<h2>Thresholds</h2>", _table(("condition", "figure", ""), met)]
     parts += ["<h2>What was sent</h2>", _table(("class", "form", "metrics", "share"), forms)]
     where = f"{config.broker.host}:{config.broker.port}, {config.devices:,} devices, {config.clients} connections"
     return page(
@@ -142,11 +193,20 @@ def page(title: str, subtitle: str, body: str, *, good: bool) -> str:
 
 def _table(head: Row, rows: Iterable[Row]) -> str:
     def cells(row: Row) -> str:
-        first, *others = map(html.escape, row)
-        return f"<tr><td>{first}</td>" + "".join(f'<td class="n">{each}</td>' for each in others) + "</tr>"
+        kinds = (' class="missed"' if each == "missed" else "" for each in row)
+        return (
+            f"<tr>{''.join(f'<td{kind}>{html.escape(each)}</td>' for kind, each in zip(kinds, row, strict=True))}</tr>"
+        )
 
     titles = "".join(f"<th>{html.escape(each)}</th>" for each in head) if any(head) else ""
     return f"<table>{f'<tr>{titles}</tr>' if titles else ''}{''.join(cells(row) for row in rows)}</table>"
+
+
+def _limits(result: LoadResult) -> str:
+    """Return what limits, in words."""
+    found = [LIMITS[limit] for limit in dict.fromkeys(stage.limit for stage in result.stages) if limit]
+    words = found or ["Nothing was found to limit: every stage kept its rate."]
+    return "<h2>What limits</h2>" + "".join(f'<p class="note">{html.escape(each)}</p>' for each in words)
 
 
 def _list(notes: Iterable[str]) -> str:
@@ -182,4 +242,4 @@ def _rate_plot(timeline: Sequence[Moment]) -> str:
 
 def _behind_plot(timeline: Sequence[Moment]) -> str:
     at = [moment.at_s for moment in timeline]
-    return plot("Behind schedule", "s", "ms", {"behind": (at, [1e3 * moment.behind_s for moment in timeline])})
+    return plot("Left late by, at most", "s", "ms", {"behind": (at, [1e3 * moment.behind_s for moment in timeline])})

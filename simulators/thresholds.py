@@ -1,5 +1,6 @@
 """Thresholds: conditions on the figures of a run, such as ``lost==0`` or ``behind_p99<500ms``."""
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ OPERATORS: Final[dict[str, Callable[[float, float], bool]]] = {
     ">": operator.gt,
 }
 UNITS: Final = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "%": 1e-2}
+TIMES: Final = re.compile(r"elapsed_s|(behind|acked|e2e)_(p\d+|max)")
+"""Figures that are durations, in s."""
 FORM: Final = re.compile(r"\s*([a-z][a-z0-9_]*)\s*(==|!=|<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*(us|ms|s|m|%)?\s*")
 
 
@@ -43,6 +46,14 @@ class Threshold:
         if figure not in figures:
             raise ThresholdError(f"threshold {text!r}: {figure!r} is no figure; allowed: {', '.join(sorted(figures))}")
         return cls(text, figure, comparison, float(number) * UNITS[unit or ""])
+
+    def shown(self, value: float | None) -> str:
+        """Return a figure that was met as a text: durations in ms, counts in full."""
+        if value is None or math.isnan(value):
+            return "not measured"
+        if TIMES.match(self.figure):
+            return f"{value:,.2f} s" if self.figure == "elapsed_s" else f"{1e3 * value:,.2f} ms"
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}" if abs(value) < 1 else f"{value:,.1f}"
 
     def holds(self, figures: Mapping[str, float]) -> bool:
         """Whether the figures meet the condition."""

@@ -26,16 +26,20 @@ MOST_TOPICS: Final = 200
 
 
 def topics_to_watch(messages_of: Sequence[tuple[str, int]]) -> list[str]:
-    """Return which topics to watch, given each with how many messages it will have: spread evenly, at least one."""
+    """Return which topics to watch, given each with how many messages it will have; at least one.
+
+    They are those in which marks lie that are spread evenly over all messages: a topic of few messages is seldom met.
+    """
     total = sum(count for _, count in messages_of)
-    step = max(1, min(len(messages_of), round(1 / SHARE)))
+    marks = max(1, min(MOST_TOPICS, round(SHARE * len(messages_of))))
     chosen: list[str] = []
-    watched = 0
-    for topic, count in messages_of[::step]:
-        if chosen and (watched + count > 2 * SHARE * total or len(chosen) == MOST_TOPICS):
-            continue
-        chosen.append(topic)
-        watched += count
+    watched = passed = 0
+    for topic, count in messages_of:
+        met = (passed + count) * marks // total > passed * marks // total
+        passed += count
+        if met and (not chosen or watched + count <= 2 * SHARE * total):
+            chosen.append(topic)
+            watched += count
     return chosen
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from quayflow.marking import Happening, PassedTag, score, turns_of
 from quayflow.verifying import VerifyConfig, verify
 
 HOURS = 0.1
@@ -54,3 +55,27 @@ def test_another_seed_is_another_port() -> None:
 def test_impossible_settings_are_refused_by_name(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{setting} = "):
         VerifyConfig(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_what_ends_at_an_edge_is_matched_on_both_sides_and_counted_on_one() -> None:
+    truth = [Happening("C", "move", end_s) for end_s in (9.5, 50.0, 89.5)]
+    found = [Happening("C", "move", end_s) for end_s in (10.2, 50.1, 90.4)]
+    marks = score(truth, found, "move", (10.0, 90.0))
+    assert marks == {"truth": 2, "found": 2, "recall": 1.0, "precision": 1.0, "timing_error_s": 0.9}
+    missed = score(truth, found[:1], "move", (10.0, 90.0))
+    assert (missed["recall"], missed["precision"], missed["timing_error_s"]) == (0.0, 1.0, None)
+
+
+def test_a_truck_turn_is_a_tag_that_came_in_and_went_out() -> None:
+    passages = [
+        PassedTag(100, "in", "A"),
+        PassedTag(150, "out", "B"),
+        PassedTag(400, "out", "A"),
+        PassedTag(9, "in", "C"),
+    ]
+    turns = list(turns_of([], passages))
+    assert turns == [Happening("A", "truck_turn", 400, 100)]
+    truth = [Happening("A", "truck_turn", 412.0, 104.0)]
+    assert score(truth, turns, "truck_turn", (0.0, 500.0))["recall"] == 1.0
+    # It began before anybody listened.
+    assert score(truth, turns, "truck_turn", (110.0, 500.0))["truth"] == 0

@@ -79,6 +79,8 @@ class Axis:
 
         Starts and ends at rest; returns when it arrives (s).
         """
+        if len(pieces) == 1:
+            return self._run_one(start, *pieces[0], acceleration, sign)
         ends = [min(corner, a, b) for (_, a), (_, b) in itertools.pairwise(pieces)] + [0.0]
         for index in range(len(pieces) - 2, -1, -1):  # brake early enough for the pieces that follow
             ends[index] = min(ends[index], math.sqrt(ends[index + 1] ** 2 + 2 * acceleration * pieces[index + 1][0]))
@@ -101,6 +103,24 @@ class Axis:
                     time += duration
                     position += sign * covered
             speed = end
+        self._add(time, position, 0.0, 0.0)
+        return time + self.ramp
+
+    def _run_one(self, start: float, length: float, top_speed: float, acceleration: float, sign: float) -> float:
+        """Cover one piece from rest to rest: most motions are of this kind, and quicker to lay down."""
+        time, position = start, self.goal
+        if length > 0:
+            peak = min(top_speed, math.sqrt(acceleration * length))
+            rise = peak / acceleration
+            ramp = peak * peak / (2 * acceleration)
+            self._add(time, position, 0.0, sign * acceleration)
+            time, position = time + rise, position + sign * ramp
+            cruise = max(0.0, length - ramp - ramp)
+            if cruise / peak > 0:
+                self._add(time, position, sign * peak, 0.0)
+                time, position = time + cruise / peak, position + sign * cruise
+            self._add(time, position, sign * peak, -sign * acceleration)
+            time, position = time + rise, position + sign * ramp
         self._add(time, position, 0.0, 0.0)
         return time + self.ramp
 
