@@ -1,9 +1,9 @@
 """The worker's tables of devices and series: names outside, small integers inside."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 import numpy as np
 
@@ -101,6 +101,37 @@ def unknown_name(device: Device, name: str) -> str:
     )
 
 
+class SeriesTable(Sequence[SeriesKey]):
+    """The keys of a directory's series by index, each made when it is asked for: as tuples they take 10 MB a 100,000.
+
+    It grows with the directory; another thread may read it meanwhile.
+    """
+
+    def __init__(self, directory: "Directory") -> None:
+        """Show what the directory knows."""
+        self._directory = directory
+
+    def __len__(self) -> int:
+        """Return the number of series."""
+        return self._directory.series_count
+
+    @overload
+    def __getitem__(self, at: int) -> SeriesKey: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[SeriesKey]: ...
+
+    def __getitem__(self, at: int | slice) -> SeriesKey | list[SeriesKey]:
+        """Return the key of one series, or of some."""
+        places = range(len(self))[at]
+        return self._key(places) if isinstance(places, int) else [self._key(place) for place in places]
+
+    def _key(self, series: int) -> SeriesKey:
+        directory = self._directory
+        key = directory.devices[directory.device_of[series]].key
+        return SeriesKey(key.site, key.device_class, key.device, METRICS[directory.metric_of[series]].name)
+
+
 class Directory:
     """Devices and series by index. Tables only grow; a cap turns an attack into counted refusals."""
 
@@ -113,7 +144,9 @@ class Directory:
         self._site_devices: Counter[str] = Counter()
         self._site_series: Counter[str] = Counter()
         self.devices: list[Device] = [Device(NOBODY, DeviceKey("", "", ""), {})]
-        self.keys: list[SeriesKey] = []
+        self.keys = SeriesTable(self)
+        """The key of each series."""
+        self.series_count = 0
         self._by_key: dict[DeviceKey, Device] = {}
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self.admission = EVERYBODY
@@ -193,19 +226,19 @@ class Directory:
         known = device.series.get(metric, device.derived.get(metric))
         if known is not None:
             return known
-        key = SeriesKey(*device.key, metric)
-        found = len(self.keys)
+        found = self.series_count
         if capped and found >= self.max_series:
             msg = f"{self.max_series} series are known already"
             raise CardinalityError(msg)
-        if capped and self._site_series[key.site] >= self.max_site_series:
-            msg = f"{self.max_site_series} series of site {key.site} are known already"
+        if capped and self._site_series[device.key.site] >= self.max_site_series:
+            msg = f"{self.max_site_series} series of site {device.key.site} are known already"
             raise CardinalityError(msg)
         if found >= len(self.metric_of):
-            self.metric_of = np.concatenate([self.metric_of, np.zeros_like(self.metric_of)])
-            self.device_of = np.concatenate([self.device_of, np.zeros_like(self.device_of)])
+            more = np.zeros(len(self.metric_of) // 2, np.int64)
+            self.metric_of = np.append(self.metric_of, more)
+            self.device_of = np.append(self.device_of, more)
         self.metric_of[found] = INDEX[metric]
         self.device_of[found] = device.index
-        self.keys.append(key)
-        self._site_series[key.site] += 1
+        self.series_count += 1
+        self._site_series[device.key.site] += 1
         return found

@@ -192,11 +192,13 @@ class Pipeline:
         """Return (site, class) → device → metric → value in its unit, for what changed since the last call."""
         changed = np.flatnonzero(self.live)
         self.live[changed] = False
-        values = unscaled(self.directory.metric_of[changed], self.latest[changed]).tolist()
+        metrics, devices = self.directory.metric_of[changed], self.directory.device_of[changed].tolist()
+        values = unscaled(metrics, self.latest[changed]).tolist()
         result: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
-        for series, value in zip(changed.tolist(), values, strict=True):
-            key = self.directory.keys[series]
-            result.setdefault((key.site, key.device_class), {}).setdefault(key.device, {})[key.metric] = value
+        for device, metric, value in zip(devices, metrics.tolist(), values, strict=True):
+            key = self.directory.devices[device].key
+            of_device = result.setdefault((key.site, key.device_class), {}).setdefault(key.device, {})
+            of_device[METRICS[metric].name] = value
         return result
 
     def touched(self) -> list[Device]:
@@ -326,8 +328,9 @@ class Pipeline:
         self.live[series[newest]] = True
 
     def _grow_latest(self) -> None:
-        more = len(self.directory.keys)
-        if more > len(self.latest):
+        more = self.directory.series_count - len(self.latest)
+        if more > 0:
+            more = max(more, len(self.latest) // 2)
             self.latest_ts = np.append(self.latest_ts, np.full(more, -1, np.int64))
             self.latest = np.append(self.latest, np.zeros(more, np.int64))
             self.live = np.append(self.live, np.zeros(more, np.bool_))
