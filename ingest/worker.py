@@ -360,8 +360,9 @@ class Worker:
             return await self._take_in_turn(messages)
 
     async def _take_in_turn(self, messages: list[Message]) -> bool:
+        # Handing work to another thread and back costs as much as a dozen messages: only where the disk is touched.
         try:
-            start = await self._with_space(self._journal.begin)
+            start = self._journal.end if self._journal.is_ready else await self._with_space(self._journal.begin)
         except JournalFullError:
             return False
         async with self._undurable:

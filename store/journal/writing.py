@@ -100,6 +100,11 @@ class JournalWriter:
         self._reopen(newest, scan)
         self._unread = False
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next record will lie at ``end``: :meth:`begin` would touch no disk."""
+        return self.ballast.state != "released" and self.end - self._base <= self._config.segment_bytes
+
     def begin(self) -> int:
         """Return the offset at which the next record will lie, after sealing a segment that has grown too large.
 
@@ -108,7 +113,7 @@ class JournalWriter:
         if self.ballast.state == "released" and not self.ballast.restore():
             msg = f"no space for more in {self._config.folder}: its ballast is released"
             raise JournalFullError(msg)
-        if self.end - self._base > self._config.segment_bytes:
+        if not self.is_ready:
             try:
                 self._rotate()
             except JournalFullError:
