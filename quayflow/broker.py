@@ -9,12 +9,14 @@ import shutil
 import socket
 import subprocess
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from quayflow.broker_access import AccessFiles
 
 PROGRAM: Final = "mosquitto"
+LOOPBACK: Final = "127.0.0.1"
 # Debian puts it where only root's PATH looks.
 SEARCH_PATH: Final = ("/usr/sbin", "/usr/local/sbin")
 QUEUE_BYTES: Final = 1 << 30
@@ -50,10 +52,12 @@ class Protection:
     """Certificate authority of the devices that prove themselves by a certificate."""
     device_port: int = 0
     """TCP port for them."""
+    address: str = LOOPBACK
+    """Address on which it listens besides loopback."""
 
 
 def configure(folder: Path, port: int, protection: Protection | None = None) -> list[str]:
-    """Write the configuration into ``folder`` and return the command that starts the broker on loopback."""
+    """Write the configuration into ``folder`` and return the command that starts the broker."""
     protection = protection or Protection()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "persistence").mkdir(exist_ok=True)
@@ -96,10 +100,16 @@ def _listeners(port: int, protection: Protection) -> str:
     if protection.certificate is not None:
         certificate, key = protection.certificate
         tls = [f"certfile {certificate.absolute()}", f"keyfile {key.absolute()}", "tls_version tlsv1.2"]
-    lines += [f"listener {port} 127.0.0.1", *tls]
-    if tls and files is not None and files.crl is not None and protection.authority is not None:
+    # One address for all holds loopback as well.
+    everywhere = ip_address(protection.address).is_unspecified
+    addresses = [protection.address] if everywhere else list(dict.fromkeys((LOOPBACK, protection.address)))
+    for address in addresses:
+        lines += [f"listener {port} {address}", *tls]
+    if not (tls and files is not None and files.crl is not None and protection.authority is not None):
+        return "\n".join(lines)
+    for address in addresses:
         # The name in the certificate is the user name, to which the same access list applies.
-        lines += [f"listener {protection.device_port} 127.0.0.1", *tls, f"cafile {protection.authority.absolute()}"]
+        lines += [f"listener {protection.device_port} {address}", *tls, f"cafile {protection.authority.absolute()}"]
         lines += ["require_certificate true", "use_identity_as_username true", f"crlfile {files.crl.absolute()}"]
     return "\n".join(lines)
 

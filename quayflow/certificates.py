@@ -21,6 +21,7 @@ DEVICE_DAYS: Final = 825
 LONGEST_NAME: Final = 64
 """Characters of a common name (RFC 5280, ub-common-name)."""
 PRIVATE: Final = 0o600
+LOOPBACK: Final = "127.0.0.1"
 
 
 class CertificateError(Exception):
@@ -54,11 +55,15 @@ class Authority:
             raise CertificateError(f"{self._key_file}: expected a key on an elliptic curve")
         self._key = key
 
-    def serve(self, now_ns: int) -> tuple[Path, Path]:
-        """Return certificate and key of the broker on this machine, made where they are missing or near their end."""
+    def serve(self, now_ns: int, address: str = LOOPBACK) -> tuple[Path, Path]:
+        """Return certificate and key of the broker on this machine, for its names and the address that it listens on.
+
+        They are made where they are missing, near their end or without one of these.
+        """
         certificate, key = self.folder / "server.pem", self.folder / "server.key"
-        if not certificate.exists() or self._ends_soon(certificate, now_ns):
-            issued = self._issue("quayflow broker", SERVER_DAYS, now_ns, ExtendedKeyUsageOID.SERVER_AUTH, _own_names())
+        names = _own_names(address)
+        if not certificate.exists() or self._ends_soon(certificate, now_ns) or not _names_in(certificate, names):
+            issued = self._issue("quayflow broker", SERVER_DAYS, now_ns, ExtendedKeyUsageOID.SERVER_AUTH, names)
             certificate.write_bytes(issued.certificate)
             write_private(key, issued.key)
         return certificate, key
@@ -145,9 +150,16 @@ def _builder(subject: x509.Name, issuer: x509.Name, days: int, now_ns: int) -> x
     return builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(now + dt.timedelta(days=days))
 
 
-def _own_names() -> list[x509.GeneralName]:
+def _own_names(address: str) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = [x509.DNSName(name) for name in dict.fromkeys(("localhost", socket.gethostname()))]
-    return [*names, x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.IPAddress(ipaddress.ip_address("::1"))]
+    addresses = dict.fromkeys(map(ipaddress.ip_address, (LOOPBACK, "::1", address)))
+    return [*names, *(x509.IPAddress(each) for each in addresses if not each.is_unspecified)]
+
+
+def _names_in(path: Path, names: list[x509.GeneralName]) -> bool:
+    """Tell whether a certificate holds all of the names."""
+    extensions = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+    return set(names) <= set(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

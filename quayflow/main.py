@@ -16,7 +16,7 @@ from quayflow.device_verbs import device_app
 from quayflow.failures import status_of
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
-from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Open, Port, Profile, Secure, Seed, Tls
+from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Listen, Open, Port, Profile, Secure, Seed, Tls
 from quayflow.registry_verbs import registry_app
 from quayflow.settings import Settings, SettingsError, load
 
@@ -50,12 +50,21 @@ def demo(  # noqa: PLR0913 - one flag each
     data: Data = None,
     secure: Secure = None,
     tls: Tls = None,
+    listen: Listen = None,
     open_page: Open = None,
     as_json: Json = False,
 ) -> None:
     """Start everything with a simulated port, and print where to look."""
     settings = settings_of(
-        broker, port=port, broker_port=broker_port, profile=profile, seed=seed, data=data, secure=secure, tls=tls
+        broker,
+        port=port,
+        broker_port=broker_port,
+        profile=profile,
+        seed=seed,
+        data=data,
+        secure=secure,
+        tls=tls,
+        broker_listen=listen,
     )
     _run_stack(settings, duration_s, broker, simulate=True, open_page=open_page, as_json=as_json)
 
@@ -70,11 +79,14 @@ def up(  # noqa: PLR0913 - one flag each
     data: Data = None,
     secure: Secure = None,
     tls: Tls = None,
+    listen: Listen = None,
     open_page: Open = None,
     as_json: Json = False,
 ) -> None:
     """Start everything without simulated devices, for real ones."""
-    settings = settings_of(broker, port=port, broker_port=broker_port, data=data, secure=secure, tls=tls)
+    settings = settings_of(
+        broker, port=port, broker_port=broker_port, data=data, secure=secure, tls=tls, broker_listen=listen
+    )
     _run_stack(settings, duration_s, broker, simulate=False, open_page=open_page, as_json=as_json)
 
 

@@ -37,6 +37,10 @@ Open = Annotated[
 ]
 Secure = Annotated[bool | None, typer.Option("--secure", help="Ask for credentials; each device may do only its own.")]
 Tls = Annotated[bool | None, typer.Option("--tls", help="Speak TLS, with certificates made in the data folder.")]
+Listen = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Listen here, with --secure and --tls. [default: 127.0.0.1]"),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")
 ]

@@ -1,9 +1,10 @@
 """Settings: flags before environment (``QUAYFLOW_*``) before ``quayflow.toml`` before the defaults here."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -78,6 +79,8 @@ class Settings(BaseSettings):
     """Whether the broker that `demo` and `up` start asks for credentials and lets each device do only its own."""
     tls: bool = False
     """Whether the broker that `demo` and `up` start speaks TLS, with generated certificates."""
+    broker_listen: IPvAnyAddress = ip_address("127.0.0.1")
+    """Address on which the broker that `demo` and `up` start listens, besides loopback."""
     broker_ca_file: Path | None = None
     """Certificate authorities to trust instead of the system's, PEM."""
     broker_cert_file: Path | None = None

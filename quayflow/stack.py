@@ -87,6 +87,11 @@ class Stack:
             raise StackError(
                 "--secure and --tls are for the broker that is started here, not for one named by --broker"
             )
+        if not settings.broker_listen.is_loopback and not (settings.secure and settings.tls):
+            raise StackError(
+                f"broker_listen {settings.broker_listen}: others on the network could listen and speak; "
+                "add --secure and --tls, or listen on 127.0.0.1"
+            )
         self._authority = Authority(settings.data / TLS_FOLDER, time.time_ns()) if settings.tls else None
         self._registry = open_registry(settings.store_urls[1], read_only=False) if settings.secure else None
         self._access: BrokerAccess | None = None
@@ -186,11 +191,13 @@ class Stack:
         return Child(name, command, self._logs / f"{name}.log", environment, one_shot=name == "simulate")
 
     def _child_broker(self) -> Child:
+        address = str(self.settings.broker_listen)
         protection = broker.Protection(
             files=self._access.files if self._access is not None else None,
-            certificate=self._authority.serve(time.time_ns()) if self._authority is not None else None,
+            certificate=self._authority.serve(time.time_ns(), address) if self._authority is not None else None,
             authority=self._authority.certificate_file if self._authority is not None else None,
             device_port=self.addresses.device_port,
+            address=address,
         )
         command = broker.configure(self.settings.data / "mosquitto", self.addresses.broker_port, protection)
         return Child("mosquitto", command, self._logs / "mosquitto.log")
