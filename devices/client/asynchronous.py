@@ -12,7 +12,7 @@ import aiomqtt
 
 from devices.client.command_desk import CommandDesk, OnCommand
 from devices.client.config import ClientConfig, Scalar
-from devices.client.outbox import Outbox
+from devices.client.outbox import Kept, Outbox
 from devices.client.ring import Entry, RingError
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ LONGEST_PAUSE_S: Final = 10.0
 GOODBYE_S: Final = 1.0
 
 
-class AsyncClient:
+class AsyncClient(Kept):
     """Publishes for one device; use it as an asynchronous context manager.
 
     async with AsyncClient(ClientConfig(site=…, device_class=DeviceClass.VEHICLE, device="T-07", folder=…)) as truck:
@@ -63,26 +63,6 @@ class AsyncClient:
     def connected(self) -> bool:
         """Whether the broker has accepted the connection and it stands."""
         return self._up
-
-    @property
-    def boot(self) -> int:
-        """The number drawn for this start, part of every message."""
-        return self._outbox.boot
-
-    @property
-    def waiting(self) -> int:
-        """How many messages ingest has not acknowledged yet."""
-        return len(self._outbox.ring)
-
-    @property
-    def dropped(self) -> int:
-        """Messages that the ring had no room for, over all starts."""
-        return self._outbox.ring.dropped
-
-    @property
-    def resent(self) -> int:
-        """Messages sent again because no acknowledgement came, on a connection that stood."""
-        return self._outbox.resent
 
     async def publish(self, values: Mapping[str, float | bool], ts: int | None = None) -> int:
         """Publish values of one instant, metric → value in its unit; ``ts`` ns UTC, now if None.

@@ -118,3 +118,29 @@ def _checked(payload: bytes, decode_as: Callable[[bytes], object]) -> bytes:
     except RejectError as error:
         raise ValueError(str(error)) from None
     return payload
+
+
+class Kept:
+    """What either client tells of its outbox."""
+
+    _outbox: Outbox
+
+    @property
+    def boot(self) -> int:
+        """The number drawn for this start, part of every message."""
+        return self._outbox.boot
+
+    @property
+    def waiting(self) -> int:
+        """How many messages ingest has not acknowledged yet."""
+        return len(self._outbox.ring)
+
+    @property
+    def dropped(self) -> int:
+        """Messages that the ring had no room for, over all starts."""
+        return self._outbox.ring.dropped
+
+    @property
+    def resent(self) -> int:
+        """Messages sent again because no acknowledgement came, on a connection that stood."""
+        return self._outbox.resent

@@ -15,7 +15,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from devices.client.command_desk import CommandDesk, OnCommand
 from devices.client.config import ClientConfig, Scalar
-from devices.client.outbox import Outbox
+from devices.client.outbox import Kept, Outbox
 from devices.client.ring import RingError
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 10.0
 
 
-class Client:
+class Client(Kept):
     """Publishes for one device; use it as a context manager.
 
     with Client(ClientConfig(site=…, device_class=DeviceClass.QUAY_CRANE, device="QC09", folder=…)) as crane:
@@ -68,26 +68,6 @@ class Client:
     def connected(self) -> bool:
         """Whether the broker has accepted the connection and it stands."""
         return self._up and not self._lost.is_set()
-
-    @property
-    def boot(self) -> int:
-        """The number drawn for this start, part of every message."""
-        return self._outbox.boot
-
-    @property
-    def waiting(self) -> int:
-        """How many messages ingest has not acknowledged yet."""
-        return len(self._outbox.ring)
-
-    @property
-    def dropped(self) -> int:
-        """Messages that the ring had no room for, over all starts."""
-        return self._outbox.ring.dropped
-
-    @property
-    def resent(self) -> int:
-        """Messages sent again because no acknowledgement came, on a connection that stood."""
-        return self._outbox.resent
 
     def publish(self, values: Mapping[str, float | bool], ts: int | None = None) -> int:
         """Publish values of one instant, metric → value in its unit; ``ts`` ns UTC, now if None.
