@@ -25,7 +25,7 @@ h1{font-size:1.5rem;margin:0 0 .2rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse}td,th{padding:.2rem 0 .2rem 1.2rem;text-align:right;border-bottom:1px solid #dde3ea}
 td:first-child,th:first-child{padding-left:0;text-align:left}td{font-variant-numeric:tabular-nums}
 svg{max-width:100%;height:auto}figure{margin:1rem 0}summary{cursor:pointer}
-.sides{display:flex;flex-wrap:wrap;gap:0 4rem}.sides h2:first-child{margin-top:1rem}
+.sides{display:flex;flex-wrap:wrap;gap:0 4rem}.sides>div{flex:1 1 22rem}.sides h2:first-child{margin-top:1rem}
 .missed{color:#b3261e;font-weight:600}p.note{color:#51606f;max-width:44rem}
 """
 SIZE: Final = (9.0, 2.6)
@@ -187,7 +187,8 @@ def page(title: str, subtitle: str, body: str, *, good: bool) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f"<h1>{html.escape(title)} {verdict}</h1><p>{html.escape(subtitle)}</p>{body}</body></html>\n"
+        f"<h1>{html.escape(title)} {verdict}</h1><p>{html.escape(subtitle).replace('; ', '<br>')}</p>{body}"
+        "</body></html>\n"
     )
 
 
