@@ -28,7 +28,7 @@ CROWDED: Final = 6
 """From so many samples of a group on, ``reduceat`` is faster than ``at``."""
 
 
-KEPT: Final = 1 << 23
+KEPT: Final = 1 << 24
 """Arrays up to this size, in bytes, are made of memory that the process has used before."""
 
 

@@ -6,14 +6,13 @@ among them: the journal's calls of ``os`` are replaced there.
 """
 
 import asyncio
-import ctypes
 import gc
 import os
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from ingest.intake import Marks, Message
 from ingest.results import Results
@@ -41,31 +40,16 @@ class Connection(Protocol):
         """Cut it; idempotent."""
 
 
-M_TRIM_THRESHOLD: Final = -1
-M_MMAP_THRESHOLD: Final = -3
-"""Names of the settings of glibc's allocator, from its ``malloc.h``."""
-
-
 def free_bytes(folder: Path) -> int:
     """Return the bytes that are free, to this user, where ``folder`` lies."""
     about = os.statvfs(folder)
     return about.f_bavail * about.f_frsize
 
 
-def tune_process() -> None:
-    """Prepare the process's memory for a long life.
-
-    Long-lived objects are put out of the garbage collector's way: what is short-lived is freed by its references. And
-    the arrays of a batch, which come and go hundreds of times a second, stay in memory that the process keeps: fetched
-    anew from the kernel, each page would be zeroed first, which cost a sixth of the time of packed blocks.
-    """
+def tune_collector() -> None:
+    """Put long-lived objects out of the garbage collector's way: what is short-lived is freed by its references."""
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-    # Only glibc has it; elsewhere the C library's own ways hold.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 16 << 20)
-        mallopt(M_TRIM_THRESHOLD, 32 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +68,5 @@ class Edges:
     """Spreads attempts to connect."""
     free_bytes: Callable[[Path], int] = free_bytes
     """Returns the space that is free where a folder lies."""
-    tune: Callable[[], None] = tune_process
+    tune: Callable[[], None] = tune_collector
     """Prepares the process for a long life."""
