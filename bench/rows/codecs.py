@@ -142,12 +142,12 @@ def _into_columns(frames: Sequence[Frame]) -> None:
     values = 0
     for start in range(0, len(frames), BATCH):
         batch = decoder.decode(frames[start : start + BATCH])
-        lengths = np.array(batch.scattered, np.int64)
+        accepted = batch.accepted()
         columns = (
-            np.repeat(np.array(batch.ts, np.int64), lengths),
-            np.repeat(np.array(batch.seq, np.int64), lengths),
-            np.array(batch.series, np.int64),
-            np.array(batch.value, np.float64),
+            np.repeat(accepted.ts, accepted.scattered),
+            np.repeat(accepted.seq, accepted.scattered),
+            accepted.series,
+            accepted.value,
         )
         values += len(columns[3])
         assert not batch.refused

@@ -136,6 +136,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._again = broker.again()
         self._expected: deque[int] = deque()
+        self._arrived = 0.0
+        """When the last acknowledgement arrives."""
         self._mute = False
         self.session_present = session_present
         self.broken = False
@@ -162,7 +164,9 @@ class Connection:
         # A connection that breaks in between delivers some of them.
         arriving = numbers if self._dice.random() < 0.9 else numbers[: self._dice.randint(0, len(numbers))]  # noqa: PLR2004 - mostly
         if not self._mute:
-            self._loop.call_later(self._dice.uniform(0, 0.003), self._arrive, arriving)
+            # A connection keeps the order of what is sent over it.
+            self._arrived = max(self._arrived + 1e-6, self._loop.time() + self._dice.uniform(0, 0.003))
+            self._loop.call_at(self._arrived, self._arrive, arriving)
         if len(arriving) < len(numbers):
             # It breaks here: nothing of what is sent later arrives either.
             self._loop.call_later(0.004, self._broker.cut)

@@ -211,6 +211,8 @@ class JournalWriter:
                 os.truncate(segment.path, scan.valid_bytes)
             self._fd = os.open(segment.path, os.O_WRONLY | os.O_APPEND)
             os.fdatasync(self._fd)
+            # Who created the segment may have died before its name was on the disk.
+            sync_folder(self._config.folder)
         except OSError as error:
             self.close()
             msg = f"cannot go on in {segment.path}: {error}"
