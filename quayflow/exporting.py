@@ -26,7 +26,7 @@ from devices.columns import Floats, Ints
 from devices.rejects import Reason
 from devices.times import format_rfc3339
 from devices.vocabulary import MAXIMUM, METRICS, MINIMUM
-from ingest.batch import Batch
+from ingest.batch import Accepted
 from ingest.blocks import stacked
 from ingest.decoding import Decoder
 from ingest.directory import Directory
@@ -185,8 +185,8 @@ class _Samples:
         self._done.duplicates += len(batch.duplicate)
         for refused in batch.refused:
             self._refuse(refused.reject.reason.value, 1)
-        received = np.array([frame.recv_ts for frame in batch.frames], np.int64)
-        parts = [self._scattered(batch, received)]
+        accepted = batch.accepted()
+        parts = [self._scattered(accepted)]
         for stack in stacked(batch.blocks, WIDTH_NS):
             _, rows, columns = stack.values.shape
             ts = stack.t0[:, None] + stack.dt[:, None] * np.arange(rows)
@@ -195,17 +195,16 @@ class _Samples:
                     np.broadcast_to(stack.series[:, None, :], stack.values.shape).ravel(),
                     np.broadcast_to(ts[:, :, None], stack.values.shape).ravel(),
                     stack.values.astype(np.float64).ravel(),
-                    np.repeat(received[stack.frame], rows * columns),
+                    np.repeat(accepted.received[stack.frame], rows * columns),
                 )
             )
         series, ts, value, came = (np.concatenate(column) for column in zip(*parts, strict=True))
         return self._rows(series, ts, value, came)
 
     @staticmethod
-    def _scattered(batch: Batch, received: Ints) -> tuple[Ints, Ints, Floats, Ints]:
-        frame = np.repeat(np.arange(len(batch.frames)), batch.scattered)
-        ts = np.array(batch.ts, np.int64)
-        return np.array(batch.series, np.int64), ts[frame], np.array(batch.value, np.float64), received[frame]
+    def _scattered(accepted: Accepted) -> tuple[Ints, Ints, Floats, Ints]:
+        ts, received = (np.repeat(each, accepted.scattered) for each in (accepted.ts, accepted.received))
+        return accepted.series, ts, accepted.value, received
 
     def _rows(self, series: Ints, ts: Ints, value: Floats, received: Ints) -> pa.RecordBatch:
         metric = self._directory.metric_of[series]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from devices.codecs.native import Block, Telemetry, encode
 from devices.times import NS, parse_rfc3339
+from quayflow import exporting
 from quayflow.main import app
 from store.journal import list_segments, read
 
@@ -74,6 +75,21 @@ def test_every_sample_is_a_row_and_what_came_again_is_not(data: Path, tmp_path: 
     assert export(data, tmp_path / "a.jsonl", "--format", "jsonl")[1]["rows"] == 21
     assert rows_of(tmp_path / "a.jsonl") == sorted(expected)
     assert list(tmp_path.glob("*.part")) == []
+
+
+def test_messages_that_differ_in_nothing_but_numbers_are_rows_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The decoder takes such messages together, as columns, once it has met the device in an earlier batch.
+    monkeypatch.setattr(exporting, "FRAMES_AT_ONCE", 10)
+    writer = writer_of(tmp_path / "data" / "journal")
+    told = [Telemetry(v=1, m={"speed_mps": nth / 4}, boot=5, seq=nth, ts=NOW + nth * NS) for nth in range(40)]
+    append(writer, [(VAN, encode(each, binary=True), 1) for each in told], NOW + 41 * NS)
+    writer.close()
+    code, said = export(tmp_path / "data", tmp_path / "a.parquet")
+    assert (code, said["rows"], said["refused"]) == (0, 40, {})
+    van = "CNNGB-DEMO/vehicle/T-001"
+    assert rows_of(tmp_path / "a.parquet") == [(van, "speed_mps", NOW + nth * NS, nth / 4) for nth in range(40)]
 
 
 def test_a_range_and_a_topic_narrow_it(data: Path, tmp_path: Path) -> None:
