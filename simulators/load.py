@@ -41,6 +41,10 @@ KEPT: Final = 0.97
 """Share of what was asked that has to be reached."""
 BUSY: Final = 0.9
 """Share of a core from which the generator itself is held to be the limit."""
+SETTLED_S: Final = 2.5
+"""What ingest says is about a second old: so long after a stage has begun, it says what it took in this stage."""
+COMPARED_S: Final = 0.5
+"""Ingest's rate is known where what it said first and last lie at least so far apart."""
 LAG_S: Final = 5.0
 """A store that is further behind than this cannot keep up, s."""
 MOST_STEPS: Final = 30
@@ -242,7 +246,7 @@ class _Run:
                 if self._ending.is_set():
                     break
         await self._settle()
-        last = await figures_from(config.api_url)
+        last = None if first is None else await self._figures_after(SETTLED_S)
         return self._result(stages, first, last)
 
     async def _stage(self, stretch: Stretch) -> Stage:
@@ -251,7 +255,7 @@ class _Run:
         behind, acked = Lag(), Lag()
         for link in self._links:
             link.answered = acked
-        before = await figures_from(self._config.api_url)
+        early = asyncio.create_task(self._figures_after(min(SETTLED_S, stretch.seconds / 2)))
         sent, got = self._count("sent"), self._count("acked")
         cpu, began, started = _cpu_s(), time.monotonic(), self._clock()
         shown, held, turns, offered = began, 0, 0, 0
@@ -279,16 +283,21 @@ class _Run:
             behind.add(self._clock() - first, due - offered)
         stage.held_back, stage.cpu = round(held / max(turns, 1), 3), round((_cpu_s() - cpu) / seconds, 3)
         self._fill(stage, seconds, due, sent, got, behind, acked)
-        after = await figures_from(self._config.api_url)
+        before, after = await early, await figures_from(self._config.api_url)
         if before is not None and after is not None:
-            stage.ingest_rate = round((after.frames - before.frames) / max(time.monotonic() - began, 1e-9), 1)
             stage.store_lag_s = after.store_lag_s
+            if after.at_s - before.at_s >= COMPARED_S:
+                stage.ingest_rate = round((after.frames - before.frames) / (after.at_s - before.at_s), 1)
         stage.limit = judge(stage)
         self._behind.merge(behind)
         self._acked.merge(acked)
         if self._progress is not None:
             self._progress(stage)
         return stage
+
+    async def _figures_after(self, seconds: float) -> IngestFigures | None:
+        await asyncio.sleep(seconds)
+        return await figures_from(self._config.api_url)
 
     def _send(self, stretch: Stretch, started: int, already: int, count: int, behind: Lag) -> int:
         """Hand the next messages of a stretch to the connections; return how many they took."""

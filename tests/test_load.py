@@ -173,8 +173,9 @@ def test_the_figures_of_all_workers_are_taken_together() -> None:
         'quayflow_ingest_journal_frames_total{worker="a"} 120.0\n'
         'quayflow_ingest_journal_frames_total{worker="b"} 30.0\n'
         'quayflow_ingest_store_lag_seconds{worker="a"} 0.5\nquayflow_ingest_store_lag_seconds{worker="b"} 7.25\n'
+        'quayflow_ingest_status_age_seconds{worker="a"} 0.25\nquayflow_ingest_status_age_seconds{worker="b"} 1.5\n'
     )
-    assert parse(text) == IngestFigures(150, 7.25)
+    assert parse(text, 100.0) == IngestFigures(150, 7.25, 98.5)
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
