@@ -167,7 +167,9 @@ class Stack:
             self._registry.close()
 
     def published(self) -> dict[str, Any]:
-        """Return the simulated port's own ledger, {} where there is none."""
+        """Return the simulated port's own ledger, {} where there is none: one of an earlier run is not this one's."""
+        if self.simulator is None:
+            return {}
         try:
             return dict(msgspec.json.decode(self.summary_path.read_bytes()))
         except (OSError, msgspec.DecodeError):
