@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -76,7 +77,7 @@ class PacketStream:
         return count
 
 
-class Packets(asyncio.Protocol):
+class Packets(asyncio.Protocol, ABC):
     """A connection as a sequence of packets: each that arrives whole is given to :meth:`take`.
 
     What is no MQTT ends the connection, as does whatever else a subclass finds wrong.
@@ -99,9 +100,9 @@ class Packets(asyncio.Protocol):
         transport.write(mqtt5.ConnectPacket(name, **(said | more)).write())
         return transport
 
+    @abstractmethod
     def take(self, packet: mqtt5.Packet) -> None:
         """Take a packet that has arrived."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the transport."""
