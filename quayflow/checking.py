@@ -27,7 +27,7 @@ from devices.topics import DeviceKey, Stream, TopicError, parse, topic_of
 from devices.vocabulary import DeviceClass, accepted_from
 from ingest.pipeline import Pipeline, PipelineConfig
 from quayflow.failures import FAILED, UNREACHABLE
-from quayflow.options import For
+from quayflow.options import Broker, For
 from quayflow.settings import Settings
 from store.interface import QuarantineRecord
 from store.journal import Frame
@@ -287,7 +287,7 @@ def check(
     *,
     device_class: Annotated[DeviceClass, typer.Option("--as", help="What the device is.")],
     duration_s: For = None,
-    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    broker: Broker = None,
     site: Annotated[str | None, typer.Option(help="Site of payloads without a topic. [default: CNNGB-DEMO]")] = None,
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page, too.")

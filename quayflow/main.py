@@ -16,7 +16,21 @@ from quayflow.device_verbs import device_app
 from quayflow.failures import status_of
 from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
 from quayflow.journal import verify as verify_journal
-from quayflow.options import BrokerPort, Data, ExternalBroker, For, Json, Listen, Open, Port, Profile, Secure, Seed, Tls
+from quayflow.options import (
+    Broker,
+    BrokerPort,
+    Data,
+    ExternalBroker,
+    For,
+    Json,
+    Listen,
+    Open,
+    Port,
+    Profile,
+    Secure,
+    Seed,
+    Tls,
+)
 from quayflow.registry_verbs import registry_app
 from quayflow.settings import Settings, SettingsError, load
 
@@ -93,7 +107,7 @@ def up(  # noqa: PLR0913 - one flag each
 @app.command()
 def ingest(
     *,
-    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    broker: Broker = None,
     data: Data = None,
     worker: Annotated[str | None, typer.Option(help="Name of this worker. [default: ingest-1]")] = None,
 ) -> None:
@@ -109,7 +123,7 @@ def api(
     *,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
     port: Port = None,
-    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    broker: Broker = None,
     data: Data = None,
 ) -> None:
     """Serve the API and the page."""
@@ -122,7 +136,7 @@ def api(
 def simulate(  # noqa: PLR0913 - one flag each
     *,
     duration_s: For = None,
-    broker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")] = None,
+    broker: Broker = None,
     profile: Profile = None,
     seed: Seed = None,
     site: Annotated[str | None, typer.Option(help="Site level of the topics. [default: CNNGB-DEMO]")] = None,

@@ -21,6 +21,7 @@ from quayflow.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from ingest.pipeline import PipelineConfig
     from ingest.sources import Source
+    from simulators.broker import Broker
     from simulators.fleet import FleetConfig
 
 log = logging.getLogger(__name__)
@@ -158,6 +159,20 @@ async def run_api(settings: Settings) -> None:
         await server.serve([listening])
 
 
+def broker_of(settings: Settings) -> "Broker":
+    """Return where simulators publish; ValueError where nobody could."""
+    from simulators.broker import Broker  # noqa: PLC0415 - as above
+
+    return Broker(
+        host=settings.broker_host,
+        port=settings.broker_port,
+        username=settings.broker_username,
+        password=settings.broker_password,
+        tls=settings.broker_tls,
+        tls_ca=_text(settings.broker_ca_file),
+    )
+
+
 async def run_simulation(  # noqa: PLR0913 - one flag each
     settings: Settings,
     duration_s: float | None,
@@ -183,12 +198,7 @@ async def run_simulation(  # noqa: PLR0913 - one flag each
             raise SettingsError(f"{path}: cannot be written, its folder does not exist")
     try:
         config = fleet.FleetConfig(
-            host=settings.broker_host,
-            port=settings.broker_port,
-            username=settings.broker_username,
-            password=settings.broker_password,
-            tls=settings.broker_tls,
-            tls_ca=_text(settings.broker_ca_file),
+            broker=broker_of(settings),
             site=settings.site,
             profile=settings.profile,
             seed=settings.seed,

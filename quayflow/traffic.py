@@ -43,14 +43,13 @@ def record(
     as_json: Json = False,
 ) -> None:
     """Record whatever is published, in the form of the journal: `quayflow replay` and `journal` read it."""
-    from quayflow.recording import record as run_record  # noqa: PLC0415 - each part is loaded where it runs
-    from simulators.broker import Broker as Where  # noqa: PLC0415 - as above
+    from quayflow.parts import broker_of  # noqa: PLC0415 - each part is loaded where it runs
+    from quayflow.recording import record as run_record  # noqa: PLC0415 - as above
     from simulators.recorder import RecordConfig  # noqa: PLC0415 - as above
 
     settings = _settings(broker)
     try:
-        where = Where(**_broker_of(settings))
-        config = RecordConfig(out, where, tuple(topic or ("port/#",)), duration_s, limit)
+        config = RecordConfig(out, broker_of(settings), tuple(topic or ("port/#",)), duration_s, limit)
     except ValueError as error:
         _refuse(error)
     _finish(run_record(config, as_json=as_json))
@@ -86,6 +85,7 @@ def replay(  # noqa: PLR0913 - one flag each
     as_json: Json = False,
 ) -> None:
     """Publish recorded tracks and messages with their own timing, faster, or as fast as the broker takes them."""
+    from quayflow.parts import broker_of  # noqa: PLC0415 - as above
     from quayflow.replaying import replay as run_replay  # noqa: PLC0415 - as above
     from simulators.recording import ENDLESS  # noqa: PLC0415 - as above
     from simulators.replay_config import ReplayConfig  # noqa: PLC0415 - as above
@@ -94,7 +94,7 @@ def replay(  # noqa: PLR0913 - one flag each
     try:
         config = ReplayConfig(
             path=path,
-            **_broker_of(settings),
+            broker=broker_of(settings),
             site=settings.site,
             shift=shift,
             speed=float("inf") if speed == "max" else float(speed),
@@ -142,41 +142,29 @@ def load(  # noqa: PLR0913 - one flag each
 ) -> None:
     """Publish messages of a profile at a given rate; exit status 1 where the rate could not be kept."""
     from quayflow.loading import load as run_load  # noqa: PLC0415 - as above
-    from simulators.broker import Broker as Where  # noqa: PLC0415 - as above
+    from quayflow.parts import broker_of  # noqa: PLC0415 - as above
     from simulators.load import LoadConfig  # noqa: PLC0415 - as above
 
     settings = _settings(broker, profile=profile, seed=seed)
     steps = rate.startswith("step")
     try:
         config = LoadConfig(
-            Where(**_broker_of(settings)),
-            rate,
-            duration_s or (150.0 if steps else 30.0),
-            step_s or 5.0,
-            settings.profile,
-            settings.seed,
-            site,
-            devices,
-            clients,
-            qos,
-            api,
-            tuple(threshold or ()),
+            broker=broker_of(settings),
+            rate=rate,
+            duration_s=duration_s or (150.0 if steps else 30.0),
+            step_s=step_s or 5.0,
+            profile=settings.profile,
+            seed=settings.seed,
+            site=site,
+            devices=devices,
+            clients=clients,
+            qos=qos,
+            api_url=api,
+            thresholds=tuple(threshold or ()),
         )
     except ValueError as error:
         _refuse(error)
     _finish(run_load(config, html, as_json=as_json))
-
-
-def _broker_of(settings: Settings) -> dict[str, Any]:
-    """Return how to reach the broker, as the simulators name it."""
-    return {
-        "host": settings.broker_host,
-        "port": settings.broker_port,
-        "username": settings.broker_username,
-        "password": settings.broker_password,
-        "tls": settings.broker_tls,
-        "tls_ca": str(settings.broker_ca_file) if settings.broker_ca_file else None,
-    }
 
 
 def _settings(broker: str | None, **flags: object) -> Settings:

@@ -52,18 +52,8 @@ TERMINALS: Final = {"external": JT808, "external_hz": 0.2, "external_parked_s": 
 class FleetConfig:
     """How to run a simulated port."""
 
-    host: str = "127.0.0.1"
-    """Name or address of the broker."""
-    port: int = 1883
-    """TCP port of the broker, 1 to 65535."""
-    username: str | None = None
-    """User name for the broker, or None."""
-    password: str | None = field(default=None, repr=False)
-    """Password for the broker."""
-    tls: bool = False
-    """Whether to connect by TLS."""
-    tls_ca: str | None = None
-    """File with the certificates to trust, or None for the system's."""
+    broker: Broker = field(default_factory=Broker)
+    """Where to publish."""
     site: str = "CNNGB-DEMO"
     """Site level of the topics: UN/LOCODE and facility."""
     profile: str = "small"
@@ -95,8 +85,8 @@ class FleetConfig:
     """Port time of the first message, ns UTC; None is now, or for speed > 1 so far back that the run ends now."""
 
     def __post_init__(self) -> None:
-        """Check every value; the broker's are checked by :class:`Broker`."""
-        _ = self.broker, self.gateway
+        """Check every value."""
+        _ = self.gateway
         if not SITE.fullmatch(self.site):
             raise ValueError(f"site = {self.site!r}: allowed is a UN/LOCODE and a facility, such as CNNGB-DEMO")
         if self.seed < 0:
@@ -110,11 +100,6 @@ class FleetConfig:
         for name, allowed in (("payload", PAYLOADS), ("noise", tuple(LEVELS))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: allowed are {', '.join(allowed)}")
-
-    @property
-    def broker(self) -> Broker:
-        """The broker's part of the configuration."""
-        return Broker(self.host, self.port, self.username, self.password, self.tls, self.tls_ca)
 
     @property
     def gateway(self) -> tuple[str, int] | None:

@@ -22,18 +22,8 @@ class ReplayConfig:
 
     path: Path
     """A CSV, JSON-lines or msgpack file, a folder or a zip archive of such; a journal, or the data folder of one."""
-    host: str = "127.0.0.1"
-    """Name or address of the broker."""
-    port: int = 1883
-    """TCP port of the broker, 1 to 65535."""
-    username: str | None = None
-    """User name for the broker, or None."""
-    password: str | None = field(default=None, repr=False)
-    """Password for the broker."""
-    tls: bool = False
-    """Whether to connect by TLS."""
-    tls_ca: str | None = None
-    """File with the certificates to trust, or None for the system's."""
+    broker: Broker = field(default_factory=Broker)
+    """Where to publish."""
     site: str = "CNNGB-DEMO"
     """Site level of the tracks' topics; recorded messages keep their own topics."""
     shift: str = "now"
@@ -75,7 +65,6 @@ class ReplayConfig:
 
     def __post_init__(self) -> None:
         """Check every value; thresholds included, so that a typing error is found before the replay."""
-        _ = self.broker
         if not SITE.fullmatch(self.site):
             raise ValueError(f"site = {self.site!r}: allowed is a UN/LOCODE and a facility, such as CNNGB-DEMO")
         for name, choices in CHOICES.items():
@@ -116,11 +105,6 @@ class ReplayConfig:
         if self.verify_url is not None and self.loops != 1:
             raise ValueError(f"loops = {self.loops}: allowed is 1 with verify_url")
         _ = self.conditions
-
-    @property
-    def broker(self) -> Broker:
-        """The broker's part of the configuration."""
-        return Broker(self.host, self.port, self.username, self.password, self.tls, self.tls_ca)
 
     @property
     def choice(self) -> Choice:

@@ -83,7 +83,7 @@ def replay_report(config: ReplayConfig, result: ReplayResult) -> str:
         parts += ["<h2>Skipped</h2>", _list(result.bad_row_notes)]
     parts += ["<h2>Devices</h2>", _devices(result.devices)]
     speed = f"{config.speed:g} times as fast as recorded" if math.isfinite(config.speed) else "as fast as possible"
-    how = f"to {config.host}:{config.port}, {speed}, {config.clients} connections, QoS {config.qos}"
+    how = f"to {config.broker.host}:{config.broker.port}, {speed}, {config.clients} connections, QoS {config.qos}"
     moved = "times as recorded" if config.shift == "none" else "times moved"
     times = f"{moved}: {_to_ms(result.first_time)} to {_to_ms(result.last_time)}"
     return page(f"Replay of {config.path.name}", f"{how}; {times}", "".join(parts), good=good)

@@ -36,7 +36,7 @@ def broker() -> Iterator[Mosquitto]:
 
 
 def fast(broker: Mosquitto, site: str, **changes: Any) -> FleetConfig:
-    config = FleetConfig(port=broker.port, site=site, speed=20.0, duration_s=1.5, payload="mixed")
+    config = FleetConfig(Broker(port=broker.port), site=site, speed=20.0, duration_s=1.5, payload="mixed")
     return replace(config, **changes)
 
 
@@ -275,8 +275,9 @@ def test_sigterm_ends_a_run_in_order_and_its_first_message_comes_within_a_second
 ) -> None:
     summary = tmp_path / "summary.json"
     code = (
-        "import asyncio, pathlib; from simulators.fleet import FleetConfig, run; path = pathlib.Path("
-        f"{str(summary)!r}); asyncio.run(run(FleetConfig(port={broker.port}, site='CNNGB-TERM', summary_path=path)))"
+        "import asyncio, pathlib; from simulators.broker import Broker; from simulators.fleet import FleetConfig, run; "
+        f"config = FleetConfig(Broker(port={broker.port}), 'CNNGB-TERM', summary_path=pathlib.Path({str(summary)!r})); "
+        "asyncio.run(run(config))"
     )
 
     async def scenario() -> float:
@@ -305,20 +306,26 @@ def test_sigterm_ends_a_run_in_order_and_its_first_message_comes_within_a_second
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        ("port", 0, "1 to 65535"),
         ("site", "Ningbo", "CNNGB-DEMO"),
         ("seed", -1, "0 or more"),
         ("speed", 0.0, "above 0"),
         ("duration_s", float("nan"), "above 0"),
         ("connections", 0, "1 to 1000"),
         ("payload", "xml", "msgpack, json, mixed"),
-        ("host", "", "name or an address"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
     with pytest.raises(ValueError, match=field) as refused:
         FleetConfig(**{field: value})  # type: ignore[arg-type]
     assert allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"), [("port", 0, "1 to 65535"), ("port", 65_536, "1 to 65535"), ("host", "", "a name")]
+)
+def test_a_broker_that_cannot_be_is_named_with_what_is_allowed(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} = .*{allowed}"):
+        Broker(**{field: value})  # type: ignore[arg-type]
 
 
 def test_a_port_faster_than_time_begins_in_the_past_so_that_no_clock_runs_ahead() -> None:

@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
+from simulators.broker import Broker
 from simulators.replay import ReplayConfig, ReplayResult, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -115,7 +116,7 @@ class Running:
         return received
 
     def replay(self, **settings: Any) -> ReplayResult:
-        config = ReplayConfig(port=self.broker_port, speed=math.inf, thresholds=("lost==0",), **settings)
+        config = ReplayConfig(broker=Broker(port=self.broker_port), speed=math.inf, thresholds=("lost==0",), **settings)
         before = self.frames()
         result = asyncio.run(run(config))
         assert result.passed, result

@@ -21,6 +21,7 @@ from devices.vocabulary import METRICS
 from engines.demo import Demo, running_demo
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port
+from simulators.broker import Broker
 from simulators.readback import ReadBackError
 from simulators.replay import ReplayConfig, run
 from store.journal import DUPLICATE, RETAINED, read
@@ -172,7 +173,7 @@ def test_what_the_store_lacks_is_found_by_reading_back(tmp_path: Path) -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         config = ReplayConfig(
             path,
-            port=broker.port,
+            Broker(port=broker.port),
             speed=math.inf,
             verify_url=f"http://127.0.0.1:{server.server_address[1]}",
             patience_s=0.5,
@@ -193,4 +194,4 @@ def test_an_api_that_is_not_there_is_said_before_anything_is_sent(tmp_path: Path
     path = tmp_path / "van.csv"
     path.write_text("timestamp,x,y\n2020-01-01T00:00:00Z,1,2\n")
     with running_mosquitto() as broker, pytest.raises(ReadBackError, match=r"127\.0\.0\.1"):
-        asyncio.run(run(ReplayConfig(path, port=broker.port, verify_url=f"http://127.0.0.1:{free_port()}")))
+        asyncio.run(run(ReplayConfig(path, Broker(port=broker.port), verify_url=f"http://127.0.0.1:{free_port()}")))

@@ -114,7 +114,7 @@ def replayed(broker: Mosquitto, config: ReplayConfig) -> tuple[ReplayResult, lis
 
 def test_every_device_is_replayed_under_as_many_identities_as_asked_for(broker: Mosquitto, tmp_path: Path) -> None:
     frames = fleet_journal(tmp_path, batches=4)
-    config = ReplayConfig(tmp_path, port=broker.port, speed=math.inf, scale_devices=3, clients=2)
+    config = ReplayConfig(tmp_path, Broker(port=broker.port), speed=math.inf, scale_devices=3, clients=2)
     result, messages = replayed(broker, config)
     assert (result.messages, result.acked, result.lost) == (3 * len(frames), 3 * len(frames), 0)
     for topic in TOPICS:
@@ -134,12 +134,12 @@ def test_every_pass_is_new_traffic_and_the_time_ends_the_last(broker: Mosquitto,
     ]
     append(writer, native)
     writer.close()
-    result, messages = replayed(broker, ReplayConfig(tmp_path, port=broker.port, speed=math.inf, loops=3))
+    result, messages = replayed(broker, ReplayConfig(tmp_path, Broker(port=broker.port), speed=math.inf, loops=3))
     assert (result.messages, result.passes, result.lost) == (30, 3, 0)
     decoded = [decode_telemetry(payload) for _, payload in messages]
     assert len({found.boot for found in decoded}) == 3
     assert len({(found.boot, found.seq) for found in decoded}) == 30
-    config = ReplayConfig(tmp_path, port=broker.port, speed=1e-6, loops=0, duration_s=0.3, patience_s=5)
+    config = ReplayConfig(tmp_path, Broker(port=broker.port), speed=1e-6, loops=0, duration_s=0.3, patience_s=5)
     result, _ = replayed(broker, config)
     assert result.elapsed_s < 3
     assert result.lost == 0
@@ -166,7 +166,9 @@ def test_a_wrong_setting_is_named(field: str, value: object, said: str) -> None:
 
 def test_at_qos_0_messages_count_as_acknowledged_when_they_have_left(broker: Mosquitto, tmp_path: Path) -> None:
     frames = fleet_journal(tmp_path, batches=20)
-    result, messages = replayed(broker, ReplayConfig(tmp_path, port=broker.port, speed=math.inf, qos=0, shift="none"))
+    result, messages = replayed(
+        broker, ReplayConfig(tmp_path, Broker(port=broker.port), speed=math.inf, qos=0, shift="none")
+    )
     assert result.acked == len(messages) == len(frames)
     assert sorted(messages) == sorted((frame.topic, frame.payload) for frame in frames)
 
@@ -176,7 +178,7 @@ def test_a_message_larger_than_the_broker_takes_is_lost_and_counted(tmp_path: Pa
     append(writer, [(TOPICS[0], b"small", 1), (TOPICS[0], b"x" * 5_000, 1), (TOPICS[0], b"small too", 1)])
     writer.close()
     with running_mosquitto(max_packet_size=2_000) as broker:
-        config = ReplayConfig(tmp_path / "recording", port=broker.port, speed=math.inf, patience_s=3)
+        config = ReplayConfig(tmp_path / "recording", Broker(port=broker.port), speed=math.inf, patience_s=3)
         result = asyncio.run(run(config))
     assert (result.messages, result.acked, result.oversize, result.lost) == (3, 2, 1, 1)
 

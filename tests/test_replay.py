@@ -17,6 +17,7 @@ from devices.times import format_rfc3339, parse_rfc3339
 from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.ports import free_port
 from engines.subscriber import eventually, received
+from simulators.broker import Broker
 from simulators.replay import ReplayConfig, ReplayProgress, ReplayResult, run
 from simulators.thresholds import Threshold, ThresholdError
 from simulators.tracks import BadRows, Recorded, RecordingError, RecordingFile, files, read_messages, read_track
@@ -57,7 +58,7 @@ def test_a_track_is_sent_as_recorded_but_for_the_shift_and_the_offset(
     broker: Mosquitto, track: Path, payload: str
 ) -> None:
     before = time.time_ns()
-    config = ReplayConfig(track, port=broker.port, speed=math.inf, offset_m=(100.0, 50.0), payload=payload)
+    config = ReplayConfig(track, Broker(port=broker.port), speed=math.inf, offset_m=(100.0, 50.0), payload=payload)
     result, messages = replay_and_receive(broker, config)
     after = time.time_ns()
     assert (result.messages, result.sent, result.acked, result.lost, result.bad_rows) == (20, 20, 20, 0, 0)
@@ -77,21 +78,23 @@ def test_a_track_is_sent_as_recorded_but_for_the_shift_and_the_offset(
 
 
 def test_without_shift_the_same_recording_is_the_same_traffic(broker: Mosquitto, track: Path) -> None:
-    config = ReplayConfig(track, port=broker.port, speed=math.inf, shift="none")
+    config = ReplayConfig(track, Broker(port=broker.port), speed=math.inf, shift="none")
     first, second = replay_and_receive(broker, config)[1], replay_and_receive(broker, config)[1]
     assert first == second
     assert decode_telemetry(first[0][1]).ts == parse_rfc3339("2020-03-01T08:00:00.5Z")
 
 
 def test_with_shift_the_same_recording_is_new_traffic(broker: Mosquitto, track: Path) -> None:
-    config = ReplayConfig(track, port=broker.port, speed=math.inf)
+    config = ReplayConfig(track, Broker(port=broker.port), speed=math.inf)
     first, second = replay_and_receive(broker, config)[1], replay_and_receive(broker, config)[1]
     assert decode_telemetry(first[0][1]).boot != decode_telemetry(second[0][1]).boot
 
 
 def test_original_timing_is_kept_and_lateness_is_measured(broker: Mosquitto, track: Path) -> None:
     seen: list[ReplayProgress] = []
-    config = ReplayConfig(track, port=broker.port, speed=19.0, thresholds=("lost==0", "behind_max<60s", "rate>1000"))
+    config = ReplayConfig(
+        track, Broker(port=broker.port), speed=19.0, thresholds=("lost==0", "behind_max<60s", "rate>1000")
+    )
     result = asyncio.run(run(config, seen.append))
     assert 0.95 <= result.elapsed_s < 5  # 19 recorded seconds
     assert result.behind_ms["max"] > 0
@@ -102,7 +105,7 @@ def test_original_timing_is_kept_and_lateness_is_measured(broker: Mosquitto, tra
 
 
 def test_a_default_offset_puts_the_middle_of_a_track_into_the_port(broker: Mosquitto, track: Path) -> None:
-    _, messages = replay_and_receive(broker, ReplayConfig(track, port=broker.port, speed=math.inf))
+    _, messages = replay_and_receive(broker, ReplayConfig(track, Broker(port=broker.port), speed=math.inf))
     x = [decode_telemetry(body).m["x_m"] for _, body in messages]
     y = [decode_telemetry(body).m["y_m"] for _, body in messages]
     assert (min(x) + max(x)) / 2 == pytest.approx(360, abs=0.5)
@@ -114,7 +117,7 @@ def test_limits_take_the_first_messages_and_the_first_devices(broker: Mosquitto,
         for number in (3, 1, 2):
             archive.writestr(f"run/van_{number}.csv", TRACK)
         archive.writestr("run/read me.txt", "not a recording")
-    config = ReplayConfig(tmp_path / "vans.zip", port=broker.port, speed=math.inf, limit=7, limit_devices=2)
+    config = ReplayConfig(tmp_path / "vans.zip", Broker(port=broker.port), speed=math.inf, limit=7, limit_devices=2)
     result, messages = replay_and_receive(broker, config)
     assert result.messages == len(messages) == 7
     assert {topic.split("/")[3] for topic, _ in messages} == {"van_1", "van_2"}
@@ -140,7 +143,7 @@ def test_recorded_messages_are_moved_where_they_are_native_and_sent_byte_for_byt
     ]
     path = tmp_path / "recording.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
-    result, messages = replay_and_receive(broker, ReplayConfig(path, port=broker.port, speed=math.inf))
+    result, messages = replay_and_receive(broker, ReplayConfig(path, Broker(port=broker.port), speed=math.inf))
     assert (result.messages, result.acked, result.verbatim) == (4, 4, 2)
     native = [decode_telemetry(body) for topic, body in messages if topic.startswith("port/")]
     assert parse_rfc3339(str(native[0].ts)) == ts + NS // 2 + result.shift_ns
@@ -149,7 +152,9 @@ def test_recorded_messages_are_moved_where_they_are_native_and_sent_byte_for_byt
     found = dict(messages)
     assert json.loads(found["zebra/fx9600/tags"]) == {"type": "SIMPLE", "data": {}}
     assert found["raw/one"] == b"\x00\xff"
-    same, unmoved = replay_and_receive(broker, ReplayConfig(path, port=broker.port, speed=math.inf, shift="none"))
+    same, unmoved = replay_and_receive(
+        broker, ReplayConfig(path, Broker(port=broker.port), speed=math.inf, shift="none")
+    )
     assert same.verbatim == 0
     assert binary in [body for _, body in unmoved]
 
@@ -167,7 +172,7 @@ def test_bad_rows_are_said_skipped_and_counted(broker: Mosquitto, tmp_path: Path
     ]
     (tmp_path / "van.jsonl").write_text("\n".join([*lines, '{"topic":"a","payload":{},"offset":1.5}']))
     result, messages = replay_and_receive(
-        broker, ReplayConfig(tmp_path, port=broker.port, speed=math.inf, shift="none")
+        broker, ReplayConfig(tmp_path, Broker(port=broker.port), speed=math.inf, shift="none")
     )
     assert result.bad_rows == 10
     assert len(messages) == result.messages == 3
@@ -202,7 +207,7 @@ def test_a_recording_that_cannot_be_used_is_an_error_that_says_why(
 ) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(RecordingError, match=said):
-        asyncio.run(run(ReplayConfig(tmp_path / name, port=free_port())))
+        asyncio.run(run(ReplayConfig(tmp_path / name, Broker(port=free_port()))))
 
 
 def test_a_recording_that_does_not_exist_is_an_error() -> None:
@@ -215,7 +220,7 @@ def test_without_a_broker_nothing_passes() -> None:
         gone.stop()
         path = gone.folder / "one.csv"
         path.write_text(TRACK)
-        config = ReplayConfig(path, port=gone.port, speed=math.inf, patience_s=0.5, thresholds=("lost==0",))
+        config = ReplayConfig(path, Broker(port=gone.port), speed=math.inf, patience_s=0.5, thresholds=("lost==0",))
         result = asyncio.run(run(config))
     assert (result.messages, result.sent, result.acked, result.lost) == (20, 0, 0, 20)
     assert not result.passed
@@ -223,7 +228,7 @@ def test_without_a_broker_nothing_passes() -> None:
 
 def test_a_replay_survives_the_brokers_death(track: Path) -> None:
     with running_mosquitto() as broker:
-        config = ReplayConfig(track, port=broker.port, speed=10.0, thresholds=("lost==0", "reconnects>0"))
+        config = ReplayConfig(track, Broker(port=broker.port), speed=10.0, thresholds=("lost==0", "reconnects>0"))
 
         async def scenario() -> ReplayResult:
             running = asyncio.create_task(run(config))

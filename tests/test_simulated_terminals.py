@@ -24,6 +24,7 @@ from ingest import intake
 from ingest.gateway import Gateway, GatewayConfig
 from simulators import fleet, profiles, terminals
 from simulators.accounts import Account, Lag
+from simulators.broker import Broker
 from simulators.fleet import FleetConfig
 from simulators.messages import Message, PortMessages
 from simulators.scenarios import changed
@@ -220,7 +221,7 @@ def test_terminals_positions_come_out_of_the_api_and_none_is_lost(
     process, port, broker_port = installation
     start = time.time_ns() // NS * NS - 600 * NS
     config = FleetConfig(
-        port=broker_port, site=SITE, speed=10.0, duration_s=9.0, jt808=f"127.0.0.1:{port}", start_ns=start
+        Broker(port=broker_port), site=SITE, speed=10.0, duration_s=9.0, jt808=f"127.0.0.1:{port}", start_ns=start
     )
 
     async def scenario() -> dict[str, object]:
