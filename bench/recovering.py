@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 
+from faults.resident import peak_mb
 from ingest.worker import IngestConfig, Worker
 
 
@@ -20,8 +20,7 @@ async def main(folder: Path) -> None:
     await worker.run(stop)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     assert worker.status()["balanced"]
-    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"frames": worker.received, "seconds": seconds, "cpu_s": cpu, "rss_mb": rss_mb}))
+    print(json.dumps({"frames": worker.received, "seconds": seconds, "cpu_s": cpu, "rss_mb": peak_mb()}))
 
 
 asyncio.run(main(Path(sys.argv[1])))

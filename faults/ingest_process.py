@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from engines.ports import wait_until
 from faults import ROOT
+from faults.resident import peak_mb
 
 CONNECT_S: Final = 40.0
 
@@ -95,7 +96,7 @@ class IngestProcess:
 
     def note_memory(self) -> None:
         """Keep the greatest memory seen so far."""
-        self.peak_rss_mb = max(self.peak_rss_mb, peak_rss_mb(self.pid))
+        self.peak_rss_mb = max(self.peak_rss_mb, peak_mb(self.pid))
 
     def __enter__(self) -> Self:
         """Return itself; start it with :meth:`start`."""
@@ -113,16 +114,6 @@ class IngestProcess:
             self.note_memory()
             self._process.send_signal(number)
         return self._process.wait(timeout_s)
-
-
-def peak_rss_mb(pid: int) -> float:
-    """Return the peak resident memory of a process, MB; 0 if it has gone."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
-    return found[0] / 1024 if found else 0.0
 
 
 def seconds_since(began: float) -> float:

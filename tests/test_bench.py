@@ -1,6 +1,8 @@
 """The measurements as a machine: rounds become rows, rows become a file. The figures themselves are `make bench`."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from rich.console import Console
 from bench.__main__ import take
 from bench.registry import Group, Pair, Round, Row, Scale, chosen, every_group, group
 from bench.report import keep, result_of
+from faults.resident import now_mb, peak_mb
 
 FIXED = {"name", "value", "unit", "reference", "reference_value", "ratio", "pairs"}
 
@@ -79,6 +82,21 @@ def test_every_row_has_a_name_of_its_own() -> None:
     assert len(set(names)) == len(names)
     with pytest.raises(ValueError, match="two rows of one name"):
         group(Row(names[0], "1/s", "y", ""))(lambda _: iter(()))
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_who_started_it() -> None:
+    large = b"\1" * (200 << 20)
+    assert peak_mb() > len(large) >> 20
+    program = "from faults.resident import *; print(now_mb(), peak_mb())"
+    child = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    now, peak = map(float, child.stdout.split())
+    assert 1 < now <= peak < len(large) >> 20
+
+
+def test_a_process_that_has_gone_has_no_memory() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert peak_mb(child.pid) == now_mb(child.pid) == 0.0
 
 
 @pytest.mark.slow

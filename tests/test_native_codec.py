@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import resource
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from devices.codecs.native import (
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import DeviceKey
+from faults.resident import now_mb, peak_mb
 
 DECODERS: tuple[Callable[[bytes], Payload], ...] = (decode_telemetry, decode_event, decode_status)
 KEY = DeviceKey("CNNGB-DEMO", "quay-crane", "QC01")
@@ -271,15 +271,11 @@ def test_a_bomb_of_nested_maps_costs_no_memory() -> None:
     # Untyped decoding makes 72 bytes of each of these.
     bomb = b"\xdd" + struct.pack(">I", 8 << 20) + b"\x80" * (8 << 20)
     wrapped = b"\x82\xa1v\x01\xa1m\xdf" + struct.pack(">I", 4 << 20) + b"\xa1a\x80" * (4 << 20)
-    before = peak_kib()
+    before = peak_mb()
     for payload in (bomb, wrapped, b"[" + b"{}," * (2 << 20) + b"{}]", b'{"v":1,"m":' + b'{"a":{},' * (1 << 20)):
         for decode in DECODERS:
             assert reject_of(payload, decode).reason is Reason.UNDECODABLE
-    assert peak_kib() - before < 20 << 10
-
-
-def peak_kib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert peak_mb() - before < 20
 
 
 @pytest.mark.parametrize(
@@ -393,11 +389,6 @@ def test_any_whole_number_is_taken_or_refused_wherever_it_stands(number: int) ->
     assert_every_frame_is_booked(pipeline, len(bodies))
 
 
-def resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
 def test_mutated_payloads_never_crash_and_are_all_booked() -> None:
     chance = random.Random(7)
     crane, gate = topic("quay-crane", "QC01"), topic("rfid-gate", "G1", "event")
@@ -410,7 +401,7 @@ def test_mutated_payloads_never_crash_and_are_all_booked() -> None:
     ]
     originals = [(where, payload) for where, body in bodies for payload in in_both_forms(body)]
     pipeline, fed, grown = pipeline_of(), 0, 0.0
-    start = resident_mib()
+    start = now_mb()
     while fed < MUTATIONS:
         frames = []
         for _ in range(2_000):
@@ -425,7 +416,7 @@ def test_mutated_payloads_never_crash_and_are_all_booked() -> None:
         assert all(record.reason and record.detail for record in refused)
         pipeline.take_events()
         pipeline.take_rows(fed)
-        grown = max(grown, resident_mib() - start)
+        grown = max(grown, now_mb() - start)
     assert_every_frame_is_booked(pipeline, MUTATIONS)
     assert pipeline.quarantine_dropped == 0
     assert grown < 60

@@ -13,6 +13,7 @@ from typing import Final
 
 from bench.registry import Pair, Round, Row, Scale, group
 from bench.trial import TIMEOUT_S, expect_ready, running_broker, start, wait_listening
+from faults.resident import peak_mb
 from quayflow import broker
 
 CPU_PERCENT: Final = 15.0
@@ -57,7 +58,7 @@ def gateway(scale: Scale) -> Iterator[Round]:
                 counts = json.loads(said.splitlines()[-1])
                 if counts["replied"] < counts["sent"]:
                     raise RuntimeError(f"of {counts['sent']} reports {counts['replied']} were answered")
-                rss = _peak_mb(process.pid)
+                rss = peak_mb(process.pid)
             details = {"messages_per_second": counts["sent"] / seconds, "terminals": terminals}
             yield {
                 "gateway_5000": Pair(100 * used / took, CPU_PERCENT, details),
@@ -87,9 +88,3 @@ def _cpu_s(pid: int) -> float:
     """Return the time that a process has used, user and system, s."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def _peak_mb(pid: int) -> float:
-    """Return the most memory that a process has had resident, MB."""
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1_000

@@ -5,8 +5,10 @@ ends in the midst of the samples, more often than it would in operation. Taking 
 of it.
 """
 
+import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -48,18 +50,25 @@ def _rows(name: str, reference: str, title: str, goal: float) -> Iterator[Row]:
 def scattered(scale: Scale) -> Iterator[Round]:
     """Add samples of series drawn at random, with every aggregate; the reference makes one of the eleven."""
     batches = scale.of(256, 2)
-    while True:
-        rates = {end: _scattered_rate(series, batches) for end, series in SERIES.items()}
-        yield _round("kernel_scattered", rates, _sum_rate(SERIES[""], batches))
+    with _apart() as core:
+        while True:
+            rates = {end: core.submit(_scattered_rate, series, batches).result() for end, series in SERIES.items()}
+            yield _round("kernel_scattered", rates, core.submit(_sum_rate, SERIES[""], batches).result())
 
 
 @group(*_rows("kernel_blocks", "reading each value once", "kernel: blocks of 1,500 samples", GOAL_BLOCKS))
 def blocks(scale: Scale) -> Iterator[Round]:
     """Check, scale, reduce and add packed blocks; the reference sums the same bytes without a look at them."""
     batches = scale.of(40, 1)
-    while True:
-        rates = {end: _block_rate(series, batches) for end, series in SERIES.items()}
-        yield _round("kernel_blocks", rates, _read_rate(batches))
+    with _apart() as core:
+        while True:
+            rates = {end: core.submit(_block_rate, series, batches).result() for end, series in SERIES.items()}
+            yield _round("kernel_blocks", rates, core.submit(_read_rate, batches).result())
+
+
+def _apart() -> Executor:
+    """Return a process of its own to measure in, as a million series would make that of the other rows large."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def _round(name: str, rates: dict[str, float], reference: float) -> Round:

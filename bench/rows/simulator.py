@@ -25,14 +25,15 @@ LEAST_MESSAGES: Final = 60.0
 LEAST_SAMPLES: Final = 3e6
 MOST_MB: Final = 500.0
 WEIGH: Final = """
-import json, resource
+import json
+from faults.resident import peak_mb
 from simulators import profiles
 from simulators.messages import PortMessages
 source = PortMessages(profiles.load("stress"), 7, "CNNGB-DEMO", {start})
 for _ in range({steps}):
     sent = source.advance(10 * {ns})
     source.truth()
-print(json.dumps([len(source.devices), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+print(json.dumps([len(source.devices), peak_mb()]))
 """
 
 

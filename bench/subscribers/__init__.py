@@ -4,6 +4,8 @@ import json
 import resource
 import time
 
+from faults.resident import peak_mb
+
 
 class Meter:
     """Wall and CPU time from the first message to the last."""
@@ -27,8 +29,12 @@ class Meter:
         """Print the figures of ``messages`` messages: rate per second and CPU in µs per message."""
         seconds = time.perf_counter() - self._began
         cpu = _cpu_seconds() - self._cpu
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        figures = {"messages": messages, "rate": messages / seconds, "cpu_us": cpu / messages * 1e6, "rss_mb": peak_mb}
+        figures = {
+            "messages": messages,
+            "rate": messages / seconds,
+            "cpu_us": cpu / messages * 1e6,
+            "rss_mb": peak_mb(),
+        }
         print(json.dumps(figures), flush=True)
 
 

@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from faults import ROOT
-from faults.ingest_process import peak_rss_mb
 from faults.publisher import SITE, Outgoing, Publisher, readings
 from faults.registry import fault
+from faults.resident import peak_mb
 from faults.rig import Outcome, Rig, now, outcome
 from faults.verifier import quarantined, until_received, verify
 
@@ -126,13 +126,13 @@ def oversize(rig: Rig) -> Outcome:
         ingest.start()
         with Publisher(broker.port, readings(), 200.0) as publisher:
             rig.recovered(ingest, 100, now())
-            before = peak_rss_mb(ingest.pid)
+            before = peak_mb(ingest.pid)
             sent = _send_endlessly(broker.port, 256 << 20)
             topic = f"port/{SITE}/vehicle/P-0/telemetry"
             large = [Outgoing(topic, bytes([nth]) * (15 << 20), None) for nth in (0x7B, 0x93, 0xC6)]
             with Publisher(broker.port, iter(large), None, name="large") as heavy:
                 heavy.finish()
-            result_rss = peak_rss_mb(ingest.pid) - before
+            result_rss = peak_mb(ingest.pid) - before
             publisher.stop()
             until_received(ingest.folder, len(publisher.acked) + len(large))
             ingest.terminate()

@@ -1,11 +1,11 @@
 """Faults played in a made world, where the power can be cut: see ``faults.simulation``."""
 
-import resource
 import time
 from collections.abc import Callable, Iterable
 from itertools import count, islice
 
 from faults.registry import fault
+from faults.resident import peak_mb
 from faults.rig import Outcome, Rig
 from faults.simulation.mutations import mutated
 from faults.simulation.plan import Plan, plan_of, power_cut
@@ -32,7 +32,7 @@ def simulated(plans: Iterable[Plan], more: Callable[[World], bool] = lambda _: T
         duplicates_stored=total.twice,
         quarantined=0,
         recovery_s=0.0,
-        rss_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        rss_mb=round(peak_mb(), 1),
         passed=not wrong,
         measured="; ".join([f"{worlds} worlds, {struck} faults, {lives} lives", *wrong[:3]]),
     )
