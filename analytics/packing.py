@@ -5,8 +5,8 @@ hundred thousand series, at 120 bytes a row. Most of their columns are small num
 they become final, a window is told by its number, and a reader gets them back as :class:`WindowRows` in lots.
 """
 
-from collections.abc import Sequence
-from typing import Final, Self
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,25 @@ Narrow = NDArray[np.signedinteger]
 """Integers of 8, 16, 32 or 64 bits."""
 
 
+class Unfolded(NamedTuple):
+    """Rows of wider tiers that a store has to fold itself, of those of the tier below that have the same epoch."""
+
+    epoch: int
+    since: Mapping[int, int]
+    """Width of the tier in seconds → start of the first window concerned, ns UTC. Other tiers are complete."""
+
+
 class PackedRows:
     """Window rows of one worker, by tier. Rows are only added, and reading them changes nothing that can be read."""
 
-    __slots__ = ("_bins", "_loose", "_loose_rows", "_packed", "_rows", "keys", "worker")
+    __slots__ = ("_bins", "_loose", "_loose_rows", "_packed", "_rows", "keys", "unfolded", "worker")
 
     def __init__(self, keys: Sequence[SeriesKey], worker: str) -> None:
         """Begin without rows; ``keys`` is the table that the series of the rows index."""
         self.keys = keys
         self.worker = worker
+        self.unfolded: Unfolded | None = None
+        """What is missing and follows from the rows of narrower tiers, once all of the worker's changes are here."""
         self._loose: dict[int, list[WindowRows]] = {}
         self._loose_rows: dict[int, int] = {}
         self._packed: dict[int, list[dict[str, Narrow]]] = {}

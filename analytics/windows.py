@@ -18,6 +18,10 @@ A cell's memory is written when its first window opens, so a wide tier that noth
 :meth:`Windows.take_rows` returns the rows that changed since it was last called. The row of a wider tier contains the
 cells of the tiers below that have not been evicted into it yet, so that all tiers are complete as of the same commit.
 
+A sample changes a row in every tier. A store that can fold may be spared those of the wider tiers until their windows
+are over: every one of them is the fold of rows of the tier below, and :meth:`Windows.take_packed` says from which
+window on.
+
 Row epochs: the cells of one life of a worker write with epoch ``2 * life``, the late partials of a commit with
 ``2 * commit + 1``. Two states that do not contain each other never write the same key (law 6).
 """
@@ -30,7 +34,7 @@ from numpy.typing import NDArray
 
 from analytics.histograms import Binned
 from analytics.open_histograms import OpenHistograms
-from analytics.packing import PackedRows
+from analytics.packing import PackedRows, Unfolded
 from analytics.partials import NEUTRAL, Aggregates, Partials, join, merge
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from analytics.scattered import Waiting, reduced
@@ -43,6 +47,8 @@ RINGS: Final = (4, 2, 2, 2)
 finest ring spans less than one window of the next tier, so two cells there always hold the parents of all four."""
 LATE_HELD: Final = 1 << 17
 """Late partials are folded when there are more of them than this, so that a flood of old data takes bounded memory."""
+DUE: Final = 1 << 13
+"""Rows of a wider tier that a commit writes at least, if so many windows are over."""
 SLICE: Final = 1 << 14
 """Rows taken out at once: few enough that what is computed on the way stays in the processor's second-level cache."""
 
@@ -167,21 +173,45 @@ class Windows:
         """Return the rows that changed since the last call, one per key, for commit number ``commit`` ≥ 0."""
         return self.take_packed(commit).whole()
 
-    def take_packed(self, commit: int) -> PackedRows:
-        """Return what :meth:`take_rows` would, packed."""
+    def take_packed(self, commit: int, over: int | None = None) -> PackedRows:
+        """Return what :meth:`take_rows` would, packed.
+
+        With ``over``, without the rows of wider tiers whose windows are not over by this time, ns UTC, or have to wait
+        their turn: ``unfolded`` of the answer tells from which windows on the rows of the tier below stand for them.
+        """
         self.settle()
         rows, self._final = self._final, PackedRows(self._keys, self._worker)
         changed = np.empty(0, np.int64)
+        since: dict[int, int] = {}
         for level, tier in enumerate(self._tiers):
             tier.dirty[self._parents(level, changed)] = True
             changed = np.flatnonzero(tier.dirty)
+            if level and over is not None:
+                changed, waits = self._due(tier, changed, over)
+                # What waits below is missing here as well, in windows that nothing has marked yet.
+                inherited = tier.start_of(np.array(list(since.values())[-1:], np.int64))
+                starts = np.append(inherited, tier.window[waits])
+                if len(starts):
+                    since[tier.width_s] = int(starts.min())
             tier.dirty[changed] = False
             for begin in range(0, len(changed), SLICE):
                 effective = self._effective(level, changed[begin : begin + SLICE])
                 rows.add(tier.width_s, self._rows_of(tier, effective, self._cell_epoch))
         self._add_late(rows, 2 * commit + 1)
         self._add_bins(rows)
+        rows.unfolded = Unfolded(self._cell_epoch, since)
         return rows
+
+    @staticmethod
+    def _due(tier: _Tier, dirty: Ints, over: int) -> tuple[Ints, Ints]:
+        """Return which of the changed cells are to be written now, and those that wait.
+
+        The windows of all series end at the same time: they are written over several commits.
+        """
+        ended = tier.window[dirty] + tier.width <= over
+        due = dirty[ended]
+        most = max(DUE, len(due) // 8)
+        return due[:most], np.append(due[most:], dirty[~ended])
 
     def settle(self) -> None:
         """Merge what waits to be merged together with more."""

@@ -105,10 +105,18 @@ def verify(folder: Path, acked: set[Key], stored_in: Callable[[int], Stored] | N
 
 
 def windows(folder: Path, tier_s: int = 10, site: str = SITE) -> Stored:
-    """Return device → count and scaled sum of the odometer over all windows of a tier."""
+    """Return device → count and scaled sum of the odometer over all windows of a tier.
+
+    Where the rows of windows that are not over are missing, those of the next narrower tier that has them count.
+    """
     query = """SELECT s.device, sum(w.count), sum(w.sum) FROM window_rows w JOIN series s ON s.id = w.series
-               WHERE w.tier_s = ? AND s.metric = ? AND s.site = ? GROUP BY s.device"""
-    return {device: (count, total) for device, count, total in _ask(folder, query, (tier_s, METRIC, site))}
+               LEFT JOIN unfolded own ON own.worker = w.worker AND own.epoch = w.epoch AND own.tier_s = w.tier_s
+               LEFT JOIN unfolded above ON above.worker = w.worker AND above.epoch = w.epoch
+                    AND above.tier_s = CASE w.tier_s WHEN 10 THEN 60 WHEN 60 THEN 900 ELSE 3600 END
+               WHERE (w.tier_s = ? OR w.tier_s < ? AND w.window >= above.since)
+                 AND (own.since IS NULL OR w.window < own.since)
+                 AND s.metric = ? AND s.site = ? GROUP BY s.device"""
+    return {device: (count, total) for device, count, total in _ask(folder, query, (tier_s, tier_s, METRIC, site))}
 
 
 def folded(folder: Path) -> list[tuple[Any, ...]]:

@@ -176,9 +176,13 @@ class Pipeline:
         """Return the window rows that changed since the last call, for commit number ``commit`` ≥ 0."""
         return self.take_packed(commit).whole()
 
-    def take_packed(self, commit: int) -> PackedRows:
-        """Return what :meth:`take_rows` would, packed."""
-        rows, found = self.windows.take_packed(commit), self.detection.take_rows(self._worker)
+    def take_packed(self, commit: int, *, complete: bool = True) -> PackedRows:
+        """Return what :meth:`take_rows` would, packed; if not ``complete``, without rows of windows that are not over.
+
+        These follow from the others, see :meth:`analytics.windows.Windows.take_packed`.
+        """
+        over = None if complete else self.ticked
+        rows, found = self.windows.take_packed(commit, over), self.detection.take_rows(self._worker)
         for tier_s in TIERS_S:
             rows.add(tier_s, found.take(found.tier_s == tier_s))
         return rows

@@ -284,7 +284,7 @@ class Worker:
             raise failed.exceptions[0] from failed
         finally:
             catch_up.close()
-        await self._commit(results)
+        await self._commit(results, complete=True)
         if not await asyncio.to_thread(self._sink.drain, 5.0):
             log.warning("%d commits wait in the outbox for the remote store", self._sink.backlog())
 
@@ -477,13 +477,16 @@ class Worker:
             if not stop.is_set():
                 await self._commit(results)
 
-    async def _commit(self, results: Results) -> None:
-        """Snapshot what changed and make it durable in the store; announce the events that it contains."""
+    async def _commit(self, results: Results, *, complete: bool = False) -> None:
+        """Snapshot what changed and make it durable in the store; announce the events that it contains.
+
+        ``complete``: with the rows of windows that are not over, which a store may otherwise be spared.
+        """
         async with self._undurable:
             if self._ahead:
                 # The journal has failed under a batch, and the process is about to end for it.
                 return
-            commit = self._snapshot()
+            commit = self._snapshot(complete=complete or not self._sink.folds)
             frames = self._pipeline.ledger.received
             self._oldest_uncommitted = None
         clock = asyncio.get_running_loop().time
@@ -555,14 +558,14 @@ class Worker:
             )
         self._balanced = balanced
 
-    def _snapshot(self) -> Commit:
+    def _snapshot(self, *, complete: bool) -> Commit:
         """Take from the pipeline what changed since the last commit."""
         pipeline, blob = self._pipeline, self._blob
         blob.commits += 1
         accounted = blob.unseen + pipeline.ledger.received
         self._judge(accounted - pipeline.ledger.total(Account.SHED))
         touched = pipeline.touched()
-        rows = pipeline.take_packed(blob.commits)
+        rows = pipeline.take_packed(blob.commits, complete=complete)
         frozen = freeze(pipeline, blob, touched)
         return Commit(
             worker=self._config.worker,

@@ -252,6 +252,9 @@ class Records(Protocol):
 class Sink(Protocol):
     """Takes a worker's commits: state, rows and records, all or nothing."""
 
+    folds: bool
+    """Whether it answers for rows that a commit says to be unfolded; else rows have to come complete."""
+
     def load(self, worker: str) -> Checkpoint | None:
         """Return the last committed checkpoint and state of a worker, None if it never committed."""
 

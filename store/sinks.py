@@ -83,6 +83,8 @@ class EmbeddedSink:
     which is synced before anything is acknowledged, holds what those commits held.
     """
 
+    folds = True
+
     def __init__(self, path: Path, *, quarantine_bytes: int = QUARANTINE_BYTES) -> None:
         """Open or create ``path``. Raises :class:`StoreUnreachableError`, also for a file of a newer format."""
         self._name = str(path)
@@ -93,7 +95,8 @@ class EmbeddedSink:
 
     def load(self, worker: str) -> Checkpoint | None:
         """Return the last committed checkpoint and state of a worker, None if it never committed."""
-        with self._one_at_a_time, reaching(self._name), self._engine.connect() as connection:
+        with self._one_at_a_time, reaching(self._name), self._engine.begin() as connection:
+            self._rows.complete(raw(connection))
             return load_progress(connection, worker)
 
     def commit(self, commit: Commit) -> list[EventRecord]:
@@ -142,6 +145,8 @@ class OutboxSink:
     A commit is durable in ``local_path`` as soon as :meth:`commit` returns; a thread delivers it from there (see
     ``store.delivery``). The file is as durable as :class:`EmbeddedSink`'s, for the same reason.
     """
+
+    folds = False
 
     def __init__(
         self,

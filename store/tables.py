@@ -74,6 +74,17 @@ WINDOW_ROWS: Final = Table(
     sqlite_with_rowid=False,
 )
 
+UNFOLDED: Final = Table(
+    "unfolded",
+    WINDOWS,
+    Column("worker", Integer, primary_key=True, autoincrement=False),
+    Column("tier_s", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("since", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Windows from ``since`` on (ns UTC) whose rows of a worker, tier and epoch follow from those of the tier below."""
+
 # --- records (SQLite and PostgreSQL) ---------------------------------------------------------------------------------
 
 RECORDS: Final = MetaData()

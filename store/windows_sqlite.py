@@ -3,23 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from sqlalchemy.engine import Engine
 
-from analytics.histograms import objects
 from analytics.packing import Narrow, PackedRows
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Ints
 from devices.times import NS
-from devices.vocabulary import PERCENTILED
 from store.interface import StoreUnreachableError
 from store.sqlite_files import NotYetError, raw, reaching, reader_engine, writer_engine
 from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
-
-SERIES_PER_QUERY: Final = 400
-"""Series and periods named in one query; SQLite's own bound is 32,766 parameters."""
+from store.window_reading import ID_OF_SERIES, first_needed, keep_unfolded, missing_rows, read_rows
 
 ROWS_PER_INSERT: Final = 2_000
 """Rows that are Python's integers at one time: of all rows of a large commit they would take hundreds of megabytes."""
@@ -31,11 +27,7 @@ _REPLACE: Final = "INSERT OR REPLACE INTO window_rows ({}) VALUES ({})".format( 
 _REMOVE: Final = (
     "DELETE FROM window_rows WHERE tier_s = ? AND period = ? AND series = ? AND window = ? AND worker = ? AND epoch = ?"
 )
-_READ: Final = tuple(name for name in WindowRows.columns() if name != "tier_s")
-_SELECT: Final = ", ".join(f'"{name}"' for name in _READ)
-_ID: Final = 'SELECT id FROM series WHERE site = ? AND "class" = ? AND device = ? AND metric = ?'
 _NEW_ID: Final = 'INSERT INTO series (site, "class", device, metric) VALUES (?, ?, ?, ?) RETURNING id'
-_HAS_BINS: Final = "SELECT count(*) FROM pragma_table_info('window_rows') WHERE name = 'bins'"
 
 
 class RowWriter:
@@ -62,6 +54,13 @@ class RowWriter:
         packed = PackedRows.of(rows) if isinstance(rows, WindowRows) else rows
         for tier_s in packed.tiers:
             self._write_tier(connection, packed, tier_s)
+        if packed.unfolded is not None:
+            keep_unfolded(connection, self._worker_id(connection, packed.worker), packed.unfolded)
+
+    def complete(self, connection: SqliteConnection) -> None:
+        """Write the rows that workers which were killed have left out."""
+        for rows in missing_rows(connection):
+            self.write(connection, rows)
 
     def _write_tier(self, connection: SqliteConnection, rows: PackedRows, tier_s: int) -> None:
         number = rows.narrow(tier_s, "window")
@@ -113,7 +112,7 @@ class RowWriter:
 
 def _id_of(connection: SqliteConnection, key: SeriesKey) -> int:
     """Return the stored id of a series, making it if it is new."""
-    known = connection.execute(_ID, key).fetchone() or connection.execute(_NEW_ID, key).fetchone()
+    known = connection.execute(ID_OF_SERIES, key).fetchone() or connection.execute(_NEW_ID, key).fetchone()
     return int(known[0])
 
 
@@ -121,15 +120,10 @@ def expire_rows(connection: SqliteConnection, before_ns: Mapping[int, int]) -> i
     """Delete the rows of each tier (width in s → time in ns) whose period ended before the time; return how many."""
     gone = 0
     for tier_s, before in before_ns.items():
-        period = before // (tier_s * NS * WINDOWS_PER_PERIOD)
+        period = min(before, first_needed(connection, tier_s)) // (tier_s * NS * WINDOWS_PER_PERIOD)
         # The key begins with tier and period, so this walks over what it deletes and nothing else.
         gone += connection.execute("DELETE FROM window_rows WHERE tier_s = ? AND period < ?", (tier_s, period)).rowcount
     return gone
-
-
-def _known_series(connection: SqliteConnection) -> Iterable[tuple[SeriesKey, int]]:
-    for number, *key in connection.execute('SELECT id, site, "class", device, metric FROM series'):
-        yield SeriesKey(*key), number
 
 
 class SqliteWindowStore:
@@ -169,7 +163,9 @@ class SqliteWindowStore:
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
         try:
             with reaching(self._name), self._readers.connect() as connection:
-                return _read(raw(connection), tier_s, start_ns, end_ns, series, worker)
+                # One transaction, so that what is missing and what it follows from belong together.
+                raw(connection).execute("BEGIN")
+                return read_rows(raw(connection), tier_s, (start_ns, end_ns), series, worker)
         except NotYetError:
             return WindowRows.empty(series)
 
@@ -206,75 +202,3 @@ class SqliteWindowStore:
         self._readers.dispose()
         if self._writer is not None:
             self._writer.dispose()
-
-
-def _read(
-    connection: SqliteConnection,
-    tier_s: int,
-    start_ns: int,
-    end_ns: int,
-    series: Sequence[SeriesKey],
-    worker: str | None,
-) -> WindowRows:
-    ids = _ids_of(connection, series)
-    span = tier_s * NS * WINDOWS_PER_PERIOD
-    bounds = connection.execute(
-        "SELECT min(period), max(period) FROM (SELECT min(period) AS period FROM window_rows WHERE tier_s = ?"
-        " UNION ALL SELECT max(period) FROM window_rows WHERE tier_s = ?)",
-        (tier_s, tier_s),
-    ).fetchone()
-    if not ids or bounds[0] is None or end_ns <= start_ns:
-        return WindowRows.empty(series)
-    periods = range(max(start_ns // span, bounds[0]), min((end_ns - 1) // span, bounds[1]) + 1)
-    numbers = sorted(ids)
-    # A store that no writer of this release has opened yet has no histograms, nor a column for them.
-    binned = any(key.metric in PERCENTILED for key in series) and bool(connection.execute(_HAS_BINS).fetchone()[0])
-    found: list[tuple[Any, ...]] = []
-    for first in range(0, len(numbers), SERIES_PER_QUERY):
-        some = numbers[first : first + SERIES_PER_QUERY]
-        found.extend(_rows_of(connection, tier_s, (start_ns, end_ns), periods, some, worker, binned=binned))
-    bins = objects([row[-1] or b"" for row in found]) if binned else None
-    table = np.array([row[:-1] for row in found] if binned else found, np.int64).reshape(len(found), len(_READ))
-    columns = dict(zip(_READ, np.ascontiguousarray(table.T), strict=True))
-    position = np.zeros(max(numbers) + 1, np.int64)
-    position[numbers] = [ids[number] for number in numbers]
-    columns["series"] = position[columns["series"]]
-    columns["tier_s"] = np.full(len(found), tier_s, np.int64)
-    return WindowRows(series, "", *(columns[name] for name in WindowRows.columns()), bins=bins)
-
-
-def _rows_of(
-    connection: SqliteConnection,
-    tier_s: int,
-    span_ns: tuple[int, int],
-    periods: range,
-    numbers: list[int],
-    worker: str | None,
-    *,
-    binned: bool,
-) -> list[tuple[Any, ...]]:
-    """Return the rows of a few series: one seek for every period and series; ``binned``: with histograms."""
-    if not periods:
-        return []
-    # A cross join fixes the order of the loops; left to itself SQLite may walk over every series of a period. The text
-    # is put together from question marks and our own column names only.
-    query = (
-        "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"  # noqa: S608
-        f" wanted(id) AS (VALUES {', '.join(['(?)'] * len(numbers))})"
-        f" SELECT {_SELECT}{', bins' if binned else ''} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
-        " WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?"
-    )
-    parameters: tuple[object, ...] = (periods[0], periods[-1], *numbers, tier_s, *span_ns)
-    if worker is not None:
-        query += " AND worker = (SELECT id FROM writers WHERE writers.worker = ?)"
-        parameters += (worker,)
-    return connection.execute(query, parameters).fetchall()
-
-
-def _ids_of(connection: SqliteConnection, series: Sequence[SeriesKey]) -> dict[int, int]:
-    """Return stored id → position in ``series`` of those that are known."""
-    position = {key: index for index, key in enumerate(series)}
-    if len(series) > SERIES_PER_QUERY:
-        return {number: position[key] for key, number in _known_series(connection) if key in position}
-    found = ((connection.execute(_ID, key).fetchone(), index) for key, index in position.items())
-    return {row[0]: index for row, index in found if row is not None}

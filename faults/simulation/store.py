@@ -55,6 +55,8 @@ class Moods:
 class SimulatedSink:
     """A :class:`store.interface.Sink` before a :class:`Store`, one for each life of a worker."""
 
+    folds = False
+
     def __init__(self, store: Store, moods: Moods, dice: random.Random) -> None:
         """The store outlives the sink."""
         self._store = store

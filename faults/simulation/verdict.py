@@ -59,7 +59,7 @@ def findings(world: World) -> list[str]:
     if refused != expected_refused:
         found.append(f"quarantined samples: {dict(refused)} instead of {dict(expected_refused)}")
     found += _lost_findings(world, received)
-    stored, expected = folded(world.store.rows), folded([reference.windows.take_rows(1)])
+    stored, expected = folded(world.rows), folded([reference.windows.take_rows(1)])
     if stored != expected:
         wrong = [key for key in stored.keys() | expected.keys() if stored.get(key) != expected.get(key)]
         first = min(wrong)

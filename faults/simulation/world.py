@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from analytics.rows import TIERS_S, WindowRows
 from faults.simulation.broker import Broker, Connection
 from faults.simulation.clock import VirtualLoop
 from faults.simulation.disk import Crash, Disk
@@ -23,6 +24,7 @@ from ingest.worker import IngestConfig, Worker
 from store.interface import Sink, StoreUnreachableError
 from store.journal import JournalError
 from store.sinks import EmbeddedSink
+from store.windows_sqlite import SqliteWindowStore
 
 PATIENCE_S: Final = 120.0
 """Virtual time in which everything must be taken once no fault strikes any more."""
@@ -65,6 +67,15 @@ class World:
         while not self._over:
             await self._live()
         await ending
+
+    @property
+    def rows(self) -> list[WindowRows]:
+        """The window rows that the store has in the end."""
+        if not self.plan.sqlite:
+            return self.store.rows
+        with contextlib.closing(SqliteWindowStore(self.data / "quayflow.db", read_only=True)) as windows:
+            series = windows.find()
+            return [windows.read(tier_s, 0, 2**62, series) for tier_s in TIERS_S]
 
     async def connect(self, config: SessionConfig, marks: Marks) -> Connection:
         """Open a connection to the broker."""
@@ -220,7 +231,7 @@ class Silent(Results):
 
 
 class SqliteSink:
-    """The embedded store, behind the same moods; the commits are noted as well."""
+    """The embedded store, behind the same moods; the commits are noted as well, but for what it folds itself."""
 
     def __init__(self, inner: EmbeddedSink, noted: SimulatedSink) -> None:
         """``inner`` is what the worker loads from."""
