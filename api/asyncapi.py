@@ -275,7 +275,7 @@ def _result_channels() -> Json:
     worker = {"worker": {"description": "Name of the worker", "examples": ["ingest-1"]}}
     return {
         "live": _channel(
-            live_topic("{site}", "{class}"), "QoS 0, about twice a second, what changed.", ["live"], site | of_class
+            live_topic("{site}", "{class}"), "QoS 0, up to 50 times a second, what changed.", ["live"], site | of_class
         ),
         "port-events": _channel(
             event_topic("{site}", "{type}"), "QoS 1, each port event once stored.", ["port-event"], site | of_type

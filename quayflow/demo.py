@@ -16,6 +16,7 @@ from quayflow import broker
 from quayflow.settings import Settings
 from quayflow.stack import Stack, StackError
 from quayflow.supervisor import Child, ChildFailedError
+from store.accounts import ENDS
 from store.interface import Records, StoreUnreachableError
 from store.open import open_records
 
@@ -150,9 +151,6 @@ def account(stack: Stack, before: Totals, after: Totals, seconds: float) -> dict
         "seconds": round(seconds, 1),
         "data": str(stack.settings.data.absolute()),
     }
-
-
-ENDS: Final = frozenset({"windowed", "merged_late", "duplicate", "quarantined", "shed"})
 
 
 async def _start(stack: Stack, stop: asyncio.Event) -> None:

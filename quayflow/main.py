@@ -223,10 +223,13 @@ def verify(  # noqa: PLR0913 - one flag each
 
 @app.command()
 def ledger(*, data: Data = None, as_json: Json = False) -> None:
-    """Print the accounts of every frame, per device."""
-    from quayflow import parts  # noqa: PLC0415 - as above
+    """Print the accounts of every frame, per device.
 
-    finish(parts.print_ledger(settings_of(None, data=data), as_json=as_json))
+    Exit status 1 if they do not balance.
+    """
+    from quayflow.ledger import print_ledger  # noqa: PLC0415 - as above
+
+    finish(print_ledger(settings_of(None, data=data), as_json=as_json))
 
 
 app.command(short_help="Print what one message of any format says.")(decode)

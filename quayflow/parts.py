@@ -1,4 +1,4 @@
-"""From settings to a running part: ingest, API, simulated port; and the ledger on the terminal."""
+"""From settings to a running part: ingest, API, simulated port."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ import json
 import logging
 import signal
 import socket
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -244,34 +243,6 @@ def _record_port(config: "FleetConfig", out: Path, *, as_json: bool) -> int:
             f"{done['segments']} segments of {out}"
         )
     return 0
-
-
-async def print_ledger(settings: Settings, *, as_json: bool) -> int:
-    """Print the ledger; return 0 if it balances, 1 if not. Raises StoreUnreachableError where there is none."""
-    from quayflow.demo import ENDS, totals  # noqa: PLC0415 - as above
-    from store.interface import StoreUnreachableError  # noqa: PLC0415 - as above
-    from store.open import open_records  # noqa: PLC0415 - as above
-
-    database = settings.data / "quayflow.db"
-    if settings.records_url is None and not database.exists():
-        raise StoreUnreachableError(f"no ledger in {settings.data}: name the data folder with --data")
-    with contextlib.closing(open_records(settings.store_urls[1])) as records:
-        accounts = totals(records).accounts
-    devices: dict[str, Counter[str]] = {}
-    for (uid, name), frames in sorted(accounts.items()):
-        devices.setdefault(uid, Counter())[name] += frames
-    balanced = all(each["received"] == sum(each[end] for end in ENDS) for each in devices.values())
-    names = ("received", "windowed", "merged_late", "duplicate", "quarantined", "shed", "lost_before_journal")
-    total = sum(devices.values(), Counter())
-    if as_json:
-        rows = [{"uid": uid, **{name: each[name] for name in names}} for uid, each in devices.items()]
-        typer.echo(json.dumps({"balanced": balanced, "total": {name: total[name] for name in names}, "devices": rows}))
-        return 0 if balanced else 1
-    typer.echo(f"{'device':<40}" + "".join(f"{name:>20}" for name in names))
-    for uid, each in [*devices.items(), ("total", total)]:
-        typer.echo(f"{uid or '(no device)':<40}" + "".join(f"{each[name]:>20,}" for name in names))
-    typer.echo("balanced" if balanced else "NOT BALANCED")
-    return 0 if balanced else 1
 
 
 def _listening(host: str, port: int) -> socket.socket:

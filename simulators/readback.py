@@ -20,6 +20,7 @@ from devices.codecs.native import Block, Telemetry
 from devices.times import NS, format_rfc3339, parse_rfc3339
 from devices.vocabulary import INDEX, MAXIMUM, MINIMUM, SCALE
 from simulators.moving import decoded
+from store.accounts import ENDS
 
 GRID_NS: Final = 10 * NS
 """Figures of the API lie on a grid of 10 s."""
@@ -30,7 +31,6 @@ TIMEOUT_S: Final = 10.0
 MOST_NOTES: Final = 20
 NOT_FOUND: Final = 404
 OK: Final = 200
-ENDS: Final = ("windowed", "merged_late", "duplicate", "quarantined", "shed")
 
 
 class ReadBackError(Exception):

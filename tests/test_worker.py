@@ -313,8 +313,22 @@ def test_the_ledger_on_the_command_line_agrees(broker: Mosquitto, ingest: Ingest
     command = [sys.executable, "-m", "quayflow", "ledger", "--json", "--data", str(ingest.folder)]
     said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert said["balanced"]
-    assert said["total"]["received"] == found.received == 30
-    assert [device["uid"] for device in said["devices"]] == [f"{SITE}/vehicle/{truck(n)}" for n in range(3)]
+    assert said["total"]["frames"]["received"] == found.received == 30
+    assert [device["uid"] for device in said["items"]] == [f"{SITE}/vehicle/{truck(n)}" for n in range(3)]
+
+
+def test_the_ledger_on_the_command_line_names_the_reasons_of_quarantine(
+    broker: Mosquitto, ingest: IngestProcess
+) -> None:
+    ingest.start()
+    publish_one(broker, telemetry_topic(truck(1)), b'{"v":1,"m":{"odometer_m":"far"}}')
+    publish_one(broker, telemetry_topic(truck(1)), b'{"v":1,"m":{"odometer_m":5}}')
+    verifier.until_taken(ingest.folder, 2)
+    ingest.terminate()
+    command = [sys.executable, "-m", "quayflow", "ledger", "--data", str(ingest.folder)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "quarantined: wrong_type 1" in said
+    assert said.endswith("balanced\n")
 
 
 def test_the_journal_alone_holds_what_the_store_holds(broker: Mosquitto, ingest: IngestProcess) -> None:

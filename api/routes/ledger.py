@@ -1,8 +1,8 @@
 """The ledger: every frame and sample received, and the account in which it ended."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,11 +10,8 @@ from api.answers import answer, describe
 from api.parameters import Cursor, Limit, Paging, Site
 from api.responses import Ledger
 from api.wiring import Given
+from store.accounts import accounts_of, is_balanced
 from store.interface import LedgerRow, Records, Scalar
-
-ACCOUNTS: Final = ("received", "windowed", "merged_late", "duplicate", "quarantined", "shed", "lost_before_journal")
-ENDS: Final = ("windowed", "merged_late", "duplicate", "quarantined", "shed")
-"""Accounts whose sum is what was received."""
 
 router = APIRouter(tags=["quality"])
 
@@ -50,34 +47,6 @@ async def get_ledger(
 def _read(records: Records) -> tuple[list[LedgerRow], Mapping[str, Mapping[str, Scalar]]]:
     # In this order: no journal may seem to hold less than was received from it.
     return records.ledger(), records.workers()
-
-
-def is_balanced(rows: Iterable[LedgerRow]) -> bool:
-    """Return whether, for every device, what was received is the sum of the accounts, in frames and in samples."""
-    difference: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        sign = 1 if row.account == "received" else -(row.account in ENDS)
-        frames, samples = difference.get(row.uid, (0, 0))
-        difference[row.uid] = frames + sign * row.frames, samples + sign * row.samples
-    return not any(frames or samples for frames, samples in difference.values())
-
-
-def accounts_of(rows: Iterable[LedgerRow]) -> dict[str, Any]:
-    """Return frames and samples by account, the quarantined frames by reason, and the flagged readings by flag."""
-    frames = dict.fromkeys(ACCOUNTS, 0)
-    samples = dict.fromkeys(ACCOUNTS, 0)
-    reasons: dict[str, int] = {}
-    flags: dict[str, int] = {}
-    for row in rows:
-        if row.account == "flagged":
-            flags[row.reason] = flags.get(row.reason, 0) + row.frames
-            continue
-        frames[row.account] = frames.get(row.account, 0) + row.frames
-        samples[row.account] = samples.get(row.account, 0) + row.samples
-        if row.account == "quarantined":
-            # A frame of which some samples are kept is not quarantined itself: those samples are counted alone.
-            reasons[row.reason] = reasons.get(row.reason, 0) + (row.frames or row.samples)
-    return {"frames": frames, "samples": samples, "quarantined_by_reason": reasons, "flags": flags}
 
 
 def _journal_frames(workers: Mapping[str, Mapping[str, Scalar]]) -> int | None:

@@ -10,8 +10,8 @@ from api.instruments import Snapshot
 from api.problems import ApiError
 from api.readiness import checks, newest_statuses, not_ready
 from api.responses import Alive, Ready, Version
-from api.routes.ledger import is_balanced
 from api.wiring import Given, Wiring
+from store.accounts import is_balanced
 from store.interface import StoreUnreachableError
 
 router = APIRouter(tags=["operations"])
