@@ -12,6 +12,7 @@ import numpy as np
 
 from analytics.detectors.cranes import INPUTS, LOAD
 from analytics.detectors.states import IS_TIMED
+from analytics.radix import narrowed, order_by
 from devices.columns import Bools, Columns, Ints
 from devices.vocabulary import METRICS, SCALE, Kind
 from ingest.blocks import Stack
@@ -28,29 +29,46 @@ IS_STATE: Final[Bools] = np.array([metric.kind is Kind.STATE for metric in METRI
 def shown(stack: Stack, wanted: Bools, device: Ints, metric: Ints, seq: Ints) -> Columns:
     """Return what detectors are shown of the ``wanted`` columns (blocks, series), none of which has a bad value.
 
-    ``device`` and ``seq`` (blocks,), ``metric`` (blocks, series).
+    ``device`` and ``seq`` (blocks,), ``metric`` (blocks, series). Blocks whose names are in one order come in that of
+    time and metric.
     """
-    block, column = np.nonzero(wanted)
-    rows = stack.values.shape[1]
-    index = metric[block, column]
-    # Only the wanted columns are made integers; shape (columns, rows).
-    value = np.rint(stack.values[block, :, column] * SCALE[index][:, None]).astype(np.int64)
-    show = np.arange(rows) % np.maximum(PACE // stack.dt, 1)[:, None] == 0
-    show[:, -1] = True
-    state = np.flatnonzero(IS_STATE[index])
-    changed, at = np.nonzero(np.diff(value[state], axis=1))
-    # The instant before as well: a peak that belongs before the change must not be shown as one after it.
-    show[block[state][changed], at] = show[block[state][changed], at + 1] = True
-    which, row = np.nonzero(show[block])
-    picked = value[which, row]
-    load = index == LOAD
-    if load.any():
-        # From the instant after the one shown before, up to this one: the first begins at the block's first row.
-        start = which * rows + np.where(row == 0, 0, np.append(0, row[:-1]) + 1)
-        peak = np.maximum.reduceat(value.ravel(), start)
-        picked = np.where(load[which], peak, picked)
-    ts = stack.t0[block[which]] + stack.dt[block[which]] * row
-    return Columns(device[block[which]], index[which], ts, seq[block[which]], picked)
+    columns = np.flatnonzero(wanted.any(axis=0))
+    columns = columns[np.argsort(metric[0, columns], kind="stable")]
+    wanted, metric = wanted[:, columns], metric[:, columns]
+    at = _instants(stack, columns, wanted & IS_STATE[metric], metric)
+    block = np.searchsorted(stack.start, at, side="right") - 1
+    value = stack.values[at[:, None], columns]
+    load = metric == LOAD
+    for nth in np.flatnonzero(load.any(axis=0)).tolist():
+        # From the instant after the one shown before: the last of each block is shown.
+        peak = np.maximum.reduceat(stack.values[:, columns[nth]], np.append(0, at[:-1] + 1))
+        value[:, nth] = np.where(load[block, nth], peak, value[:, nth])
+    which, column = np.nonzero(wanted[block])
+    of, index = block[which], metric[block[which], column]
+    ts = stack.t0[of] + stack.dt[of] * (at - stack.start[block])[which]
+    picked = np.rint(value[which, column] * SCALE[index]).astype(np.int64)
+    return Columns(device[of], index, ts, seq[of], picked)
+
+
+def _instants(stack: Stack, columns: Ints, is_state: Bools, metric: Ints) -> Ints:
+    """Return which rows of a stack's values are shown, in order: ``is_state`` and ``metric`` (blocks, columns)."""
+    pace, start = np.maximum(PACE // stack.dt, 1), stack.start
+    count = -(-stack.rows // pace) + ((stack.rows - 1) % pace != 0)
+    block = np.repeat(np.arange(len(count)), count)
+    nth = np.arange(len(block)) - (np.cumsum(count) - count)[block]
+    at: Ints = start[block] + np.minimum(nth * pace[block], stack.rows[block] - 1)
+    some = np.flatnonzero(is_state.any(axis=0))
+    if not len(some):
+        return at
+    # Where a state changes, the instant before as well: a peak that belongs before the change must not be shown as one
+    # after it.
+    value = np.rint(stack.values[:, columns[some]] * np.repeat(SCALE[metric[:, some]], stack.rows, axis=0))
+    counts = np.repeat(is_state[:, some], stack.rows, axis=0)
+    changed = ((value[1:] != value[:-1]) & counts[1:]).any(axis=1)
+    changed[start[1:] - 1] = False
+    after = np.flatnonzero(changed) + 1
+    every: Ints = np.unique(np.concatenate([at, after - 1, after]))
+    return every
 
 
 class Waiting:
@@ -96,7 +114,7 @@ class Waiting:
 
 def in_order(columns: Columns) -> Columns:
     """Return samples sorted by (device, ts, seq, metric, value); cheap where each device's are sorted already."""
-    by_device = columns.take(np.argsort(columns.device, kind="stable"))
+    by_device = columns.take(order_by(narrowed(columns.device, int(columns.device.max(initial=0)) + 1)))
     same = by_device.device[1:] == by_device.device[:-1]
     back = np.zeros(len(same), np.bool_)
     for key in (by_device.ts, by_device.seq, by_device.metric, by_device.value):

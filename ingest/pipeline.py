@@ -24,7 +24,7 @@ from devices.columns import Bools, Columns, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import HAS_PERCENTILES, INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
 from ingest.batch import WHOLE, Accepted, Batch, Refused
-from ingest.blocks import Bad, Stack, binned_of, check, partials_of, stacked
+from ingest.blocks import Bad, Stack, binned_of, check, cut, extent_of, partials_of, stacked
 from ingest.booking import book
 from ingest.decoding import Decoder
 from ingest.detection import Detection, record_of
@@ -274,19 +274,20 @@ class Pipeline:
         wanted = IS_INPUT[metric]
         if wanted.any():
             self.detection.waiting.add(columns.take(wanted))
-        for stack in stacked(batch.blocks, FINEST):
-            self._window_stack(batch, accepted, stack, late)
+        for stack in stacked(batch.blocks):
+            self._window_stack(batch, accepted, cut(stack, FINEST), late)
         return late
 
     def _window_stack(self, batch: Batch, accepted: Accepted, stack: Stack, late: Bools) -> None:
-        """Validate and window packed blocks of one shape; ``late`` is that of the frames accepted."""
+        """Validate and window packed blocks of as many signals; ``late`` is that of the frames accepted."""
         metric = self.directory.metric_of[stack.series]
         seq = accepted.seq[stack.frame]
-        good, bad = check(stack, metric)
+        extent = extent_of(stack, metric)
+        good, bad = check(stack, extent, metric)
         for column in bad:
             self._take_bad_column(batch, accepted, column, late=bool(late[column.frame]))
-        partials = partials_of(stack, metric, good, seq, late[stack.frame].astype(np.int64), FINEST)
-        self.samples += len(partials) * stack.values.shape[1]
+        partials = partials_of(stack, extent, metric, good, seq, late[stack.frame].astype(np.int64), FINEST)
+        self.samples += int(partials.count.sum())
         self.windows.add_partials(partials, binned_of(stack, metric, good & HAS_PERCENTILES[metric], FINEST))
         self._note_latest(partials.series, partials.last_ts, partials.last)
         wanted = good & IS_INPUT[metric]

@@ -40,8 +40,6 @@ from store.journal import DUPLICATE, RETAINED, Damage, Frame, list_segments, rea
 FRAMES_AT_ONCE: Final = 5_000
 ROWS_AT_ONCE: Final = 1 << 17
 """Rows of a group in a Parquet file, about."""
-WIDTH_NS: Final = 3_600_000_000_000
-"""Packed blocks are unpacked in parts of this length, ns: as long as the longest may be."""
 UNCAPPED: Final = sys.maxsize
 Write = Callable[[pa.Table], None]
 
@@ -187,15 +185,14 @@ class _Samples:
             self._refuse(refused.reject.reason.value, 1)
         accepted = batch.accepted()
         parts = [self._scattered(accepted)]
-        for stack in stacked(batch.blocks, WIDTH_NS):
-            _, rows, columns = stack.values.shape
-            ts = stack.t0[:, None] + stack.dt[:, None] * np.arange(rows)
+        for stack in stacked(batch.blocks):
+            columns = stack.values.shape[1]
             parts.append(
                 (
-                    np.broadcast_to(stack.series[:, None, :], stack.values.shape).ravel(),
-                    np.broadcast_to(ts[:, :, None], stack.values.shape).ravel(),
+                    np.repeat(stack.series, stack.rows, axis=0).ravel(),
+                    np.repeat(stack.ts, columns),
                     stack.values.astype(np.float64).ravel(),
-                    np.repeat(accepted.received[stack.frame], rows * columns),
+                    np.repeat(accepted.received[stack.frame], stack.rows * columns),
                 )
             )
         series, ts, value, came = (np.concatenate(column) for column in zip(*parts, strict=True))

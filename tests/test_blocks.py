@@ -97,9 +97,10 @@ def test_block_windows_like_its_values_one_by_one(rows: list[list[float]], shift
 @given(
     st.lists(st.tuples(st.permutations(NAMES), st.integers(1, 4), st.integers(1, 30)), min_size=1, max_size=12),
     st.integers(1, 400),
+    st.integers(1, 40),
 )
 def test_blocks_of_any_shapes_and_names_in_one_batch_window_like_single_ones(
-    shapes: list[tuple[list[str], int, int]], stacked: int
+    shapes: list[tuple[list[str], int, int]], together: int, few: int
 ) -> None:
     frames = []
     for seq, (names, columns, rows) in enumerate(shapes):
@@ -107,14 +108,15 @@ def test_blocks_of_any_shapes_and_names_in_one_batch_window_like_single_ones(
         payload = block(packed, seq=seq, t0=START + seq * NS, names=tuple(names[:columns]))
         frames.append(frame(payload, seq))
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(ingest.blocks, "STACKED", stacked)
-        together, _ = rows_after(frames)
+        changed.setattr(ingest.blocks, "SIDE_BY_SIDE", together)
+        changed.setattr(ingest.blocks, "FEW", few)
+        stacked, _ = rows_after(frames)
     pipeline = Pipeline("w1", 1, PipelineConfig())
     for each in frames:
         pipeline.process([each])
     taken = pipeline.windows.take_rows(1)
     one_each = WindowRows.concatenate([fold(taken.take(taken.tier_s == tier_s)) for tier_s in TIERS_S])
-    assert {each for each in values_of(together) if each[0] in NAMES} == values_of(one_each)
+    assert {each for each in values_of(stacked) if each[0] in NAMES} == values_of(one_each)
 
 
 def test_sums_of_long_blocks_of_the_largest_values_are_exact() -> None:

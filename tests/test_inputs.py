@@ -12,7 +12,7 @@ from made_frames import seeds
 from analytics.detectors.cranes import LOAD, LOCKED, TROLLEY
 from devices.columns import Columns
 from devices.vocabulary import SCALE
-from ingest.blocks import Stack
+from ingest.blocks import Float32s, Stack
 from ingest.inputs import PACE, Waiting, in_order, shown
 
 METRICS = (LOCKED, TROLLEY, LOAD)
@@ -27,6 +27,14 @@ def columns(rows: list[tuple[int, ...]]) -> Columns:
 def rows_of(found: Columns) -> list[tuple[int, ...]]:
     arrays = (found.device, found.metric, found.ts, found.seq, found.value)
     return list(zip(*(array.tolist() for array in arrays), strict=True))
+
+
+def stack_of(values: Float32s, t0: list[int], dt: int) -> Stack:
+    """Blocks (blocks, rows, series) one behind another."""
+    blocks, rows, series = values.shape
+    behind = values.reshape(-1, series)
+    of_each = np.zeros((blocks, series), np.int64), np.array(t0), np.full(blocks, dt), np.full(blocks, rows)
+    return Stack(np.arange(blocks), *of_each, behind)
 
 
 def place(row: tuple[int, ...]) -> tuple[int, ...]:
@@ -66,7 +74,7 @@ def test_of_a_block_detectors_see_a_steady_pace_every_change_of_state_and_the_pe
     instants: list[tuple[bool, int, int]], dt: int
 ) -> None:
     values = np.array([instants], np.float32)
-    stack = Stack.of(np.array([0]), np.zeros((1, 3), np.int64), np.array([1_000]), np.array([dt]), values)
+    stack = stack_of(values, [1_000], dt)
     found = shown(stack, np.ones((1, 3), np.bool_), np.array([7]), np.array([METRICS]), np.array([5]))
     every = max(PACE // dt, 1)
     locks = [lock for lock, _, _ in instants]
@@ -86,7 +94,7 @@ def test_of_a_block_detectors_see_a_steady_pace_every_change_of_state_and_the_pe
 @pytest.mark.parametrize("wanted", [[True, False, False], [False, False, True], [False, True, True]])
 def test_of_several_blocks_only_the_wanted_columns_are_shown(wanted: list[bool]) -> None:
     values = np.arange(18, dtype=np.float32).reshape(2, 3, 3)
-    stack = Stack.of(np.arange(2), np.zeros((2, 3), np.int64), np.array([0, 10]), np.array([PACE, PACE]), values)
+    stack = stack_of(values, [0, 10], PACE)
     which = np.array([[True] * 3, wanted])
     metric = np.array([METRICS, METRICS])
     found = rows_of(shown(stack, which, np.array([3, 4]), metric, np.array([8, 9])))

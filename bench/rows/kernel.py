@@ -19,7 +19,7 @@ from bench.payloads import GAUGES
 from bench.registry import Pair, Round, Row, Scale, group
 from devices.columns import Ints
 from devices.times import NS
-from ingest.blocks import Block, Float32s, check, partials_of, stacked
+from ingest.blocks import Block, Float32s, check, cut, extent_of, partials_of, stacked
 
 START: Final = 1_763_856_000 * NS
 """2025-11-23T00:00:00Z, where a window begins."""
@@ -115,12 +115,13 @@ def _block_rate(series: int, batches: int) -> float:
 
 
 def _reduce(windows: Windows, made: list[Block], metric: Ints) -> None:
-    for stack in stacked(made, WIDTH):
+    for stack in (cut(each, WIDTH) for each in stacked(made)):
         index = metric[stack.series]
-        good, bad = check(stack, index)
+        extent = extent_of(stack, index)
+        good, bad = check(stack, extent, index)
         assert not bad
         nothing = np.zeros(len(made), np.int64)[stack.frame]
-        windows.add_partials(partials_of(stack, index, good, stack.frame, nothing, WIDTH))
+        windows.add_partials(partials_of(stack, extent, index, good, stack.frame, nothing, WIDTH))
 
 
 def _time_of(nth: int, devices: int) -> int:
