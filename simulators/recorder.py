@@ -85,7 +85,7 @@ class Recorded:
     """Topics and payloads."""
     topics: int = 0
     retained: int = 0
-    """Messages among them that were there before, as the state of their topic."""
+    """Messages among them that are the state of their topic, be it from before."""
     resent: int = 0
     """Messages that the broker marked as sent before: they may be in the recording twice."""
     connects: int = 0

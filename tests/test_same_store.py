@@ -1,7 +1,8 @@
-"""One store whatever the way: one worker or three of which one is killed, live or replayed as fast as it goes."""
+"""One store whatever the way: one worker or three of which one is killed, live, replayed or recorded and replayed."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.ports import wait_until
 from engines.postgres import Postgres
 from faults.ingest_process import IngestProcess
+from store.journal import read
 from store.open import open_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -37,6 +39,13 @@ def command(*words: str, **settings: object) -> bytes:
     done = subprocess.run([sys.executable, "-m", "quayflow", *words], env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
+
+
+def running(*words: str) -> "subprocess.Popen[bytes]":
+    """A command of the product in a process of its own, which ends with the test at the latest."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "quayflow", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 def settled(records_url: str, workers: int, frames: int = 0) -> bool:
@@ -122,3 +131,43 @@ def test_one_worker_three_with_one_killed_and_a_replay_end_with_the_same_store(
     assert int(str(found["events"])) > 5
     assert hash_of(data=again.folder) == found
     assert hash_of(data=tmp_path, **servers) == found
+
+
+def test_a_port_that_is_recorded_beside_ingest_and_replayed_elsewhere_gives_the_same_store(tmp_path: Path) -> None:
+    recording, sqlite = tmp_path / "recording", "sqlite:///{}/quayflow.db"
+    with (
+        running_mosquitto(max_inflight_messages=0, log_type="subscribe") as first,
+        running_mosquitto(max_inflight_messages=0) as second,
+        IngestProcess(tmp_path / "live", first.port, idle_s=1, state_hold_s=5) as live,
+        IngestProcess(tmp_path / "again", second.port, idle_s=1, state_hold_s=5) as again,
+        running("record", "--out", str(recording), "--broker", f"127.0.0.1:{first.port}", "--json") as recorder,
+    ):
+        try:
+            live.start()
+            again.start()
+            wait_until(lambda: b"quayflow-record-" in first.log.read_bytes(), "the recorder has subscribed")
+            simulated = json.loads(
+                command("simulate", "--broker", f"127.0.0.1:{first.port}", "--speed", "30", "--for", "5s", "--json")
+            )
+            wait_until(lambda: sum(1 for _ in read(recording)) >= simulated["acked"], "all is recorded")
+        finally:
+            recorder.send_signal(signal.SIGINT)
+        recorded = json.loads(recorder.communicate(timeout=30)[0])
+        assert recorded["messages"] == simulated["acked"] == simulated["sent"] > 5_000
+
+        broker = ("--broker", f"127.0.0.1:{second.port}")
+        replayed = json.loads(command("replay", str(recording), *broker, "--speed", "max", "--shift", "none", "--json"))
+        assert (replayed["sent"], replayed["lost"]) == (recorded["messages"], 0)
+        for each in (live, again):
+            url = sqlite.format(each.folder)
+            wait_until(lambda: settled(url, 1, recorded["messages"]), f"{each.folder.name} has taken all", 60)  # noqa: B023 - asked at once
+        # The last passage and the last states end by silence.
+        time.sleep(QUIET_S)
+        wait_until(lambda: hash_of(data=live.folder) == hash_of(data=again.folder), "the two stores are equal", 30)
+        for each in (live, again):
+            assert each.terminate() == 0, each.words()
+
+    found = hash_of(data=live.folder)
+    assert int(str(found["rows"])) > 5_000
+    assert int(str(found["events"])) > 5
+    assert hash_of(data=again.folder) == found
