@@ -13,7 +13,7 @@ import numpy as np
 
 from analytics.detectors.cranes import CraneMoves, CraneState, MoveRules
 from analytics.detectors.gates import GatePassages, PassageRules, TagRead
-from analytics.detectors.states import CUT, IS_TIMED, HoldRules, StateTimes, Stretch
+from analytics.detectors.states import IS_TIMED, HoldRules, StateTimes, Stretch
 from analytics.events import PortEvent, event_id
 from analytics.findings import (
     MILLISECOND,
@@ -130,8 +130,8 @@ class Detection:
         self._watermarks = watermarks
         self._note_latest = note_latest
         self._running: dict[int, Need] = {}
-        self._minutes: Ints = np.zeros(64, np.int64)
-        """By device: the minute up to which its states have been told."""
+        self._due: Ints = np.zeros(64, np.int64)
+        """By device: the watermark at which there is more to tell of its states, ns UTC."""
         self._changed: set[int] = set()
         self._several: set[int] = set()
         self._stale: dict[tuple[int, int], set[Cell]] = {}
@@ -143,6 +143,7 @@ class Detection:
         limit = self._watermarks.mark.copy()
         held = np.fromiter(self._running, np.int64, len(self._running))
         limit[held] = self._watermarks.released[held]
+        self._due = np.append(self._due, np.zeros(max(0, len(limit) - len(self._due)), np.int64))
         columns, reads = self._released_samples(limit), self._released_reads(limit)
         starts = set(np.unique(columns.ts // PERIOD).tolist()) | {read.ts // PERIOD for read in reads}
         for number in sorted(starts):
@@ -151,7 +152,7 @@ class Detection:
             devices = {*np.flatnonzero(np.bincount(inside.device)).tolist(), *(read.device for read in reads_inside)}
             for device in sorted(devices):
                 self.begin_hour(device, number * PERIOD)
-            self._tell(self.states.push(inside.take(IS_TIMED[inside.metric])))
+            self._follow_states(inside.take(IS_TIMED[inside.metric]))
             self._emit(self.moves.push(inside.take(IS_CRANE_INPUT[inside.metric])), 0)
             self._emit(self.passages.push(reads_inside), self._gap)
         for device in list(self.passages.open):
@@ -185,6 +186,7 @@ class Detection:
         if state.crane is not None:
             self.moves.states[device] = state.crane
         self.states.held.pop(device, None)
+        self._due[device : device + 1] = 0
         if state.passages:
             self.passages.open[device] = state.passages
         if state.held:
@@ -367,15 +369,18 @@ class Detection:
             self._note_latest(at, np.full(len(at), event.ts, np.int64), values)
             self._events.append(record)
 
+    def _follow_states(self, samples: Columns) -> None:
+        """Take released samples of timed states, in order, and note when they will be over."""
+        self._tell(self.states.push(samples))
+        np.minimum.at(self._due, samples.device, self.states.until(samples.ts))
+
     def _release_states(self, limit: Ints) -> None:
-        """Tell of the states of the devices for which a minute is over at ``limit`` (devices,)."""
-        minutes = limit // CUT
-        self._minutes = np.append(self._minutes, np.zeros(len(limit) - len(self._minutes), np.int64))
-        for device in np.flatnonzero(minutes > self._minutes).tolist():
+        """Tell of the states of the devices for which a minute or the longest hold is over at ``limit`` (devices,)."""
+        for device in np.flatnonzero(limit >= self._due[: len(limit)]).tolist():
             if device in self.states.held:
                 self._hold_on(device, int(limit[device]))
                 self._tell(self.states.release(device, int(limit[device])))
-        self._minutes = minutes
+            self._due[device] = self.states.due(device, int(limit[device]))
 
     def _hold_on(self, device: int, until: int) -> None:
         """Begin the next hour of a device, of which nothing is heard in it, if a state is held into it."""

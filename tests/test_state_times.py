@@ -10,6 +10,7 @@ from made_frames import T0, Shelf, frame, pipeline_of, topic, values
 
 from analytics.detectors.states import CUT, HoldRules, StateTimes, Stretch
 from analytics.findings import FINEST, STRETCH, Finding
+from analytics.watermarks import Lateness
 from devices.columns import Columns
 from devices.times import NS
 from devices.vocabulary import BY_NAME, INDEX, METRICS, TIMED, Kind, time_in
@@ -85,6 +86,30 @@ def test_a_lift_and_a_silence_in_the_figures() -> None:
         assert seconds("spreader_locked_0_s", tier_s) == 10.25 + 1
         assert seconds("spreader_size_ft_40_s", tier_s) == 371
         assert seconds("spreader_size_ft_20_s", tier_s) == 0
+
+
+@pytest.mark.parametrize("first_s", [10, 55, 57.5, 59.5, 60, 61])
+@pytest.mark.parametrize("later_s", [0, 0.5, 3, 90])
+def test_a_state_is_told_as_soon_as_it_is_believed_no_longer_whatever_the_minute(
+    first_s: float, later_s: float
+) -> None:
+    hold, lateness = 5 * NS, Lateness(2 * NS, NS)
+    pipeline, shelf = pipeline_of(holds=HoldRules(hold), lateness=lateness), Shelf()
+    last = first = T0 + round(first_s * NS)
+    for nth, (ts, name) in enumerate([(first, "spreader_locked"), (first + round(later_s * NS), "spreader_landed")]):
+        for now in range(last, ts, NS):
+            pipeline.tick(now)
+        pipeline.process([frame(topic("quay-crane", "QC01"), values(nth, ts, **{name: True}), recv_ts=ts)])
+        last = ts
+    for now in range(last, last + hold + lateness.allowed_ns + NS, NS // 4):
+        pipeline.tick(now)
+    shelf.write(pipeline.take_rows(1))
+    rows = shelf.folded().items()
+    for metric in ("spreader_locked_1_s", "spreader_landed_1_s"):
+        assert sum(row[1] for (tier, _, key), row in rows if (tier, key.metric) == (10, metric)) == 5_000
+    pipeline.tick(T0 + 3_600 * NS)
+    shelf.write(pipeline.take_rows(2))
+    assert dict(shelf.folded()) == dict(rows)
 
 
 @pytest.mark.parametrize("others", range(253, 257))

@@ -11,12 +11,14 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from devices.columns import Bools, Columns
+from devices.columns import Bools, Columns, Ints
 from devices.vocabulary import METRICS, TIMED
 
 NS: Final = 1_000_000_000
 CUT: Final = 60 * NS
 """Stretches are cut at multiples of this, ns."""
+NOTHING_DUE: Final = 2**63 - 1
+"""A watermark that is never reached, ns UTC."""
 IS_TIMED: Final[Bools] = np.array([metric.name in TIMED for metric in METRICS])
 """By metric index: whether it is a state whose durations are kept."""
 
@@ -87,6 +89,15 @@ class StateTimes:
     def holds(self, device: int, instant: int) -> bool:
         """Tell whether a state of a device lasts beyond an instant, ns UTC, if nothing more is heard of it."""
         return any(held.last + self._longest > instant for held in self.held.get(device, {}).values())
+
+    def until(self, ts: Ints) -> Ints:
+        """Return the watermarks from which states sampled at ``ts`` are unknown, without more samples; arrays (n,)."""
+        return ts + (self._longest + 1)
+
+    def due(self, device: int, watermark: int) -> int:
+        """Return the next watermark at which :meth:`release` has more to tell if nothing more is heard, ns UTC."""
+        over = [held.last + self._longest + 1 for held in self.held.get(device, {}).values()]
+        return min(watermark - watermark % CUT + CUT, *over) if over else NOTHING_DUE
 
     def release(self, device: int, watermark: int) -> Iterator[Stretch]:
         """Yield the stretches of states still held that are over at ``watermark``, ns UTC."""
