@@ -1,22 +1,33 @@
-"""``python -m bench.fuzz [--codec NAME,…] [--mutations N] [--seed S]``: broken messages against every codec.
+"""``python -m bench.fuzz [--codec NAME,…] [--mutations N] [--pipeline N] [--seed S]``: broken messages, all formats.
 
 A codec may refuse what it is given, and in no other way than by a RejectError; what it returns must be well formed.
+The pipeline behind it must book each message, and make a checkpoint and records of what it has read.
 Exit status 1 if one does not, with the message as hexadecimal digits.
 """
 
 import argparse
 import random
+import re
 import sys
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
-from bench.frames import FRAMES
+import msgspec
+
+from bench.frames import FRAMES, START_NS
 from devices.codecs.readings import Codec, Reading
 from devices.codecs.registry import CODECS, make_codec
 from devices.rejects import RejectError
-from devices.vocabulary import BY_NAME
+from devices.topics import Stream
+from devices.vocabulary import BY_NAME, DeviceClass
+from ingest.checkpoint import WorkerBlob, freeze
+from ingest.pipeline import Pipeline, PipelineConfig
+from ingest.sources import NATIVE, USUAL, Source
+from ingest.unforeseen import FAILED
+from store.journal import Frame
 
 MAX_PEAK: Final = 64 * 2**20
 """Bytes that decoding one mutation may need at most."""
@@ -25,6 +36,9 @@ NUMBERS: Final = (
     b"1e999",
     b"NaN",
     b"99999999999999999999999",
+    b"18446744073709551616",
+    b"-9223372036854775809",
+    b"1" + b"0" * 400,
     b"0.0000001",
     b"null",
     b'""',
@@ -32,7 +46,11 @@ NUMBERS: Final = (
     b"[]",
     b"{}",
 )
+DIGITS: Final = re.compile(rb"-?\d+")
 ROUND: Final = 1_000
+BATCH: Final = 25
+SITE: Final = "CNNGB-FUZZ"
+SPARKPLUG_KINDS: Final = ("NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH")
 PROBES: Final = 200
 
 
@@ -49,7 +67,7 @@ def mutations(frames: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]
 def _mutate(frame: bytearray, frames: Sequence[bytes], draw: random.Random) -> None:
     at = draw.randrange(len(frame) + 1)
     until = min(len(frame), at + 1 + int(draw.expovariate(0.2)))
-    match draw.randrange(9):
+    match draw.randrange(10):
         case 0 if frame:
             frame[at % len(frame)] ^= 1 << draw.randrange(8)
         case 1 if frame:
@@ -67,6 +85,8 @@ def _mutate(frame: bytearray, frames: Sequence[bytes], draw: random.Random) -> N
             frame[at:] = other[draw.randrange(len(other) + 1) :]
         case 7:
             frame[at:until] = draw.choice(NUMBERS)
+        case 8 if (found := DIGITS.search(frame, at)) is not None:
+            frame[found.start() : found.end()] = draw.choice(NUMBERS)
         case _:
             frame[at:at] = draw.choice((b"[", b"{", b'{"a":', b"\x91", b'"')) * draw.choice((1, 3, 2_000))
 
@@ -105,6 +125,58 @@ def check(codec: Codec, payload: bytes) -> str:
     return next((found for reading in readings if (found := complaint(reading))), "")
 
 
+def topics(name: str) -> list[str]:
+    """Return topics on which a format comes: with its devices named by it, by the topic, and whatever else it knows."""
+    port = f"port/{SITE}"
+    if name == NATIVE:
+        streams = (Stream.TELEMETRY, Stream.STATUS, Stream.EVENT)
+        return [f"{port}/{each}/D1/{stream}" for each in DeviceClass for stream in streams]
+    born = [f"spBv1.0/g/{kind}/n{'/d' * kind.startswith('D')}" for kind in SPARKPLUG_KINDS] * (name == "sparkplug")
+    return [f"fuzz/{name}/D1", f"{port}/rfid-gate/D1/{name}", f"{port}/quay-crane/D1/{name}", *born]
+
+
+def pipeline_of(name: str) -> Pipeline:
+    """Return a pipeline that takes a format."""
+    filters = (f"fuzz/{name}/#", *USUAL.get(name, ()))
+    sources = () if name == NATIVE else (Source(name, SITE, DeviceClass.VEHICLE, filters),)
+    return Pipeline("fuzz", 1, PipelineConfig(sources=sources))
+
+
+def check_frames(pipeline: Pipeline, frames: Sequence[Frame]) -> str:
+    """Return what a pipeline does wrong with frames, "" if nothing: it books them, and keeps what they say."""
+    before = pipeline.ledger.received
+    try:
+        pipeline.process(frames)
+        touched = pipeline.touched()
+        freeze(pipeline, WorkerBlob(), touched)
+        refused = pipeline.take_quarantine()
+        msgspec.json.encode([pipeline.take_events(), list(map(pipeline.record_of, touched)), refused])
+        pipeline.take_rows(1)
+    except Exception as error:  # noqa: BLE001 - whatever leaves it is what is looked for
+        return f"{type(error).__name__}: {error}"
+    if not pipeline.ledger.balanced() or pipeline.ledger.received != before + len(frames):
+        return "the ledger does not balance"
+    return next((record.detail for record in refused if FAILED in record.detail), "")
+
+
+def search(name: str, count: int, seed: int) -> str:
+    """Send broken messages through a pipeline; return the first that it goes wrong with and how, "" if none does."""
+    draw = random.Random(seed)
+    where, offset = topics(name), 0
+    pipeline = pipeline_of(name)
+    payloads = mutations(FRAMES[name], count, seed)
+    while some := list(islice(payloads, BATCH)):
+        frames = []
+        for payload in some:
+            frames.append(Frame(offset, START_NS, 1, 1, draw.choice(where), payload))
+            offset += len(payload)
+        if check_frames(pipeline, frames):
+            alone = ((frame, check_frames(pipeline_of(name), [frame])) for frame in frames)
+            frame, wrong = next((found for found in alone if found[1]), (frames[0], "these frames together"))
+            return f"{wrong}: {frame.topic} {frame.payload.hex()[:2_000]}"
+    return ""
+
+
 def peak_of(codec: Codec, payloads: Sequence[bytes]) -> int:
     """Return the most bytes that decoding one of the payloads has needed."""
     most = 0
@@ -125,6 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
     parser.add_argument("--codec", default=",".join(FRAMES), help="names of codecs, separated by commas")
     parser.add_argument("--mutations", type=int, default=1_000_000, help="broken messages per codec")
+    parser.add_argument("--pipeline", type=int, default=100_000, help="the same, through the whole of ingest")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args(arguments)
     failed = 0
@@ -141,6 +214,9 @@ def main(arguments: Sequence[str]) -> int:
                 print(f"{name}: {wrong}: {payload.hex()[:2_000]}")
                 break
             refused += _is_refused(codec, payload) if nth % ROUND < ROUND // 10 else 0
+        if found := search(name, options.pipeline, options.seed):
+            failed += 1
+            print(f"{name} through the pipeline: {found}")
         peak = peak_of(codec, list(mutations(FRAMES[name], min(PROBES, options.mutations), options.seed + 1)))
         failed += peak > MAX_PEAK
         took = time.perf_counter() - started

@@ -27,6 +27,16 @@ class Refused(NamedTuple):
     """How many samples it takes along."""
 
 
+class Mark(NamedTuple):
+    """How much of a batch there is before something is taken into it."""
+
+    series: int
+    refused: int
+    reads: int
+    events: int
+    blocks: int
+
+
 class Compound(NamedTuple):
     """A foreign frame: it may speak of several devices and instants, and is booked once."""
 
@@ -129,6 +139,23 @@ class Batch:
             np.array(self.value, np.float64),
         )
         return one_by_one if self.together is None else self.together.behind(one_by_one)
+
+    def mark(self) -> Mark:
+        """Return how much there is."""
+        return Mark(len(self.series), len(self.refused), len(self.reads), len(self.events), len(self.blocks))
+
+    def mark_before(self, frame: Frame) -> Mark:
+        """Return how much there was before a native frame, which is taken last and of which nothing is accepted yet."""
+        refused = len(self.refused)
+        while refused and self.refused[refused - 1].frame is frame:
+            refused -= 1
+        blocks = sum(block.frame < len(self.frames) for block in self.blocks)
+        return Mark(sum(self.scattered), refused, len(self.reads), len(self.events), blocks)
+
+    def rewind(self, mark: Mark) -> None:
+        """Forget what was taken of a frame or a reading since ``mark``, which an error kept from being accepted."""
+        del self.series[mark.series :], self.value[mark.series :], self.refused[mark.refused :]
+        del self.reads[mark.reads :], self.events[mark.events :], self.blocks[mark.blocks :]
 
 
 def set_online(device: Device, *, online: bool, ts: int, seq: int, batch: Batch) -> None:

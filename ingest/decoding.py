@@ -25,6 +25,7 @@ from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_
 from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError, unknown_name
 from ingest.foreign import Foreign
 from ingest.sources import Feed
+from ingest.unforeseen import Unforeseen
 from store.admission import Admission
 from store.journal import DUPLICATE, RETAINED, Frame
 
@@ -53,6 +54,7 @@ class Decoder:
         self._foreign = foreign
         self._routes: dict[str, Route] = {}
         self._together = Together(directory, self._way_of)
+        self._unforeseen = Unforeseen()
 
     def admit(self, admission: Admission) -> None:
         """Take over what the registry says now: whom it admits is looked up anew for each topic."""
@@ -93,6 +95,10 @@ class Decoder:
                         self._accept_other(frame, device, other, names, batch)
             except RejectError as error:
                 batch.refused.append(Refused(frame, index, error.reject, WHOLE, samples))
+            except Exception as error:  # noqa: BLE001 - see ingest.unforeseen
+                batch.rewind(batch.mark_before(frame))
+                reject = self._unforeseen.reject(error, frame, "decoding")
+                batch.refused.append(Refused(frame, index, reject, WHOLE, samples))
             received(index)
             received_samples(samples)
         return batch

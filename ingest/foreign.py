@@ -5,7 +5,6 @@ itself: by the format's own counter where it has one, which then counts for the 
 it says and when. The frame itself is booked once, to the device that the topic names or that is read first.
 """
 
-import logging
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -15,7 +14,7 @@ import msgspec
 from analytics.dedup import Verdict
 from analytics.events import PortEvent
 from devices.codecs import native
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Happening, Reading, Scalar, bounded
 from devices.rejects import Reason, Reject, RejectError
 from devices.topics import DEVICE, DeviceKey
 from devices.vocabulary import DeviceClass
@@ -23,9 +22,8 @@ from ingest.batch import Batch, Compound, Refused, set_online
 from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, tag_read
 from ingest.directory import CardinalityError, Device, Directory, NotAdmittedError, unknown_name
 from ingest.sources import Feed, Feeds, Source
+from ingest.unforeseen import Unforeseen
 from store.journal import DUPLICATE, RETAINED, Frame
-
-log = logging.getLogger(__name__)
 
 READING_NUMBERS: Final = 2_000_000
 """Refusals of the next reading of a frame are numbered from so much further on: beyond names and metrics of one."""
@@ -53,7 +51,7 @@ class Foreign:
         """``directory`` is shared with the pipeline and grows here."""
         self._directory = directory
         self.feeds = Feeds(directory, sources)
-        self._failed: set[str] = set()
+        self._unforeseen = Unforeseen()
 
     def route(self, topic: str) -> tuple[Device, Feed] | None:
         """Return what :meth:`ingest.sources.Feeds.route` does."""
@@ -76,6 +74,7 @@ class Foreign:
         for nth, reading in enumerate(readings):
             target = carrier
             samples = _samples(reading, reading.device_class or feed.device_class)
+            mark = batch.mark()
             try:
                 target = self._device_of(reading, device, feed)
                 samples = _samples(reading, target.key.device_class)
@@ -94,22 +93,21 @@ class Foreign:
                     self._accept(frame, target, reading, nth, counted, digest, batch)
             except RejectError as error:
                 batch.refused.append(Refused(frame, target.index, error.reject, nth * READING_NUMBERS, samples))
+            except Exception as error:  # noqa: BLE001 - see ingest.unforeseen
+                batch.rewind(mark)
+                reject = self._unforeseen.reject(error, frame, f"taking what {feed.codec.name} has read")
+                batch.refused.append(Refused(frame, target.index, reject, nth * READING_NUMBERS, samples))
             received[target.index] = received.get(target.index, 0) + samples
         batch.compounds.append(Compound(frame, carrier.index, first, len(batch.frames), received, duplicate))
         return carrier.index
 
     def _decoded(self, frame: Frame, feed: Feed) -> list[Reading]:
-        name = feed.codec.name
         try:
-            readings = feed.codec.decode(frame.payload, frame.topic)
+            readings = [bounded(reading) for reading in feed.codec.decode(frame.payload, frame.topic)]
         except RejectError:
             raise
-        except Exception as error:
-            # The frame is in the journal: whoever let it end the process would meet it again at every start.
-            if name not in self._failed:
-                self._failed.add(name)
-                log.exception("codec %s failed on a frame at %d of %s", name, frame.offset, frame.topic)
-            raise RejectError(Reason.UNDECODABLE, "", f"the codec failed: {error!r:.200}") from None
+        except Exception as error:  # noqa: BLE001 - see ingest.unforeseen
+            raise RejectError(*self._unforeseen.reject(error, frame, f"the codec {feed.codec.name}")) from None
         if not readings:
             raise RejectError(Reason.NO_SAMPLES, "", "nothing in it")
         return readings
@@ -261,10 +259,12 @@ def _is_read(happening: Happening, device_class: str) -> bool:
 def _count(reading: Reading, device: Device) -> Counted | None:
     """Judge a reading by the format's counter, None where it has none; the counter is noted as seen."""
     boot, seq = reading.boot, reading.seq
-    if boot is None or seq is None:
+    if seq is None:
         return None
-    if not 0 <= boot <= MAX_BOOT or not 0 <= seq <= native.MAX_SEQ:
+    if not 0 <= (boot or 0) <= MAX_BOOT or not 0 <= seq <= native.MAX_SEQ:
         raise RejectError(Reason.WRONG_TYPE, "/seq", f"counter {seq} of boot {boot} is beyond all bounds")
+    if boot is None:
+        return None
     return Counted(device.tracker.see(boot, seq), boot, seq)
 
 

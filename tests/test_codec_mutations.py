@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.frames import FRAMES
-from bench.fuzz import MAX_PEAK, check, main, mutations, peak_of
+from bench.fuzz import MAX_PEAK, check, main, mutations, peak_of, search
 from devices.codecs.readings import Reading
 from devices.codecs.registry import CODECS, make_codec
 from devices.rejects import Reason, RejectError
 
 SLICE = 4_000
+PIPELINE_SLICE = 2_500
 every_codec = pytest.mark.parametrize("name", FRAMES)
 
 
@@ -32,6 +33,11 @@ def test_a_broken_message_is_read_or_refused_and_nothing_else(name: str) -> None
     codec = make_codec(name)
     for payload in mutations(FRAMES[name], SLICE, seed=7):
         assert check(codec, payload) == "", payload.hex()
+
+
+@every_codec
+def test_a_broken_message_is_booked_and_what_it_says_can_be_kept(name: str) -> None:
+    assert search(name, PIPELINE_SLICE, seed=7) == ""
 
 
 @every_codec
@@ -89,7 +95,7 @@ def test_the_check_finds_what_is_wrong() -> None:
 
 
 def test_the_command_counts_and_passes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--codec", "epc,iso6346", "--mutations", "50"]) == 0
+    assert main(["--codec", "epc,iso6346", "--mutations", "50", "--pipeline", "50"]) == 0
     assert capsys.readouterr().out.count("50 mutations") == 2
     with pytest.raises(SystemExit):
         main(["--codec", "morse"])

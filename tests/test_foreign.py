@@ -1,7 +1,9 @@
 """Foreign frames: whatever a codec reads, each frame is booked once and each sample to the device it speaks of."""
 
+import itertools
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,9 +20,12 @@ from made_frames import (
     frame,
     numbered,
     pipeline_of,
+    read_of,
     topic,
 )
 
+from analytics.detectors.gates import TagRead
+from devices.codecs.native import Event
 from devices.codecs.readings import Happening, Reading
 from devices.codecs.registry import CODECS
 from devices.filters import matches
@@ -29,8 +34,10 @@ from devices.times import NS
 from devices.topics import DEVICE, device_id
 from devices.vocabulary import DeviceClass
 from ingest.checkpoint import CODEC, WorkerBlob, freeze, thaw
+from ingest.checks import tag_read
 from ingest.pipeline import Pipeline
 from ingest.sources import Source
+from ingest.unforeseen import FAILED
 from store.journal import DUPLICATE, Frame
 
 
@@ -222,7 +229,87 @@ def test_a_codec_that_fails_ends_in_quarantine_not_in_an_end_of_ingest(caplog: p
     [record] = run(numbered([frame(TRUCK, b"crash")])).take_quarantine()
     assert record.reason == "undecodable"
     assert "ZeroDivisionError" in record.detail
-    assert "codec spelled failed" in caplog.text
+    assert "the codec spelled failed" in caplog.text
+
+
+HUGE, ENDLESS = b"1" + b"0" * 30, b"1" + b"0" * 400
+TRAPS = {
+    "impinj antenna": (
+        "impinj",
+        b'{"eventType":"tagInventory","tagInventoryEvent":{"epcHex":"E280","antennaPort":%b}}' % HUGE,
+    ),
+    "impinj event": ("impinj", b'{"eventType":"custom","customEvent":{"n":%b}}' % ENDLESS),
+    "owntracks transition": ("owntracks", b'{"_type":"transition","tst":1795420800,"n":%b}' % HUGE),
+    "owntracks fact": (
+        "owntracks",
+        b'{"_type":"location","lat":1,"lon":2,"tst":1795420800,"n":%b,"o":%b}' % (HUGE, ENDLESS),
+    ),
+    "traccar time": ("owntracks", b'{"position":{"latitude":1,"longitude":2,"fixTime":"0026-11-23T08:00:00Z"}}'),
+    "zebra barcode": ("zebra", b'{"type":"x","data":{"barcodeData":[{"n":-%b}]}}' % HUGE),
+    "zebra reads": ("zebra", b'{"type":"x","data":{"idHex":"E280","reads":%b}}' % ENDLESS),
+    "tic40 path": ("tic40-flat", b'{"msg.timestamp":"2026-11-23T08:00:00Z","sts.@Q1.what.ever.value":%b}' % HUGE),
+    "llrp time": (
+        "llrp",
+        bytes.fromhex("043d0000002b00000001 00f00021 8d000000000000000000000001 84ffffffffffffffff 820000000000000001"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_no_number_is_too_big_to_be_booked_and_kept(name: str) -> None:
+    codec, payload = TRAPS[name]
+    where = topic(
+        "quay-crane" if codec == "tic40-flat" else "rfid-gate" if codec != "owntracks" else "vehicle", "D1", codec
+    )
+    pipeline = run(numbered([frame(where, payload)]))
+    assert_every_frame_is_booked(pipeline, 1)
+    touched = pipeline.touched()
+    msgspec.json.encode([pipeline.take_events(), [pipeline.record_of(device) for device in touched]])
+    state = freeze(pipeline, WorkerBlob(), touched).state
+    other = pipeline_of(sources=sources())
+    thaw(other, state)
+    assert accounts(other) == accounts(pipeline)
+    assert not [record for record in pipeline.take_quarantine() if FAILED in record.detail]
+
+
+def test_a_number_beyond_a_value_is_refused_and_beyond_a_fact_is_kept_as_the_nearest() -> None:
+    refused = run(numbered([frame(topic("rfid-gate", "G1", "impinj"), TRAPS["impinj antenna"][1])])).take_quarantine()
+    assert [(record.reason, record.pointer) for record in refused] == [("out_of_range", "/data/antenna")]
+    device = run(numbered([frame(topic("vehicle", "T1", "owntracks"), TRAPS["owntracks fact"][1])])).directory.devices[
+        1
+    ]
+    assert device.info == {"n": 1e30, "o": math.inf}
+
+
+def failing_every_second_time() -> Callable[..., TagRead]:
+    times = itertools.count(1)
+
+    def failing(device: int, ts: int, event: Event, *, partial: bool = False) -> TagRead:
+        if next(times) % 2 == 0:
+            raise ZeroDivisionError
+        return tag_read(device, ts, event, partial=partial)
+
+    return failing
+
+
+def test_a_reading_that_nobody_foresaw_is_refused_alone_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("ingest.foreign.tag_read", failing_every_second_time())
+    readings = [Reading(ts=T0 + at, values={"rssi_dbm": -60.0}, happenings=(READ,)) for at in range(4)]
+    pipeline = run(numbered([spelt(GATE, *readings[:3]), spelt(GATE, readings[3])]))
+    assert_every_frame_is_booked(pipeline, 2)
+    assert accounts(pipeline)[f"{SITE}/rfid-gate/G1", "quarantined", "undecodable"] == (1, 8)
+    assert all(FAILED in record.detail for record in pipeline.take_quarantine())
+    assert len(caplog.records) == 1
+
+
+def test_a_native_frame_that_nobody_foresaw_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.decoding.tag_read", failing_every_second_time())
+    reads = [frame(topic("rfid-gate", "G1", "event"), read_of(seq, T0 + seq, "E2")) for seq in range(4)]
+    pipeline = run(numbered(reads))
+    assert_every_frame_is_booked(pipeline, 4)
+    assert accounts(pipeline)[f"{SITE}/rfid-gate/G1", "quarantined", "undecodable"] == (2, 6)
 
 
 def test_devices_beyond_the_cap_are_refused_with_their_samples() -> None:

@@ -5,12 +5,17 @@ codec is pure: bytes and a topic in, readings or a :class:`devices.rejects.Rejec
 (Sparkplug aliases, sub-packages) keep it in the codec object, which ingest makes once per source.
 """
 
-from typing import Protocol, runtime_checkable
+import math
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from devices.rejects import Reject
 from devices.vocabulary import DeviceClass
+
+LEAST: Final = -(2**63)
+MOST: Final = 2**64 - 1
+"""Bounds of a whole number of 64 bits, with a sign or without."""
 
 Scalar = str | float | bool | None
 
@@ -49,6 +54,41 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     """What the format tells beyond samples (firmware, plate, alarm bits), for people and the registry."""
     flags: tuple[str, ...] = ()
     """What is odd about it and yet no reason to lose it, such as ``checksum`` or ``historical``."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def bounded(reading: Reading) -> Reading:
+    """Return the reading with no number in it that could not be kept: JSON spells whole numbers of any size.
+
+    Those beyond 64 bits go on as floats, which the checks of values refuse where they matter; a time stops at the
+    bound, which no clock passes either.
+    """
+    try:
+        # A fraction of a microsecond, where to look at each number would take several.
+        _encode(reading)
+    except OverflowError:
+        if reading.ts is not None:
+            reading.ts = min(max(reading.ts, LEAST), MOST)
+        reading.values = {name: _float(value) for name, value in reading.values.items()}
+        reading.happenings = tuple(Happening(each.type, _facts(each.data)) for each in reading.happenings)
+        reading.unknown, reading.info = _facts(reading.unknown), _facts(reading.info)
+    return reading
+
+
+def _facts(facts: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {name: _float(value) if isinstance(value, int) else value for name, value in facts.items()}
+
+
+def _float(value: float) -> float:
+    """Return a number as it is if 64 bits hold it, else as the nearest float, without end where there is none."""
+    if isinstance(value, int) and not LEAST <= value <= MOST:
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
+    return value
 
 
 class Request(msgspec.Struct, frozen=True):

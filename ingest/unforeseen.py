@@ -1,0 +1,31 @@
+"""What nobody has foreseen of a frame: it becomes a counted refusal, never the end of the process.
+
+The frame is in the journal: whoever let it end the process would meet it again at every start.
+"""
+
+import logging
+from typing import Final
+
+from devices.rejects import Reason, Reject
+from store.journal import Frame
+
+log = logging.getLogger(__name__)
+
+FAILED: Final = " failed: "
+"""In the detail of such a refusal, between where the error was and what it was."""
+
+
+class Unforeseen:
+    """Makes refusals of errors, and tells of each kind once with its trace."""
+
+    def __init__(self) -> None:
+        """Begin without having told of any."""
+        self._told: set[tuple[str, type[Exception]]] = set()
+
+    def reject(self, error: Exception, frame: Frame, where: str) -> Reject:
+        """Return the refusal of what an error has kept from being read; ``where`` says whose error it is."""
+        kind = where, type(error)
+        if kind not in self._told:
+            self._told.add(kind)
+            log.error("%s failed on a frame at %d of %s", where, frame.offset, frame.topic, exc_info=error)
+        return Reject(Reason.UNDECODABLE, "", f"{where}{FAILED}{error!r:.200}")
