@@ -10,6 +10,7 @@ bucket's series, samples are reduced as they come.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,14 +21,14 @@ from devices.columns import Bools, Ints
 
 RUN: Final = 1 << 16
 """Samples that are gathered before anything is done to them: enough that numpy's cost per call does not count."""
-SPAN_BITS: Final = 14
-"""Neighbouring series that share a bucket, as a power of two: so many that their cells stay in the caches."""
+NEAR: Final = 1 << 14
+"""Up to so many series their cells stay in the caches, and samples are reduced as they come."""
+SPAN_BITS: Final = 13
+"""Neighbouring series that share a bucket, as a power of two."""
 FULL: Final = 1 << 16
-"""Samples in a bucket when it is full: about four of each series, which then go to their cell as one."""
+"""Samples in a bucket when it is full: about eight of each series, which then go to their cell as one."""
 CROWDED: Final = 6
 """From so many samples of a group on, ``reduceat`` is faster than ``at``."""
-
-
 KEPT: Final = 1 << 24
 """Arrays up to this size, in bytes, are made of memory that the process has used before."""
 
@@ -42,20 +43,22 @@ def _keep_what_is_freed() -> None:
 
 
 class Waiting:
-    """Samples that wait, in arrays (4, n): twice the series and one more if late, ts, seq, value."""
+    """Samples that wait: twice the series and one more if late, ts, seq, value.
+
+    Those that are used up as they come are columns; those that go to buckets are rows of 32 bytes, which move as one.
+    """
 
     def __init__(self) -> None:
         """Nothing waits."""
         _keep_what_is_freed()
         self._loose: Ints = np.empty((4, RUN), np.int64)
         self._filled = 0
-        self._ordered: Ints = np.empty((4, RUN), np.int64)
-        self._buckets: Ints = np.empty((0, 4, FULL), np.int64)
+        self._buckets: Ints = np.empty((0, FULL, 4), np.int64)
         self._held: list[int] = []
         """By bucket: how many samples wait in it."""
 
     def add(self, series: Ints, ts: Ints, seq: Ints, value: Ints, late: Bools) -> Iterator[Ints]:
-        """Take samples (n,) and yield what has waited long enough, to be used up before the next is asked for."""
+        """Take samples (n,) and yield what has waited long enough (4, m), to be used up before more is asked for."""
         begin = 0
         while begin < len(series):
             end = begin + min(len(series) - begin, self._loose.shape[1] - self._filled)
@@ -86,18 +89,27 @@ class Waiting:
     def _distribute(self) -> Iterator[Ints]:
         """Let the loose samples join their buckets, and yield those that are full."""
         loose = self._taken()
-        buckets = (int(loose[0].max()) >> SPAN_BITS + 1) + 1
-        if buckets == 1 and not self._held:
+        series = int(loose[0].max() >> 1) + 1
+        if series <= NEAR and not self._held:
             yield loose
             return
+        buckets = (series - 1 >> SPAN_BITS) + 1
         self._make_room(buckets)
+        if self._loose.flags.c_contiguous:
+            # From now on they are rows from the beginning.
+            self._loose = np.empty(self._loose.shape[::-1], np.int64).T
         bucket = narrowed(loose[0] >> SPAN_BITS + 1, buckets)
         order = order_by(bucket)
-        # With room of its own and without looking for positions out of bounds: half the time.
-        ordered = np.take(loose, order, axis=1, out=self._ordered[:, : len(order)], mode="clip")
-        edges = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
-        for nth in np.flatnonzero(np.diff(edges)).tolist():
-            yield from self._put(nth, ordered[:, edges[nth] : edges[nth + 1]])
+        begins = np.searchsorted(bucket, np.arange(buckets, dtype=bucket.dtype), sorter=order).tolist()
+        rows = np.ascontiguousarray(loose.T)
+        for nth, (begin, end) in enumerate(pairwise([*begins, len(order)])):
+            which = order[begin:end]
+            while len(which):
+                free = len(self._buckets[nth]) - self._held[nth]
+                self._put(nth, rows, which[:free])
+                if len(which) >= free:
+                    yield self._emptied(nth)
+                which = which[free:]
 
     def _make_room(self, buckets: int) -> None:
         had = len(self._held)
@@ -106,23 +118,18 @@ class Waiting:
             # One piece, that the system may give it large pages.
             before, self._buckets = self._buckets, np.empty((len(self._held), *self._buckets.shape[1:]), np.int64)
             for nth in range(had):
-                self._buckets[nth, :, : self._held[nth]] = before[nth, :, : self._held[nth]]
+                self._buckets[nth, : self._held[nth]] = before[nth, : self._held[nth]]
 
-    def _put(self, nth: int, samples: Ints) -> Iterator[Ints]:
-        bucket = self._buckets[nth]
-        while samples.shape[1]:
-            held = self._held[nth]
-            some = samples[:, : bucket.shape[1] - held]
-            samples = samples[:, some.shape[1] :]
-            bucket[:, held : held + some.shape[1]] = some
-            self._held[nth] += some.shape[1]
-            if self._held[nth] == bucket.shape[1]:
-                yield self._emptied(nth)
+    def _put(self, nth: int, rows: Ints, which: Ints) -> None:
+        """Let some of the rows join a bucket that has room for them."""
+        held = self._held[nth]
+        self._held[nth] = end = held + len(which)
+        # Without looking for positions out of bounds: half the time.
+        rows.take(which, 0, self._buckets[nth, held:end], "clip")
 
     def _emptied(self, nth: int) -> Ints:
         held, self._held[nth] = self._held[nth], 0
-        # A copy is in the caches, whatever order it is then gone through in.
-        return self._buckets[nth, :, :held].copy()
+        return self._buckets[nth, :held].T
 
 
 class Reduced(NamedTuple):
@@ -135,7 +142,8 @@ class Reduced(NamedTuple):
 
 def reduced(samples: Ints, width: int) -> Reduced:
     """Reduce waiting samples (4, n ≥ 1) by series and window of ``width`` ns."""
-    coded, ts, seq, value = samples
+    # What came as rows becomes columns, as they are gone through in another order.
+    coded, ts, seq, value = np.ascontiguousarray(samples)
     lowest, highest = int(coded.min()) >> 1, int(coded.max()) >> 1
     place = narrowed((coded >> 1) - lowest, highest - lowest + 1)
     order = order_by(place)
@@ -143,7 +151,7 @@ def reduced(samples: Ints, width: int) -> Reduced:
     alike = at[1:] == at[:-1]
     # Mostly the samples of a series come in the order of their times: the first is the first, the last the last.
     rising = bool(((time[1:] > time[:-1]) >= alike).all())
-    if int(ts.min()) // width != int(ts.max()) // width:
+    if int(time.min()) // width != int(time.max()) // width:
         if not rising:
             number = ts // width
             order = order_by(place, narrowed(number - number.min(), int(number.max() - number.min()) + 1))

@@ -142,7 +142,13 @@ def test_how_samples_are_gathered_sorted_and_sliced_does_not_matter(
 ) -> None:
     # With a handful of series in place of the thousands from which on samples wait in buckets.
     with pytest.MonkeyPatch.context() as changed:
-        for name, value in {"RUN": run, "FULL": part, "SPAN_BITS": chance.choice([0, 1, 14]), "CROWDED": 2}.items():
+        for name, value in {
+            "RUN": run,
+            "FULL": part,
+            "SPAN_BITS": chance.choice([0, 1, 13]),
+            "CROWDED": 2,
+            "NEAR": 1,
+        }.items():
             changed.setattr(analytics.scattered, name, value)
         for name, value in {"SLICE": part, "LATE_HELD": run}.items():
             changed.setattr(analytics.windows, name, value)
