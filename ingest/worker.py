@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from analytics.findings import PERIOD
 from devices.times import format_rfc3339
 from ingest.acknowledging import PERIOD_S, Acknowledger
-from ingest.catching_up import CatchUp, held_from
+from ingest.catching_up import CatchUp
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.config import IngestConfig
 from ingest.directory import NOBODY
@@ -25,6 +24,7 @@ from ingest.intake import Marks
 from ingest.ledger import Account
 from ingest.pipeline import Pipeline
 from ingest.results import Results
+from ingest.retention import Retention
 from ingest.session import Message, SessionConfig, SessionError, SessionRefusedError
 from ingest.sharing import Sharing, subscribed
 from store.carriers import Carriers
@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.25
 RATE_PERIOD_S: Final = 1.0
-EXPIRE_PERIOD_NS: Final = 60_000_000_000
 FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
@@ -96,7 +95,6 @@ class Worker:
         self._short_of_space = False
         self._oldest_uncommitted: int | None = None
         self._bytes = 0
-        self._expire_at = 0
         self._rates = (0.0, 0.0, 0.0)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -117,6 +115,7 @@ class Worker:
             self._journal = JournalWriter(self._journal_config, self._now, replayed=True)
             self._compressor = Compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
+            self._retention = Retention(config, self._journal, self._sink, self._now, self._committer)
             self._follower = (
                 None
                 if config.registration is None
@@ -497,31 +496,8 @@ class Worker:
         self._commit_cost, self._commit_seconds = min(self._commit_seconds, seconds), seconds
         self._committed_offset, self._committed_frames = commit.offset, frames
         results.announce(events)
-        await self._expire()
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._journal.forget, commit.offset)
-
-    async def _expire(self) -> None:
-        """Once in a while, have the store forget what has outlived its retention."""
-        now = self._now()
-        if now < self._expire_at:
-            return
-        self._expire_at = now + EXPIRE_PERIOD_NS
-        before = {tier_s: now - round(keep_s * 1e9) for tier_s, keep_s in self._config.keep_s.items()}
-        try:
-            gone = await asyncio.get_running_loop().run_in_executor(self._committer, self._forget, before)
-        except StoreUnreachableError as error:
-            log.warning("%s; rows beyond their retention go later", error)
-            return
-        if gone:
-            log.info("%d window rows had outlived their retention and were deleted", gone)
-
-    def _forget(self, before_ns: Mapping[int, int]) -> int:
-        """Have the sink forget rows, and hours of findings over which the journal cannot run again; return the rows."""
-        # Passages of an hour may have begun in the one before.
-        useless = held_from(self._journal_config.folder) - 2 * PERIOD
-        if useless > 0:
-            self._sink.forget_history(self._config.worker, useless)
-        return self._sink.expire(before_ns) if before_ns else 0
+        await self._retention.expire()
+        await self._retention.trim_journal(commit.offset, self._disk)
 
     async def _store(self, commit: Commit) -> list[EventRecord]:
         """Hand a commit to the sink, again and again while the store cannot take it.

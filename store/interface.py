@@ -261,6 +261,12 @@ class Sink(Protocol):
     def commit(self, commit: Commit) -> list[EventRecord]:
         """Make a commit durable and return its **new** events with their cursors. Blocking: call it off the loop."""
 
+    def sync(self) -> None:
+        """Make every commit so far outlive a power cut, which need not be so before. Blocking: call it off the loop.
+
+        Raises :class:`StoreUnreachableError` where the disk fails; then it must not be believed a second time.
+        """
+
     def history(self, worker: str, uid: str) -> dict[int, bytes]:
         """Return the hours of a device's findings that are kept: start in ns UTC → blob."""
 

@@ -21,7 +21,7 @@ from store.entries import encode
 from store.interface import Checkpoint, Commit, EventRecord, StoreUnreachableError, WindowStore
 from store.record_counters import counter, set_counter
 from store.record_writing import QUARANTINE_BYTES, number_events, retract, write_records
-from store.sqlite_files import raw, reaching, writer_engine
+from store.sqlite_files import raw, reaching, sync_wal, writer_engine
 from store.tables import (
     CHECKPOINTS,
     ENTRIES,
@@ -79,8 +79,8 @@ def trim_history(engine: Engine, worker: str, before_ns: int) -> int:
 class EmbeddedSink:
     """A :class:`store.interface.Sink` in one SQLite file, from which other processes may read at the same time.
 
-    ``synchronous=NORMAL``: after a power cut the file may be some commits behind but never between two; the journal,
-    which is synced before anything is acknowledged, holds what those commits held.
+    After a power cut the file may be some commits behind but never between two; the journal, which is synced before
+    anything is acknowledged, holds what those commits held, and keeps it until :meth:`sync` has been called.
     """
 
     folds = True
@@ -88,7 +88,8 @@ class EmbeddedSink:
     def __init__(self, path: Path, *, quarantine_bytes: int = QUARANTINE_BYTES) -> None:
         """Open or create ``path``. Raises :class:`StoreUnreachableError`, also for a file of a newer format."""
         self._name = str(path)
-        self._engine = writer_engine(path, [WINDOWS, RECORDS, PROGRESS])
+        self._path = path
+        self._engine = writer_engine(path, [WINDOWS, RECORDS, PROGRESS], synced=False)
         self._quarantine_bytes = quarantine_bytes
         self._rows = RowWriter()
         self._one_at_a_time = threading.Lock()
@@ -110,6 +111,10 @@ class EmbeddedSink:
             self._rows.forget()
             raise
         return new
+
+    def sync(self) -> None:
+        """Make every commit so far outlive a power cut."""
+        sync_wal(self._path)
 
     def history(self, worker: str, uid: str) -> dict[int, bytes]:
         """Return the hours of a device's findings that are kept: start in ns UTC → blob."""
@@ -143,7 +148,8 @@ class OutboxSink:
     """A :class:`store.interface.Sink` whose rows and records lie in remote stores.
 
     A commit is durable in ``local_path`` as soon as :meth:`commit` returns; a thread delivers it from there (see
-    ``store.delivery``). The file is as durable as :class:`EmbeddedSink`'s, for the same reason.
+    ``store.delivery``). Each is synced before it is delivered: were it lost after that, its rows would come a second
+    time, in another commit and under other keys.
     """
 
     folds = False
@@ -204,6 +210,9 @@ class OutboxSink:
             connection.execute(insert(ENTRIES), {"entry": entry})
             keep_progress(connection, commit)
         return new
+
+    def sync(self) -> None:
+        """Do nothing: every commit is synced before it is done."""
 
     def history(self, worker: str, uid: str) -> dict[int, bytes]:
         """Return the hours of a device's findings that are kept: start in ns UTC → blob."""

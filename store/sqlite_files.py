@@ -1,10 +1,12 @@
 """SQLite files: how the one writer and the many readers open them, and what they say when they cannot.
 
-WAL mode: readers in other processes see the last commit and never wait for the writer. ``synchronous=NORMAL`` keeps the
-file consistent through a power cut but may lose its last commits, which is enough here because the journal is the
-durable log: the checkpoint lies in the same transaction as the rows, so what is lost is read from the journal again.
+WAL mode: readers in other processes see the last commit and never wait for the writer. A commit is synced before it
+returns (``synchronous=FULL``), but for the embedded store's, of which a power cut may take the last ones (``NORMAL``):
+the journal is its durable log. The checkpoint lies in the same transaction as the rows, so what is lost is read from
+the journal again, of which nothing is deleted before :func:`sync_wal`.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +27,6 @@ BUSY_S: Final = 10.0
 
 _WRITER_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA synchronous=NORMAL",
     "PRAGMA cache_size=-16384",  # 16 MiB; what falls out of it is in the page cache of the system
     "PRAGMA wal_autocheckpoint=4000",  # pages of 4 KiB: one commit of 40,000 rows is not checkpointed in its middle
     "PRAGMA journal_size_limit=67108864",  # a WAL that a long reader let grow shrinks to 64 MiB again
@@ -78,9 +79,10 @@ def _reason(error: BaseException) -> str:
     return text or type(error).__name__
 
 
-def writer_engine(path: Path, tables: Sequence[MetaData]) -> Engine:
+def writer_engine(path: Path, tables: Sequence[MetaData], *, synced: bool = True) -> Engine:
     """Open ``path`` for writing, creating it and ``tables`` where they are missing.
 
+    ``synced``: a commit outlives a power cut as soon as it is done; else only once :func:`sync_wal` has been called.
     One connection, ``BEGIN IMMEDIATE`` for every transaction. Raises :class:`StoreUnreachableError` or
     :class:`StoreVersionError`.
     """
@@ -89,6 +91,7 @@ def writer_engine(path: Path, tables: Sequence[MetaData]) -> Engine:
         connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         for pragma in _WRITER_PRAGMAS:
             connection.execute(pragma)
+        connection.execute(f"PRAGMA synchronous={'FULL' if synced else 'NORMAL'}")
         return connection
 
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=1, max_overflow=0)
@@ -101,6 +104,24 @@ def writer_engine(path: Path, tables: Sequence[MetaData]) -> Engine:
             engine.dispose()
             raise
     return engine
+
+
+def sync_wal(path: Path) -> None:
+    """Have every commit to the file at ``path`` outlive a power cut.
+
+    They lie in its write-ahead log, or in the file itself, which SQLite syncs before it lets go of the log. Raises
+    :class:`StoreUnreachableError` where the disk fails.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    try:
+        for place in (wal, path.parent):
+            descriptor = os.open(place, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    except OSError as error:
+        raise StoreUnreachableError(f"{wal}: cannot be synced: {error.strerror}") from error
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -51,7 +51,7 @@ def test_the_batch_at_hand_is_kept_and_nothing_more_is_begun_until_there_is_spac
     for _ in range(3):
         with pytest.raises(JournalFullError, match="ballast"):
             writer.begin()
-    writer.forget(0)
+    writer.forget(writer.expendable(0))
     assert list(read(tmp_path)) == frames
     disk.full = False
     frames += append(writer, MESSAGES)

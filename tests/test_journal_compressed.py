@@ -259,14 +259,14 @@ def test_retention_counts_what_is_on_the_disk_and_the_age_of_the_frames(tmp_path
     compressor_of(tmp_path, 1 << 20).work()
     sizes = [each.path.stat().st_size for each in list_segments(tmp_path)]
     writer = writer_of(tmp_path, segment_bytes=3_000, keep_bytes=sum(sizes), keep_s=62)
-    assert writer.forget(writer.end) == 0
+    assert writer.forget(writer.expendable(writer.end)) == 0
     assert writer.disk_bytes == sum(sizes)
     writer.close()
     writer = writer_of(tmp_path, segment_bytes=3_000, keep_bytes=sum(sizes) - 1, keep_s=62)
-    assert writer.forget(writer.end) == sizes[0]
+    assert writer.forget(writer.expendable(writer.end)) == sizes[0]
     writer.close()
     writer = writer_of(tmp_path, segment_bytes=3_000, keep_s=60)
-    assert writer.forget(writer.end) == sum(sizes[1:-1])
+    assert writer.forget(writer.expendable(writer.end)) == sum(sizes[1:-1])
     assert writer.disk_bytes == sizes[-1]
     writer.close()
 

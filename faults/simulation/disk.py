@@ -70,6 +70,10 @@ class Disk:
             self._safe[path] = Path(path).stat().st_size
         self._files.clear()
 
+    def remove(self, path: Path) -> None:
+        """Remove a file, though no process does."""
+        self._real["unlink"](path)
+
     def _tear(self, path: str, safe: int) -> None:
         """Cut what was not synced off somewhere, and zero some of what is left of it."""
         size = Path(path).stat().st_size
@@ -148,6 +152,9 @@ class Disk:
             self._tear(path, self._safe.get(path, 0))
             self._safe[path] = Path(path).stat().st_size if Path(path).exists() else 0
             raise
+        if path.endswith("-wal"):
+            # SQLite's calls do not come this way, so of its files nothing is known: see SqliteSink.
+            return
         if Path(path).is_dir():
             self._names = [each for each in self._names if each[0] != path]
         else:

@@ -8,6 +8,7 @@ from typing import Final
 from analytics.dedup import SequenceTracker, Verdict
 from faults.simulation.broker import Connection
 from faults.simulation.disk import Disk
+from faults.simulation.store import SimulatedSink
 from ingest.intake import Message, SessionError
 from ingest.results import Results
 from ingest.worker import Worker
@@ -66,6 +67,11 @@ def _no_sync() -> list[Undo]:
     return [_put(Disk, name, lambda *_: None) for name in ("_fdatasync", "_fsync")]
 
 
+def _no_store_sync() -> list[Undo]:
+    """Delete of the journal what the store's disk may not have."""
+    return [_put(SimulatedSink, "sync", lambda *_: None)]
+
+
 def _commit_ahead() -> list[Undo]:
     """Commit frames that the journal does not hold yet."""
     commit = Worker._commit  # noqa: SLF001 - it is the product that is broken here
@@ -86,6 +92,7 @@ MUTATIONS: Final[dict[str, Callable[[], list[Undo]]]] = {
     "no-epoch": _no_epoch,
     "no-dedup": _no_dedup,
     "no-sync": _no_sync,
+    "no-store-sync": _no_store_sync,
     "commit-ahead": _commit_ahead,
 }
 

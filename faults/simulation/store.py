@@ -21,10 +21,12 @@ class Store:
     def __init__(self) -> None:
         """Begin empty."""
         self.commits: list[Commit] = []
+        self.synced = 0
+        """How many of the commits outlive a power cut."""
 
     def forget(self, commits: int) -> None:
-        """Lose the last commits, as an embedded store does whose file is not synced at every commit."""
-        del self.commits[len(self.commits) - min(commits, len(self.commits)) :]
+        """Lose the last commits but for the synced, as an embedded store does that is not synced at every commit."""
+        del self.commits[max(self.synced, len(self.commits) - commits) :]
 
     @property
     def rows(self) -> list[WindowRows]:
@@ -82,6 +84,10 @@ class SimulatedSink:
             self._moods.lies -= 1
             raise StoreUnreachableError("the answer was lost")
         return list(commit.events)
+
+    def sync(self) -> None:
+        """Let no power cut take what was committed so far."""
+        self._store.synced = len(self._store.commits)
 
     def history(self, worker: str, uid: str) -> dict[int, bytes]:
         """Return the hours of a device's findings: start in ns UTC → blob."""

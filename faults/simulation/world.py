@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import random
+import shutil
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,7 +88,7 @@ class World:
         memory = SimulatedSink(self.store, self.moods, self._dice)
         if not self.plan.sqlite:
             return memory
-        return SqliteSink(EmbeddedSink(data / "quayflow.db"), memory)
+        return SqliteSink(EmbeddedSink(data / SqliteSink.FILE), memory, data)
 
     async def _live(self) -> None:
         """Let one worker live until it ends or is ended."""
@@ -115,8 +116,16 @@ class World:
         if self._power:
             self.disk.lose_power()
             if self.plan.forgetful:
-                self.store.forget(self._dice.randint(0, 3))
+                self._forget()
         await asyncio.sleep(self._dice.uniform(0.05, 0.5))
+
+    def _forget(self) -> None:
+        """Have the store lack what was committed since it was last synced, or some of that."""
+        if not self.plan.sqlite:
+            self.store.forget(self._dice.randint(0, 3))
+        elif self._dice.random() < 0.5:  # noqa: PLR2004 - as likely as not
+            self.store.forget(len(self.store.commits))
+            SqliteSink.restore(self.data, self.disk.remove)
 
     def _config(self) -> IngestConfig:
         return IngestConfig(
@@ -231,12 +240,19 @@ class Silent(Results):
 
 
 class SqliteSink:
-    """The embedded store, behind the same moods; the commits are noted as well, but for what it folds itself."""
+    """The embedded store, behind the same moods; the commits are noted as well, but for what it folds itself.
 
-    def __init__(self, inner: EmbeddedSink, noted: SimulatedSink) -> None:
-        """``inner`` is what the worker loads from."""
+    A power cut leaves of its files what they were when they were last synced, whatever SQLite has synced itself since.
+    """
+
+    FILE: Final = "quayflow.db"
+    SAFE: Final = "synced"
+
+    def __init__(self, inner: EmbeddedSink, noted: SimulatedSink, data: Path) -> None:
+        """``inner`` is what the worker loads from, a file in ``data``."""
         self._inner = inner
         self._noted = noted
+        self._data = data
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the embedded store has
         """Return what is not different here."""
@@ -251,6 +267,26 @@ class SqliteSink:
                 self._inner.commit(commit)
             raise
         return self._inner.commit(commit)
+
+    def sync(self) -> None:
+        """Keep the files as they are now from power cuts."""
+        self._inner.sync()
+        self._noted.sync()
+        self._copy(self._data, self._data.parent / self.SAFE, Path.unlink)
+
+    @classmethod
+    def restore(cls, data: Path, remove: Callable[[Path], None]) -> None:
+        """Put the files as they were when they were last synced, which they need never have been."""
+        cls._copy(data.parent / cls.SAFE, data, remove)
+
+    @classmethod
+    def _copy(cls, source: Path, target: Path, remove: Callable[[Path], None]) -> None:
+        target.mkdir(exist_ok=True)
+        for path in target.glob(f"{cls.FILE}*"):
+            remove(path)
+        for path in source.glob(f"{cls.FILE}*"):
+            if not path.name.endswith("-shm"):
+                shutil.copy(path, target / path.name)
 
 
 async def _nothing_shared(config: SessionConfig) -> Sharing:

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,7 +58,7 @@ class JournalWriter:
         self.replacing = threading.Lock()
         """Held while segments are deleted, and by whoever puts others in their places."""
         self.disk_bytes = 0
-        """Bytes of all segments on the disk, as of the last :meth:`forget`."""
+        """Bytes of all segments on the disk, as of the last :meth:`expendable`."""
         self.ballast = Ballast(config.folder, config.ballast_bytes)
         self.torn_bytes = 0
         """Bytes of incomplete records cut off when the folder was opened."""
@@ -154,20 +154,33 @@ class JournalWriter:
             self.end = offset
             self._rotate()
 
-    def forget(self, checkpoint: int) -> int:
-        """Delete sealed segments that are checkpointed and beyond the retention; return how many bytes went."""
+    def expendable(self, checkpoint: int) -> list[Path]:
+        """Return the sealed segments that are checkpointed and beyond the retention, oldest first.
+
+        Whoever has :meth:`forget` delete them first sees to it that the checkpoint outlives a power cut: without them,
+        and with an older checkpoint, what they held would be gone.
+        """
         paths = sorted(self._config.folder.glob(f"*{SUFFIX}"))
         states = [path.stat() for path in paths]
-        total = sum(state.st_size for state in states)
-        freed = 0
+        self.disk_bytes = left = sum(state.st_size for state in states)
+        found = []
         for path, state, after in zip(paths[:-1], states[:-1], paths[1:], strict=True):
             too_old = self._now() / 1e9 - state.st_mtime > self._config.keep_s
-            if int(after.stem, 16) > checkpoint or not (too_old or total - freed > self._config.keep_bytes):
+            if int(after.stem, 16) > checkpoint or not (too_old or left > self._config.keep_bytes):
                 break
+            found.append(path)
+            left -= state.st_size
+        self.ballast.restore()
+        return found
+
+    def forget(self, segments: Sequence[Path]) -> int:
+        """Delete segments that are :meth:`expendable`; return how many bytes went."""
+        freed = 0
+        for path in segments:
             with self.replacing:
                 freed += path.stat().st_size
                 path.unlink()
-        self.disk_bytes = total - freed
+        self.disk_bytes -= freed
         self.ballast.restore()
         return freed
 
