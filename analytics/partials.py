@@ -13,9 +13,13 @@ import numpy as np
 
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Bools, Ints
+from devices.vocabulary import MAX_SCALED
 
 LEAST: Final = np.iinfo(np.int64).min
 GREATEST: Final = np.iinfo(np.int64).max
+
+MOST: Final = 2**63 // MAX_SCALED - 1
+"""Samples of one partial aggregate at most: so many of the largest values have a sum that 64 bits hold."""
 
 NEUTRAL: Final = {
     "count": 0,

@@ -18,6 +18,9 @@ from devices.topics import DeviceKey
 TIERS_S: Final = (10, 60, 900, 3600)
 """Widths of the window tiers in seconds, each folded from the one before."""
 
+FULL: Final = 2**63
+"""What 64 bits with a sign do not hold any more."""
+
 
 class SeriesKey(NamedTuple):
     """One metric of one device."""
@@ -119,7 +122,8 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
 
     Rows of different tiers must not overlap in time. Rows with a count of 0 say that a window holds nothing any more,
     and are left out. The result has epoch 0, is sorted by (series, window) and keeps
-    ``keys``; ``window`` is the bucket's start and ``tier_s`` its width.
+    ``keys``; ``window`` is the bucket's start and ``tier_s`` its width. Its sums are exact: where one does not fit into
+    64 bits, as over a year of large values, they are Python's integers in an array of objects.
     """
     if not rows.count.all():
         rows = rows.take(rows.count > 0)
@@ -152,7 +156,7 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
         series=series[starts],
         epoch=np.zeros(len(starts), np.int64),
         count=np.add.reduceat(rows.count[order], starts),
-        sum=np.add.reduceat(rows.sum[order], starts),
+        sum=_sums(rows.sum[order], starts),
         min=np.minimum.reduceat(rows.min[order], starts),
         max=np.maximum.reduceat(rows.max[order], starts),
         first_ts=first_of(rows.first_ts),
@@ -164,6 +168,16 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
         late=np.add.reduceat(rows.late[order], starts),
         bins=_folded_bins(rows, order, starts),
     )
+
+
+def _sums(of: Ints, starts: Ints) -> Ints:
+    """Sum groups that begin at ``starts``; Python's integers where 64 bits may not hold the result."""
+    longest = int(np.diff(starts, append=len(of)).max())
+    if max(int(of.max()), -int(of.min())) * longest < FULL:
+        sums: Ints = np.add.reduceat(of, starts)
+        return sums
+    exact = np.add.reduceat(of.astype(np.object_), starts)
+    return exact.astype(np.int64) if all(-FULL <= each < FULL for each in exact.tolist()) else exact
 
 
 def _folded_bins(rows: WindowRows, order: Ints, starts: Ints) -> Packed | None:

@@ -49,6 +49,8 @@ LATE_HELD: Final = 1 << 17
 """Late partials are folded when there are more of them than this, so that a flood of old data takes bounded memory."""
 DUE: Final = 1 << 13
 """Rows of a wider tier that a commit writes at least, if so many windows are over."""
+NUMBER_BITS: Final = 31
+"""Bits of a window's number."""
 SLICE: Final = 1 << 14
 """Rows taken out at once: few enough that what is computed on the way stays in the processor's second-level cache."""
 
@@ -217,6 +219,37 @@ class Windows:
         """Merge what waits to be merged together with more."""
         for samples in self._waiting.take():
             self._merge_samples(samples)
+
+    def most_held(self) -> int:
+        """Return a number that no row holds more samples than of those that may still be written."""
+        self.settle()
+        held = np.zeros(self._tiers[0].capacity, np.int64)
+        for tier in self._tiers:
+            reached = np.flatnonzero(tier.window >= 0)
+            np.add.at(held, tier.series_of(reached), tier.count[reached])
+        return int(held.max(initial=0)) + sum(int(late.count.sum()) for late in self._late)
+
+    def held(self, series: Ints, window: Ints) -> Ints:
+        """Return how many samples each series holds in a window of the widest tier, in rows that may still be written.
+
+        ``series`` and ``window`` (n,): pairs that all differ.
+        """
+        self.settle()
+        widest = self._tiers[-1]
+        total = np.zeros(len(series), np.int64)
+        for tier in self._tiers:
+            tier.grow(len(self._keys))
+            cells = tier.ring_of(series)
+            within = widest.start_of(tier.window[cells]) == window[:, None]
+            total += np.where(within, tier.count[cells], 0).sum(axis=1)
+        if self._late:
+            late = Partials.concatenate(self._late).folded(widest.width)
+            known, wanted = (
+                each << NUMBER_BITS | at // widest.width for each, at in ((late.series, late.window), (series, window))
+            )
+            place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            total += np.where(known[place] == wanted, late.count[place], 0)
+        return total
 
     def _add_bins(self, rows: PackedRows) -> None:
         """Give the rows of a commit the histograms of their metrics that have percentiles."""

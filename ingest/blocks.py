@@ -79,7 +79,7 @@ class Extent(NamedTuple):
 
 
 class Bad(NamedTuple):
-    """A column of a block of which some values are not finite or out of range."""
+    """A column of a block of which some values are not finite or out of range, or for which there is no room."""
 
     frame: int
     series: int
@@ -183,13 +183,16 @@ def _reduce_odd(values: Float32s, start: Ints, rows: Ints, scale: Floats, at: In
     extent.sum[at] = np.add.reduceat(scaled, edges, axis=1).T
 
 
-def check(stack: Stack, extent: Extent, metric: Ints) -> tuple[Bools, list[Bad]]:
+def check(stack: Stack, extent: Extent, metric: Ints, fits: Bools | None = None) -> tuple[Bools, list[Bad]]:
     """Return which columns are good as a whole, (blocks, series), and the others one by one.
 
-    ``metric`` (blocks, series): metric index of each column.
+    ``metric`` (blocks, series): metric index of each column. ``fits``, of the same shape: which may be good; by default
+    all.
     """
     # NaN makes both comparisons false.
     good: Bools = (extent.low >= MINIMUM[metric]) & (extent.high <= MAXIMUM[metric])
+    if fits is not None:
+        good &= fits
     bad = []
     for block, column in np.argwhere(~good).tolist():
         begin, rows = int(stack.start[block]), int(stack.rows[block])
@@ -197,6 +200,8 @@ def check(stack: Stack, extent: Extent, metric: Ints) -> tuple[Bools, list[Bad]]
         index = metric[block, column]
         ts = stack.t0[block] + stack.dt[block] * np.arange(rows)
         inside = (value >= MINIMUM[index]) & (value <= MAXIMUM[index])
+        if fits is not None:
+            inside &= fits[block, column]
         bad.append(Bad(int(stack.frame[block]), int(stack.series[block, column]), ts, value, inside))
     return good, bad
 

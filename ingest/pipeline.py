@@ -17,6 +17,7 @@ from analytics.detectors.cranes import MoveRules
 from analytics.detectors.gates import PassageRules
 from analytics.detectors.states import HoldRules
 from analytics.packing import PackedRows
+from analytics.partials import MOST
 from analytics.rows import TIERS_S, WindowRows
 from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
@@ -32,6 +33,7 @@ from ingest.directory import Device, Directory
 from ingest.foreign import READING_NUMBERS, Foreign
 from ingest.inputs import IS_INPUT, shown
 from ingest.ledger import Account, Ledger
+from ingest.room import Room
 from ingest.sources import Source
 from store.admission import EVERYBODY, Admission
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
@@ -92,6 +94,7 @@ class Pipeline:
         self.clocks = ClockOffsets()
         self.clocks.grow(1)
         self.windows = Windows(worker, life, self.directory.keys)
+        self._room = Room(self.windows)
         self._worker = worker
         self.detection = Detection(
             config.moves, config.passages, config.holds, self.directory, self.watermarks, self._note_latest
@@ -259,6 +262,9 @@ class Pipeline:
         metric = directory.metric_of[series]
         # NaN compares false with everything, so it fails here too.
         good = (value >= MINIMUM[metric]) & (value <= MAXIMUM[metric])
+        roomy = self._room.reserve(int(accepted.samples.sum()))
+        if not roomy:
+            good[good] = self._room.admit(series[good], accepted.ts[frame[good]], np.ones(int(good.sum()), np.int64))
         if not good.all():
             self._refuse_samples(batch, accepted, np.flatnonzero(~good), frame)
             series, value, frame, metric = series[good], value[good], frame[good], metric[good]
@@ -275,15 +281,27 @@ class Pipeline:
         if wanted.any():
             self.detection.waiting.add(columns.take(wanted))
         for stack in stacked(batch.blocks):
-            self._window_stack(batch, accepted, cut(stack, FINEST), late)
+            pieces = cut(stack, FINEST)
+            self._window_stack(batch, accepted, pieces, late, None if roomy else self._fits(pieces))
         return late
 
-    def _window_stack(self, batch: Batch, accepted: Accepted, stack: Stack, late: Bools) -> None:
-        """Validate and window packed blocks of as many signals; ``late`` is that of the frames accepted."""
+    def _fits(self, stack: Stack) -> Bools:
+        """Return for which columns of a stack the windows have room; shape (blocks, series)."""
+        columns = stack.series.shape[1]
+        fits = self._room.admit(stack.series.ravel(), *(np.repeat(each, columns) for each in (stack.t0, stack.rows)))
+        return fits.reshape(stack.series.shape)
+
+    def _window_stack(
+        self, batch: Batch, accepted: Accepted, stack: Stack, late: Bools, fits: Bools | None = None
+    ) -> None:
+        """Validate and window packed blocks of as many signals; ``late`` is that of the frames accepted.
+
+        ``fits``: the columns for which there is room; by default all.
+        """
         metric = self.directory.metric_of[stack.series]
         seq = accepted.seq[stack.frame]
         extent = extent_of(stack, metric)
-        good, bad = check(stack, extent, metric)
+        good, bad = check(stack, extent, metric, fits)
         for column in bad:
             self._take_bad_column(batch, accepted, column, late=bool(late[column.frame]))
         partials = partials_of(stack, extent, metric, good, seq, late[stack.frame].astype(np.int64), FINEST)
@@ -300,7 +318,7 @@ class Pipeline:
         metric = METRICS[metric_index]
         at = int(np.flatnonzero(~column.good)[0])
         refused = int((~column.good).sum())
-        reject = _range_reject(metric, float(column.value[at]), f"/f32/{metric.name}/{at}")
+        reject = _value_reject(metric, float(column.value[at]), f"/f32/{metric.name}/{at}")
         # By metric and place in time: a column may be bad in each of the windows that its block reaches over.
         before_end = int(accepted.ts[column.frame] - column.ts[at])
         number = BLOCK_NUMBERS + before_end * len(METRICS) + metric_index
@@ -341,11 +359,11 @@ class Pipeline:
             self.live = np.append(self.live, np.zeros(more, np.bool_))
 
     def _refuse_samples(self, batch: Batch, accepted: Accepted, bad: Ints, frame: Ints) -> None:
-        """File samples out of range, one by one: they are few, or a device is broken."""
+        """File samples out of range or beyond what a window holds, one by one: they are few, or a device is broken."""
         for at in bad.tolist():
             nth = int(frame[at])
             metric = METRICS[int(self.directory.metric_of[accepted.series[at]])]
-            reject = _range_reject(metric, float(accepted.value[at]), f"/m/{metric.name}")
+            reject = _value_reject(metric, float(accepted.value[at]), f"/m/{metric.name}")
             # Unknown names of the same frame are numbered by their place in it; these by metric, beyond any place: a
             # number that is the same in every life of the worker.
             number = batch.numbers.get(nth, 0) * READING_NUMBERS + VALUE_NUMBERS + INDEX[metric.name]
@@ -373,9 +391,12 @@ class Pipeline:
         )
 
 
-def _range_reject(metric: Metric, value: float, pointer: str) -> Reject:
+def _value_reject(metric: Metric, value: float, pointer: str) -> Reject:
     """Say why a value of a metric was refused."""
     if not math.isfinite(value):
         return Reject(Reason.NOT_FINITE, pointer, f"{value} is not a finite number")
+    if metric.minimum <= value <= metric.maximum:
+        detail = f"the hour holds {MOST:,} samples of {metric.name} already, which is all that its sum has room for"
+        return Reject(Reason.WINDOW_FULL, pointer, detail)
     detail = f"{value:g} {metric.unit}: expected {metric.minimum:g} to {metric.maximum:g}"
     return Reject(Reason.OUT_OF_RANGE, pointer, detail)

@@ -16,6 +16,7 @@ import numpy as np
 import typer
 
 from analytics.rows import TIERS_S, WindowRows, fold
+from devices.columns import Ints
 from ingest.detection import NOTICES
 from quayflow.progress import count_progress
 from quayflow.settings import Settings
@@ -50,7 +51,7 @@ class StoreHash:
             name = "\t".join(folded.keys[int(folded.series[begin])])
             digest = blake2b(f"{folded.tier_s[begin]}\t{name}\n".encode(), digest_size=16)
             for column in HASHED:
-                digest.update(np.ascontiguousarray(getattr(folded, column)[begin:end]).tobytes())
+                digest.update(_bytes_of(getattr(folded, column)[begin:end]))
             histograms = [] if folded.bins is None else folded.bins[begin:end].tolist()
             # Rows of metrics without percentiles have the same hash whatever stands beside them.
             if any(histograms):
@@ -74,6 +75,11 @@ class StoreHash:
     def _take(self, digest: bytes) -> None:
         # A sum, so that it does not matter which store lists its series and events in which order.
         self._sum = (self._sum + int.from_bytes(digest)) % 2**128
+
+
+def _bytes_of(column: Ints) -> bytes:
+    """Return what tells a column apart; sums may be Python's integers, of any size."""
+    return repr(column.tolist()).encode() if column.dtype == np.object_ else column.tobytes()
 
 
 def hash_of(windows: WindowStore, records: SqlRecords) -> StoreHash:

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from analytics.findings import PERIOD, period_of
-from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
+from analytics.rows import FULL, TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Bools, Ints
 from devices.times import NS, format_rfc3339
 from devices.vocabulary import METRICS
@@ -182,7 +182,9 @@ class Rebuild:
         pieces, number = np.unique(_place(there), return_counts=True)
         alone = np.isin(at_wanted, pieces[number == 1])
         superfluous = ~np.isin(at_said, at_wanted)
-        write = ~same | ~alone
+        # What the journal gives in several commits may be more than one row has room for; then it stays in pieces.
+        fits = np.array([abs(each) < FULL for each in wanted.sum.tolist()], np.bool_)
+        write = (~same | ~alone) & fits
         account.rows_missing += int((~known).sum())
         account.rows_differing += int((known & ~same).sum())
         account.rows_in_pieces += int((same & ~alone).sum())
@@ -193,7 +195,7 @@ class Rebuild:
         refused = sum(1 for _ in store_rows(self._windows, written)) if len(written) else 0
         self._windows.remove(gone)
         account.rows_written += len(written) - refused
-        account.rows_refused += refused
+        account.rows_refused += refused + int((~fits).sum())
         account.rows_removed += len(gone)
 
     def _put_events_right(self, stretch: Stretch, should: Should) -> None:

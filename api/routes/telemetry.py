@@ -144,18 +144,20 @@ def _summary(rows: WindowRows, metric: Metric) -> dict[str, Any]:
     if not len(rows):
         unknown = ("mean", "min", "max", "first", "last", *(f"p{percent}" for percent in PERCENTS))
         return {"count": 0, **dict.fromkeys(unknown), "sum": 0.0}
-    count, total, least, greatest = rows.count.sum(), rows.sum.sum(), rows.min.min(), rows.max.max()
-    values = _floats(metric, np.array([total, least, greatest, rows.first[0], rows.last[-1]])).tolist()
+    count, least, greatest = rows.count.sum(), rows.min.min(), rows.max.max()
+    # As Python's integers: over a long range a sum may need more than 64 bits.
+    total = sum(rows.sum.tolist()) / float(SCALE[INDEX[metric.name]])
+    values = _floats(metric, np.array([least, greatest, rows.first[0], rows.last[-1]])).tolist()
     bins = folded(rows.packed, np.zeros(len(rows), np.int64), 1)
     percentiles = _percentiles(bins, count[None], least[None], greatest[None], metric)
     first_time, last_time = rfc3339_column(np.array([rows.first_ts[0], rows.last_ts[-1]]))
     return {
         "count": int(count),
-        "mean": values[0] / int(count),
-        "min": values[1],
-        "max": values[2],
-        "first": {"time": first_time, "value": values[3]},
-        "last": {"time": last_time, "value": values[4]},
-        "sum": values[0],
+        "mean": total / int(count),
+        "min": values[0],
+        "max": values[1],
+        "first": {"time": first_time, "value": values[2]},
+        "last": {"time": last_time, "value": values[3]},
+        "sum": total,
         **{name: value for name, (value,) in percentiles.items()},
     }

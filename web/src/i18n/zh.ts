@@ -178,6 +178,7 @@ export const zh: Dictionary = {
   "reason.sequence_too_old": "序号过旧",
   "reason.too_large": "消息过大",
   "reason.cardinality": "设备过多",
+  "reason.window_full": "窗口已满",
   "reason.rejected_by_store": "存储拒收",
 
   "metric.hoist_height_m": "起升高度",
