@@ -15,9 +15,10 @@ import numpy as np
 from analytics.findings import EPOCH, FINEST, PERIOD, STRETCH, Cell, Hour, rows_of
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.topics import DeviceKey
+from ingest.checks import MAX_AHEAD
 from ingest.detection import NOTICES, Need, Outcome, Plan
 from ingest.pipeline import Pipeline, PipelineConfig
-from ingest.rerunning import DEVICE_HOURS, run_again
+from ingest.rerunning import DEVICE_HOURS, OfDevices, Undated, run_again
 from store.interface import EventRecord
 from store.journal import Frame
 
@@ -86,9 +87,21 @@ def _of_samples(
 ) -> tuple[WindowRows, dict[str, EventRecord]]:
     """Return the rows of samples, and the events that devices reported."""
     pipeline = _pipeline(worker, config, codecs)
+    pipeline.clocks = undated = Undated()
+    found = _inside(pipeline, frames(stretch.start), stretch)
+    if undated.devices:
+        first = stretch.start - MAX_AHEAD
+        every = OfDevices(pipeline.directory.devices[index].uid for index in undated.devices)
+        again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
+        found = _inside(_pipeline(worker, config, codecs), again, stretch)
+    return found
+
+
+def _inside(pipeline: Pipeline, frames: Iterable[Frame], stretch: Stretch) -> tuple[WindowRows, dict[str, EventRecord]]:
+    """Return the rows of samples and the events reported that lie in the stretch."""
     parts: list[WindowRows] = []
     events: dict[str, EventRecord] = {}
-    for rows, reported in _processed(pipeline, frames(stretch.start)):
+    for rows, reported in _processed(pipeline, frames):
         parts.append(rows.take((rows.window >= stretch.start) & (rows.window < stretch.end)))
         inside = (event for event in reported if stretch.start <= event.ts_ns < stretch.end)
         events.update((event.id, event) for event in inside if event.type not in NOTICES)

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from analytics.clocks import ClockOffsets
 from analytics.findings import PERIOD, DetectorState, Hour, period_of
 from analytics.histograms import Binned
 from analytics.partials import Partials
@@ -55,6 +56,33 @@ class OfDevices:
         """Tell whether a frame of this topic may concern the devices."""
         _, site, device_class, device, *_ = [*str(topic).split("/"), "", "", ""]
         return not str(topic).startswith("port/") or f"{site}/{device_class}/{device}" in self._uids
+
+
+class Undated(ClockOffsets):
+    """Notes what is dated by its receipt: whether it came for the first time then, only what came before it can tell.
+
+    Whatever has a time of its own lies at that time however often it comes, and nobody sends what is in the future.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was heard."""
+        super().__init__()
+        self.grow(1)
+        self.devices: set[int] = set()
+        """Devices of which something is dated so."""
+        self._times: list[Ints] = []
+
+    def hear(self, device: Ints, ts: Ints, received: Ints) -> None:
+        """Note frames: device indices, event and receive times in ns UTC, arrays of shape (n,)."""
+        undated = ts == received
+        if undated.any():
+            self.devices.update(device[undated].tolist())
+            self._times.append(ts[undated])
+
+    def take_times(self) -> Ints:
+        """Return the times of what was dated so since the last call."""
+        times, self._times = self._times, []
+        return np.concatenate(times) if times else np.empty(0, np.int64)
 
 
 class _Unwindowed(Windows):
@@ -149,12 +177,13 @@ def run_again(
             yield Outcome(start.plan, {}, {}, {}, DetectorState(), 0, possible=False)
     if not possible:
         return
-    pipeline = Pipeline("again", 0, config)
-    pipeline.windows = _Unwindowed("again", 0, pipeline.directory.keys)
-    for name, state in codecs.items():
-        pipeline.foreign.feeds.restore(name, state)
-    indices = [_enter(pipeline, start) for start in possible]
-    _gather(pipeline, indices, possible, frames(min(start.received_from for start in possible)))
+    first = min(start.received_from for start in possible)
+    pipeline, undated = _gathered(possible, frames(first), config, codecs)
+    if undated:
+        every = OfDevices(undated)
+        again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
+        pipeline, _ = _gathered(possible, again, config, codecs)
+    indices = [pipeline.directory.device(DeviceKey.from_uid(start.plan.uid)).index for start in possible]
     detection = pipeline.detection
     detection.tick()
     events = {event.id: event for event in detection.take_events()}
@@ -189,11 +218,28 @@ def _enter(pipeline: Pipeline, start: _Start) -> int:
     return device.index
 
 
-def _gather(pipeline: Pipeline, indices: list[int], starts: list[_Start], frames: Iterable[Frame]) -> None:
-    """Decode frames and keep the inputs that lie in the stretch of each device."""
+def _gathered(
+    starts: list[_Start], frames: Iterable[Frame], config: PipelineConfig, codecs: Mapping[str, bytes]
+) -> tuple[Pipeline, set[str]]:
+    """Return a pipeline that is ready to run the devices again, and which of them have inputs dated by receipt."""
+    pipeline = Pipeline("again", 0, config)
+    pipeline.windows = _Unwindowed("again", 0, pipeline.directory.keys)
+    pipeline.clocks = undated = Undated()
+    for name, state in codecs.items():
+        pipeline.foreign.feeds.restore(name, state)
+    indices = [_enter(pipeline, start) for start in starts]
+    found = _gather(pipeline, indices, starts, frames, undated)
+    return pipeline, {pipeline.directory.devices[index].uid for index in found & set(indices)}
+
+
+def _gather(
+    pipeline: Pipeline, indices: list[int], starts: list[_Start], frames: Iterable[Frame], undated: Undated
+) -> set[int]:
+    """Decode frames and keep the inputs that lie in the stretch of each device; return whose are dated by receipt."""
     detection, marks = pipeline.detection, pipeline.watermarks
     found: list[Columns] = []
     reads = []
+    by_receipt: set[int] = set()
     source = iter(frames)
     while batch := list(islice(source, BATCH)):
         pipeline.process(batch)
@@ -205,8 +251,11 @@ def _gather(pipeline: Pipeline, indices: list[int], starts: list[_Start], frames
         high[indices] = [start.end for start in starts]
         columns = detection.waiting.take_all()
         found.append(columns.take((columns.ts >= low[columns.device]) & (columns.ts < high[columns.device])))
-        reads += [read for read in detection.reads if low[read.device] <= read.ts < high[read.device]]
+        reads += (some := [read for read in detection.reads if low[read.device] <= read.ts < high[read.device]])
         detection.reads.clear()
+        if len(times := undated.take_times()):
+            by_receipt.update(found[-1].device[np.isin(found[-1].ts, times)].tolist())
+            by_receipt.update(read.device for read in some if (times == read.ts).any())
     for part in found:
         detection.waiting.add(part)
     detection.reads = reads
@@ -214,6 +263,7 @@ def _gather(pipeline: Pipeline, indices: list[int], starts: list[_Start], frames
     marks.mark[:] = marks.released[:] = -1
     for index, start in zip(indices, starts, strict=True):
         marks.mark[index], marks.released[index] = start.end - 1, start.since - 1
+    return by_receipt
 
 
 def _until(pipeline: Pipeline, device: int, end: int) -> Iterable[EventRecord]:

@@ -20,7 +20,7 @@ from engines.postgres import Postgres
 from ingest.recomputing import REBUILT
 from quayflow.main import app
 from store.data_folder import DataFolder
-from store.journal import Frame
+from store.journal import DUPLICATE, Frame
 
 NOTHING_CHANGED = {
     "rows_missing": 0,
@@ -237,3 +237,27 @@ def test_a_folder_of_nothing_has_nothing_to_rebuild(tmp_path: Path) -> None:
     instance.take([frame(topic("vehicle", "T1"), values(0, T0, x_m=1), recv_ts=T0)])
     instance.settle(T0 + LONG)
     assert rebuild(instance)["rows"] == 4
+
+
+def undated(nth: int, at: int, flags: int = 1) -> Frame:
+    """A message that is dated by its receipt."""
+    body = {"v": 1, "boot": 5, "seq": nth, "m": {"load_t": nth}}
+    return frame(topic("quay-crane", "QC01"), body, recv_ts=at, flags=flags)
+
+
+def test_what_is_dated_by_its_receipt_counts_once_however_late_it_comes_again(tmp_path: Path) -> None:
+    instance = Instance(tmp_path)
+    instance.take([undated(nth, T0 + nth * NS) for nth in range(10)])
+    instance.commit()
+    # Seventy minutes later the broker delivers them again, between what is new, and one a third time.
+    later = T0 + 4_200 * NS
+    again = [undated(nth, later + nth * NS, flags=1 | DUPLICATE) for nth in range(10)]
+    instance.take([again[0], undated(10, later), *again[1:], undated(11, later), again[3]])
+    instance.settle(T0 + LONG)
+    before = instance.hash().hexdigest()
+    hour = [format_rfc3339(T0 + nth * HOUR * NS) for nth in range(3)]
+    for span in ((hour[1], hour[2]), (hour[0], hour[1])):
+        account = rebuild(instance, "--from", span[0], "--to", span[1])
+        assert account | NOTHING_CHANGED == account
+        assert account["rows"] > 0
+    assert instance.hash().hexdigest() == before

@@ -18,7 +18,7 @@ from ingest.detection import DEVICES_AT_ONCE, RETRACTED
 from ingest.pipeline import Pipeline
 from ingest.rerunning import OfDevices, catch_up, run_again
 from store.interface import EventRecord
-from store.journal import Frame
+from store.journal import DUPLICATE, Frame
 
 FOUND = {"crane_move", "yard_move", "gate_passage"}
 HOUR = PERIOD // NS
@@ -229,6 +229,33 @@ def test_a_device_of_which_everything_is_late_is_found_from_its_first_message_on
     assert store.pipeline.detection.waiting_to_run_again == 1
     events, _ = store.found()
     assert [event.type for event in events.values()] == ["crane_move"]
+
+
+def test_what_is_dated_by_its_receipt_is_found_once_however_late_it_comes_again() -> None:
+    """Without a time of its own a lift that the broker delivers again is not a second one, nor when all runs again."""
+
+    def without_time(each: Frame, recv_ts: int, flags: int) -> Frame:
+        body = msgspec.json.decode(each.payload)
+        del body["ts"]
+        return each._replace(payload=msgspec.json.encode(body), recv_ts=recv_ts, flags=flags)
+
+    store, hour = Store(), HOUR * NS
+    once, second, third = (lift("QC01", at, nth * 10) for nth, at in enumerate((100, HOUR + 60, 2 * HOUR)))
+    store.take([without_time(each, event_time(each), 1) for each in once])
+    store.take([each._replace(recv_ts=event_time(each) + 1) for each in second])
+    store.take([without_time(each, event_time(each) + 4_200 * NS, 1 | DUPLICATE) for each in once])
+    store.commit()
+    store.take([each._replace(recv_ts=event_time(each) + 1) for each in third])
+    store.pipeline.tick(T0 + 3 * hour)
+    store.commit()
+    before = {id_ for id_, event in store.events.items() if event.type in FOUND}
+    assert len(before) == 3
+    late = values(30, T0 + hour + 1_000 * NS, load_t=1)
+    store.take([frame(topic("quay-crane", "QC01"), late, recv_ts=T0 + 3 * hour)])
+    assert store.pipeline.detection.waiting_to_run_again == 1
+    events, _ = store.found()
+    assert set(events) == before
+    assert store.pipeline.detection.runs_again > 0
 
 
 def test_only_devices_with_late_data_run_again() -> None:
