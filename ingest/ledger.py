@@ -1,7 +1,7 @@
 """The ledger: every frame and every sample of a device ends in exactly one account."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -23,6 +23,8 @@ class Account(IntEnum):
 
 
 NAMES: Final = {account: account.name.lower() for account in Account}
+_QUARANTINED: Final = 1 + Account.QUARANTINED
+_TOLD: Final = ("received", *NAMES.values(), "lost_before_journal")
 
 
 class DeviceAccounts(msgspec.Struct, array_like=True):
@@ -49,6 +51,8 @@ class Ledger:
         self._accounts: Ints = np.zeros((2, len(Account), 64), np.int64)
         self._reasons: dict[int, Counter[tuple[str, bool]]] = {}
         self._flags: dict[int, Counter[str]] = {}
+        self._told: Ints = np.full((2, len(_TOLD), 64), -1, np.int64)
+        """Frames and samples by :data:`_TOLD` as :meth:`take_rows` returned them last, -1 where it did not yet."""
 
     def grow(self, devices: int) -> None:
         """Make room for at least ``devices`` devices."""
@@ -57,6 +61,7 @@ class Ledger:
             more = max(more, self._received.shape[1])
             self._received = np.concatenate([self._received, np.zeros((2, more), np.int64)], axis=1)
             self._accounts = np.concatenate([self._accounts, np.zeros((2, len(Account), more), np.int64)], axis=2)
+            self._told = np.concatenate([self._told, np.full((2, len(_TOLD), more), -1, np.int64)], axis=2)
 
     def receive(self, device: Ints, samples: Ints) -> None:
         """Count frames received: device indices (n,) and the number of samples in each (n,)."""
@@ -106,6 +111,31 @@ class Ledger:
         """Return the frames in one account, over all devices."""
         return int(self._accounts[0, account].sum())
 
+    def take_rows(self, devices: Sequence[tuple[int, str, int]]) -> list[LedgerRow]:
+        """Return the rows of devices that differ from those returned last; each (index, uid, lost) as in :meth:`rows`.
+
+        Mostly a frame changes two of the seven that a device has.
+        """
+        if not devices:
+            return []
+        index = np.array([device for device, _, _ in devices], np.int64)
+        now = np.zeros((2, len(_TOLD), len(index)), np.int64)
+        now[:, 0], now[:, 1:-1] = self._received[:, index], self._accounts[:, :, index]
+        now[0, -1] = [lost for _, _, lost in devices]
+        changed = (now != self._told[:, :, index]).any(axis=0)
+        self._told[:, :, index] = now
+        nths, accounts = np.nonzero(changed.T)
+        frames, samples = now[:, accounts, nths].tolist()
+        rows = [
+            LedgerRow(uid=devices[nth][1], account=_TOLD[account], reason="", frames=frames[at], samples=samples[at])
+            for at, (nth, account) in enumerate(zip(nths.tolist(), accounts.tolist(), strict=True))
+            if account != _QUARANTINED
+        ]
+        for device, uid, _ in devices:
+            if device in self._reasons or device in self._flags:
+                rows += self._with_reasons(device, uid)
+        return rows
+
     def rows(self, device: int, uid: str, lost: int) -> Iterator[LedgerRow]:
         """Yield the ledger rows of one device; ``lost`` is its number of frames that never reached the journal."""
         frames, samples = self._received[:, device].tolist()
@@ -114,10 +144,7 @@ class Ledger:
             if account is not Account.QUARANTINED:
                 frames, samples = self._accounts[:, account, device].tolist()
                 yield LedgerRow(uid=uid, account=name, reason="", frames=frames, samples=samples)
-        for reason, (frames, samples) in self._by_reason(device).items():
-            yield LedgerRow(uid=uid, account="quarantined", reason=reason, frames=frames, samples=samples)
-        for flag, readings in sorted(self._flags.get(device, Counter()).items()):
-            yield LedgerRow(uid=uid, account="flagged", reason=flag, frames=readings, samples=0)
+        yield from self._with_reasons(device, uid)
         yield LedgerRow(uid=uid, account="lost_before_journal", reason="", frames=lost, samples=0)
 
     def state(self, device: int) -> DeviceAccounts:
@@ -137,6 +164,13 @@ class Ledger:
             reasons[reason, True], reasons[reason, False] = frames, samples
         if accounts.flags:
             self._flags[device] = Counter(accounts.flags)
+
+    def _with_reasons(self, device: int, uid: str) -> Iterator[LedgerRow]:
+        """Yield the rows of what was refused or flagged, by why."""
+        for reason, (frames, samples) in self._by_reason(device).items():
+            yield LedgerRow(uid=uid, account="quarantined", reason=reason, frames=frames, samples=samples)
+        for flag, readings in sorted(self._flags.get(device, Counter()).items()):
+            yield LedgerRow(uid=uid, account="flagged", reason=flag, frames=readings, samples=0)
 
     def _by_reason(self, device: int) -> dict[str, tuple[int, int]]:
         reasons = self._reasons.get(device, Counter())

@@ -254,6 +254,10 @@ class Pipeline:
         """Return the ledger rows of devices."""
         return [row for device in devices for row in self.ledger.rows(device.index, device.uid, device.tracker.lost)]
 
+    def take_ledger(self, devices: Sequence[Device]) -> list[LedgerRow]:
+        """Return those ledger rows of devices that changed since they were taken last."""
+        return self.ledger.take_rows([(device.index, device.uid, device.tracker.lost) for device in devices])
+
     def _window(self, batch: Batch, accepted: Accepted) -> Bools:
         """Validate and window the samples of a batch; return which of its frames came late."""
         directory = self.directory

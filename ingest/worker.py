@@ -550,7 +550,7 @@ class Worker:
             devices=PackedDevices(pipeline.record_of(device) for device in touched if device.index != NOBODY),
             events=pipeline.take_events(),
             quarantine=pipeline.take_quarantine(),
-            ledger=pipeline.ledger_rows(touched),
+            ledger=pipeline.take_ledger(touched),
             state=frozen.state,
             status=self.status(),
             retracted=pipeline.detection.take_retracted(),

@@ -4,12 +4,14 @@ Everything is an upsert by a key made from content, so writing a commit again ch
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Dialect
 
 from devices.rejects import Reason
 from store.audit import AuditRow, append
@@ -139,12 +141,21 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
 
 def _upsert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]], key: tuple[str, ...] = ()) -> None:
     """Insert rows; where the key (the primary key if none is given) exists, replace the other columns."""
-    keys = key or tuple(column.name for column in table.primary_key)
-    insert = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
-    others = {name: insert.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
-    statement, waiting = insert.on_conflict_do_update(index_elements=keys, set_=others), iter(rows)
+    statement, names = _upserting(table, key, connection.dialect)
+    waiting = iter(rows)
     while some := list(islice(waiting, ROWS_PER_UPSERT)):
-        connection.execute(statement, some)
+        # Straight to the driver: to have SQLAlchemy look at each value of a row takes as long as to write it.
+        connection.exec_driver_sql(statement, [tuple(map(row.__getitem__, names)) for row in some] if names else some)
+
+
+@lru_cache(maxsize=16)
+def _upserting(table: Table, key: tuple[str, ...], dialect: Dialect) -> tuple[str, list[str]]:
+    """Return an upsert in SQL, and the order of its columns where the driver takes them in order."""
+    keys = key or tuple(column.name for column in table.primary_key)
+    insert = sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
+    others = {name: insert.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
+    statement = insert.on_conflict_do_update(index_elements=keys, set_=others).compile(dialect=dialect)
+    return str(statement), list(statement.positiontup or ())
 
 
 def _device_row(device: DeviceRecord) -> dict[str, Any]:

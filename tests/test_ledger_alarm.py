@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mqtt5
+import numpy as np
 import pytest
 from made_frames import T0, frame, pipeline_of, topic, values
 from made_sessions import config_of
@@ -17,7 +18,7 @@ from faults.scripted_broker import Wire, publish, scripted_broker
 from faults.simulation.world import Silent
 from ingest.directory import CardinalityError, Directory
 from ingest.edges import Edges
-from ingest.ledger import Ledger
+from ingest.ledger import Account, Ledger
 from ingest.worker import IngestConfig, Worker
 
 TELEMETRY = topic("vehicle", "T-001")
@@ -165,3 +166,23 @@ def test_a_checkpoint_is_not_held_to_the_caps_of_its_site() -> None:
     second = directory.device(DeviceKey("CNNGB-DEMO", "vehicle", "B"), capped=False)
     directory.series(second, "odometer_m", capped=False)
     directory.device(DeviceKey("CNNGB-OTHER", "vehicle", "A"))
+
+
+def test_a_commit_is_given_the_accounts_that_changed_and_those_only() -> None:
+    ledger = Ledger()
+    ledger.grow(3)
+    ledger.receive(np.array([1, 2]), np.array([4, 5]))
+    ledger.book(Account.WINDOWED, np.array([1, 2]), np.array([4, 5]))
+    devices = [(1, "a", 0), (2, "b", 3)]
+    first = ledger.take_rows(devices)
+    # Everything, the first time, so that an account at 0 is there to be read.
+    assert sorted(map(repr, first)) == sorted(map(repr, [row for device in devices for row in ledger.rows(*device)]))
+    assert ledger.take_rows(devices) == []
+    ledger.receive(np.array([2]), np.array([5]))
+    ledger.quarantine(2, "out_of_range", frames=1, samples=5)
+    found = {(row.uid, row.account, row.reason): (row.frames, row.samples) for row in ledger.take_rows([(2, "b", 4)])}
+    assert found == {
+        ("b", "received", ""): (2, 10),
+        ("b", "quarantined", "out_of_range"): (1, 5),
+        ("b", "lost_before_journal", ""): (4, 0),
+    }
