@@ -85,6 +85,22 @@ def code_of(key: bytes, phone: str) -> str:
 class Jt808Conversation:
     """JT/T 808: a terminal registers, authenticates with the code that it was given, and reports."""
 
+    __slots__ = (
+        *(
+            "_admits",
+            "_anyone",
+            "_bad",
+            "_buffer",
+            "_key",
+            "_last",
+            "_now",
+            "_registration",
+            "_serial",
+            "_synchronised",
+        ),
+        *("device", "garbage", "missed", "over"),
+    )
+
     def __init__(
         self, key: bytes, now: Callable[[], int], admits: Callable[[str], bool] = everybody, *, anyone: bool = False
     ) -> None:
@@ -228,6 +244,8 @@ PING: Final = 0xFF
 
 class TeltonikaConversation:
     """Teltonika: a terminal says its IMEI and then sends packets, each acknowledged with its number of records."""
+
+    __slots__ = ("_admits", "_bad", "_buffer", "device", "garbage", "missed", "over")
 
     def __init__(self, admits: Callable[[str], bool] = everybody) -> None:
         """Start at the introduction; ``admits`` tells of an IMEI whether it may speak here."""

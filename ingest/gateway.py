@@ -5,6 +5,9 @@
 
 A reply is sent after the frames that it answers for are durable. Frames travel under the topic
 ``port/{site}/vehicle/{number or IMEI}/{codec}``.
+
+Terminals are many and each says little. To wake up for every one of them costs more than what it says, so sockets are
+looked at all together, some times a second, and what has come is made durable together.
 """
 
 import asyncio
@@ -12,12 +15,14 @@ import logging
 import os
 import resource
 import secrets
+import selectors
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final
 
 from devices.topics import ROOT, SITE, DeviceKey
 from devices.vocabulary import DeviceClass
@@ -35,7 +40,9 @@ MAX_UNSENT: Final = 16_384
 """Bytes of replies that a terminal may leave unread."""
 AT_LEAST_ONCE: Final = 1
 SWEEP_S: Final = 1.0
-BACKLOG: Final = 1_024
+BACKLOG: Final = 4_096
+NO_ROOM_S: Final = 1.0
+"""How long no connection is accepted where the system has no room for one more, s."""
 OTHER_FILES: Final = 512
 """Files and sockets that the rest of the process may have open."""
 
@@ -66,8 +73,8 @@ class GatewayConfig:
     """How long a frame may take from its first byte to its last, s."""
     idle_s: float = 900.0
     """Silence after which a terminal is taken for gone, s."""
-    gather_s: float = 0.05
-    """How long frames gather before they are made durable together, s."""
+    gather_s: float = 0.1
+    """How long what terminals say gathers before it is read and made durable together, s."""
     max_waiting: int = 20_000
     """Frames that wait for the journal, beyond which no socket is read."""
     max_waiting_bytes: int = 8 << 20
@@ -110,14 +117,19 @@ class Gateway:
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.waiting: list[tuple[_Connection, Said]] = []
         self.waiting_frames = self.waiting_bytes = 0
-        self.paused: set[_Connection] = set()
+        self.paused = False
+        """Whether no socket is read, because too much waits."""
         self.accepted = self.frames = self.frame_bytes = self.garbage = self.missed = self.pauses = 0
         self.refused: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
         self.ports: dict[str, int] = {}
         """Codec → port, once listening."""
+        self.selector = selectors.DefaultSelector()
         self._arrived = asyncio.Event()
-        self._servers: list[asyncio.Server] = []
+        self._listening: dict[int, tuple[str, socket.socket]] = {}
+        """Descriptor → codec and socket."""
+        self._admits = {codec: partial(self.admits, codec) for codec in ("jt808", "teltonika")}
+        self._accept_at = self._sweep_at = self._paused_at = self._stood_still = 0.0
 
     async def listen(self) -> None:
         """Listen on the ports wanted; GatewayError where that is not possible."""
@@ -126,44 +138,52 @@ class Gateway:
             if port is None:
                 continue
             try:
-                server = await asyncio.get_running_loop().create_server(
-                    lambda codec=codec: _Connection(self, codec, self._conversation(codec)),  # type: ignore[misc]
-                    self.config.host,
-                    port,
-                    backlog=BACKLOG,
-                )
+                for address in await _addresses(self.config.host, port):
+                    self._listen(codec, *address)
             except OSError as error:
                 self.close()
                 msg = f"cannot listen for {codec} on {self.config.host}, port {port}: {error.strerror or error}"
                 raise GatewayError(msg) from None
-            self._servers.append(server)
-            self.ports[codec] = server.sockets[0].getsockname()[1]
             log.info("listening for %s on %s, port %d", codec, self.config.host, self.ports[codec])
+
+    def _listen(self, codec: str, family: int, address: tuple[Any, ...]) -> None:
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)
+        listener.settimeout(0)
+        self._listening[listener.fileno()] = codec, listener
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.ports.setdefault(codec, listener.getsockname()[1])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Hand on what comes until ``stop``, then what has come until then; close every connection."""
-        sweeping = asyncio.create_task(self._sweep(), name="gateway-sweep")
+        reading = asyncio.create_task(self._read(), name="gateway-read")
         stopping = asyncio.create_task(stop.wait(), name="gateway-stop")
         try:
             while not stop.is_set():
                 arriving = asyncio.create_task(self._arrived.wait())
-                await asyncio.wait({arriving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({arriving, stopping, reading}, return_when=asyncio.FIRST_COMPLETED)
                 arriving.cancel()
-                if not stop.is_set():
-                    await asyncio.sleep(self.config.gather_s)
+                if reading.done():
+                    await reading
                 if not await self._deliver():
                     break
         finally:
-            sweeping.cancel()
+            reading.cancel()
             stopping.cancel()
             self.close()
 
     def close(self) -> None:
         """Stop listening and close every connection; idempotent."""
-        for server in self._servers:
-            server.close()
+        for _, listener in self._listening.values():
+            listener.close()
+        self._listening.clear()
         for connection in list(self.connections):
             connection.close("shutdown")
+        self.selector.close()
+
+    def clock(self) -> float:
+        """Return the time, s, without that in which no socket was read: nobody is late for what was not looked at."""
+        now = self._paused_at if self.paused else asyncio.get_running_loop().time()
+        return now - self._stood_still
 
     def heard(self, connection: "_Connection", said: Sequence[Said]) -> None:
         """Take what a connection's bytes have led to."""
@@ -176,9 +196,9 @@ class Gateway:
         if said:
             self._arrived.set()
         if self.waiting_frames > self.config.max_waiting or self.waiting_bytes > self.config.max_waiting_bytes:
-            self.pauses += connection not in self.paused
-            self.paused.add(connection)
-            connection.pause()
+            self.pauses += not self.paused
+            self._paused_at = self._paused_at if self.paused else asyncio.get_running_loop().time()
+            self.paused = True
 
     def introduced(self, connection: "_Connection") -> None:
         """Note who speaks on a connection: the newest of those who say the same takes the place of the others."""
@@ -237,62 +257,109 @@ class Gateway:
         for connection, said in batch:
             if said.reply:
                 connection.send(said.reply)
-        if self.waiting_frames <= self.config.max_waiting // 2:
-            paused, self.paused = self.paused, set()
-            for connection in paused:
-                connection.resume()
+        if self.paused and self.waiting_frames <= self.config.max_waiting // 2:
+            self._stood_still += asyncio.get_running_loop().time() - self._paused_at
+            self.paused = False
         return True
 
-    async def _sweep(self) -> None:
-        """Now and then, close the connections whose time is over."""
+    async def _read(self) -> None:
+        """Look at the sockets again and again; at once where one had more than is taken off it at a time."""
         while True:
-            await asyncio.sleep(SWEEP_S)
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.connections - self.paused):
-                reason = connection.overdue(now)
-                if reason:
+            more = not self.paused and self._look()
+            await asyncio.sleep(0 if more else self.config.gather_s)
+
+    def _look(self) -> bool:
+        """Take what has come on every connection, and the connections that have; return whether there is more."""
+        more, now = False, self.clock()
+        for key, events in self.selector.select(0):
+            connection: _Connection | None = key.data
+            if connection is None:
+                self._accept(key.fd, now)
+                continue
+            if events & selectors.EVENT_WRITE:
+                connection.flush()
+            if events & selectors.EVENT_READ and connection in self.connections:
+                more |= connection.read(now)
+            if self.paused:
+                return False
+        # Not before everything that has come is heard.
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_S
+            for connection in list(self.connections):
+                if reason := connection.overdue(now):
                     connection.close(reason)
+        return more
+
+    def _accept(self, listener: int, now: float) -> None:
+        """Accept the connections that wait, as far as the system has room for them."""
+        codec, listening = self._listening[listener]
+        while now >= self._accept_at:
+            try:
+                accepted, _ = listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue
+            except OSError as error:
+                log.warning("a connection cannot be accepted: %s; trying again in %.0f s", error, NO_ROOM_S)
+                self._accept_at = now + NO_ROOM_S
+                return
+            self.accepted += 1
+            connection = _Connection(self, codec, self._conversation(codec), accepted, now)
+            self.connections.add(connection)
+            if len(self.connections) > self.config.max_connections:
+                connection.close("too_many")
 
     def _conversation(self, codec: str) -> Conversation:
         if codec == "jt808":
-            return Jt808Conversation(self.key, self.now, partial(self.admits, codec), anyone=self.config.anyone)
-        return TeltonikaConversation(partial(self.admits, codec))
+            return Jt808Conversation(self.key, self.now, self._admits[codec], anyone=self.config.anyone)
+        return TeltonikaConversation(self._admits[codec])
 
 
-class _Connection(asyncio.BufferedProtocol):
+class _Connection:
     """One connection: reads into the gateway's shared buffer, and keeps no more than a frame that is not whole."""
 
-    def __init__(self, gateway: Gateway, codec: str, conversation: Conversation) -> None:
+    __slots__ = ("_deadline", "_gateway", "_half_since", "_socket", "_unsent", "codec", "conversation", "topic")
+
+    def __init__(
+        self, gateway: Gateway, codec: str, conversation: Conversation, accepted: socket.socket, now: float
+    ) -> None:
         self.codec = codec
         self.conversation = conversation
         self.topic = ""
         self._gateway = gateway
-        self._transport: asyncio.Transport | None = None
-        self._deadline = self._half_since = 0.0
+        self._socket = accepted
+        self._unsent = b""
+        self._half_since = 0.0
+        self._deadline = now + gateway.config.introduction_s
+        accepted.settimeout(0)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        gateway.selector.register(accepted, selectors.EVENT_READ, self)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        gateway, config = self._gateway, self._gateway.config
-        self._transport = cast("asyncio.Transport", transport)
-        self._deadline = asyncio.get_running_loop().time() + config.introduction_s
-        gateway.connections.add(self)
-        gateway.accepted += 1
-        if len(gateway.connections) > config.max_connections:
-            self.close("too_many")
+    def read(self, now: float) -> bool:
+        """Take what has come; return whether there may be more."""
+        gateway = self._gateway
+        try:
+            size = self._socket.recv_into(gateway.buffer)
+        except BlockingIOError:
+            return False
+        except OSError:
+            size = 0
+        if not size:
+            self.close("peer")
+            return False
+        self._hear(bytes(gateway.buffer[:size]), now)
+        return size == READ_BYTES
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        del sizehint
-        return self._gateway.buffer
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def _hear(self, data: bytes, now: float) -> None:
         gateway, talk = self._gateway, self.conversation
         known, garbage, missed = talk.device, talk.garbage, talk.missed
-        said = talk.receive(bytes(gateway.buffer[:nbytes]))
+        said = talk.receive(data)
         gateway.garbage += talk.garbage - garbage
         gateway.missed += talk.missed - missed
         if talk.device and not known:
             self.topic = f"{ROOT}/{gateway.config.site}/{DeviceClass.VEHICLE}/{talk.device}/{self.codec}"
             gateway.introduced(self)
-        now = asyncio.get_running_loop().time()
         if talk.device and any(each.frames for each in said):
             self._deadline = now + gateway.config.idle_s
         if not talk.waiting:
@@ -302,10 +369,6 @@ class _Connection(asyncio.BufferedProtocol):
         gateway.heard(self, said)
         if talk.over:
             self.close("refused")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._forget("peer")
 
     def overdue(self, now: float) -> str:
         """Return why the connection's time is over, "" if it is not."""
@@ -317,40 +380,47 @@ class _Connection(asyncio.BufferedProtocol):
 
     def send(self, reply: bytes) -> None:
         """Send a reply, unless the terminal is gone or does not read its replies."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        if self not in self._gateway.connections:
             return
-        transport.write(reply)
-        if transport.get_write_buffer_size() > MAX_UNSENT:
+        self._unsent += reply
+        if len(self._unsent) == len(reply):
+            self.flush()
+        if len(self._unsent) > MAX_UNSENT:
             self.close("not_reading")
 
-    def pause(self) -> None:
-        """Read no more for now."""
-        if self._transport is not None and self._transport.is_reading():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read again."""
-        if self._transport is not None and not self._transport.is_closing() and not self._transport.is_reading():
-            self._half_since = asyncio.get_running_loop().time() if self.conversation.waiting else 0.0
-            self._transport.resume_reading()
+    def flush(self) -> None:
+        """Send what has not been, as far as the system takes it."""
+        selector = self._gateway.selector
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.close("peer")
+            return
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+        if selector.get_key(self._socket).events != wanted:
+            selector.modify(self._socket, wanted, self)
 
     def close(self, reason: str) -> None:
         """Close it for a reason that is counted; idempotent."""
-        self._forget(reason)
-        if self._transport is not None:
-            self._transport.close()
-
-    def _forget(self, reason: str) -> None:
         gateway = self._gateway
         if self not in gateway.connections:
             return
         gateway.connections.discard(self)
-        gateway.paused.discard(self)
         gateway.closed[reason] += 1
+        gateway.selector.unregister(self._socket)
+        self._socket.close()
+        self._unsent = b""
         key = self.codec, self.conversation.device
         if gateway.terminals.get(key) is self:
             del gateway.terminals[key]
+
+
+async def _addresses(host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+    """Return family and address of everything that a host's name stands for."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
 def _allow_descriptors(connections: int) -> None:
