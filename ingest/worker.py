@@ -51,6 +51,9 @@ FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
 """A connection that has lasted this long ends a row of failures, s."""
+RARELY_S: Final = 4.0
+RARELY_SHARE: Final = 0.04
+"""Commits that take more than this share of the time are made up to :data:`RARELY_S` apart, s."""
 LAST_S: Final = 1.0
 """For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
 T = TypeVar("T")
@@ -469,10 +472,11 @@ class Worker:
             await _pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:
-        """Commit every interval, less often where commits would take more than their share of the time."""
+        """Commit every interval, less often where commits are large: to write the same less often costs less."""
         while not stop.is_set():
-            share = self._config.commit_share
-            await _pause(stop, max(self._config.commit_interval_s, self._commit_cost * (1 - share) / share))
+            share, cost = self._config.commit_share, self._commit_cost
+            rarely = min(RARELY_S, cost / RARELY_SHARE)
+            await _pause(stop, max(self._config.commit_interval_s, cost * (1 - share) / share, rarely))
             if not stop.is_set():
                 await self._commit(results)
 

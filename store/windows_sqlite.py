@@ -1,6 +1,7 @@
 """Window rows in SQLite: one writer, readers in any number of processes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from typing import Final
@@ -27,7 +28,7 @@ _REPLACE: Final = "INSERT OR REPLACE INTO window_rows ({}) VALUES ({})".format( 
 _REMOVE: Final = (
     "DELETE FROM window_rows WHERE tier_s = ? AND period = ? AND series = ? AND window = ? AND worker = ? AND epoch = ?"
 )
-_NEW_ID: Final = 'INSERT INTO series (site, "class", device, metric) VALUES (?, ?, ?, ?) RETURNING id'
+_NEW_SERIES: Final = 'INSERT INTO series (id, site, "class", device, metric) VALUES (?, ?, ?, ?, ?)'
 
 
 class RowWriter:
@@ -43,11 +44,15 @@ class RowWriter:
         """The table of the rows last written: a worker's is always the same, and grows …"""
         self._ids: Ints = np.empty(0, np.int64)
         """… and the stored ids of its series, 0 where it is not known yet."""
+        self._last_id = 0
+        self._others = False
+        """The greatest id in the file, and whether it holds series besides those that were made here."""
 
     def forget(self) -> None:
         """Drop the remembered ids, which a rollback may have made wrong."""
         self._workers.clear()
         self._table, self._ids = (), np.empty(0, np.int64)
+        self._others = True
 
     def write(self, connection: SqliteConnection, rows: WindowRows | PackedRows) -> None:
         """Write rows; a key that exists is replaced."""
@@ -99,21 +104,30 @@ class RowWriter:
     def _series_ids(self, connection: SqliteConnection, table: Sequence[SeriesKey], series: Narrow) -> Ints:
         """Return the stored id of the series (n,), which index ``table``, making those that are new; shape (n,)."""
         if table is not self._table:
+            self._others |= len(self._ids) > 0
             self._table, self._ids = table, np.empty(0, np.int64)
         if len(table) > len(self._ids):
             self._ids = np.append(self._ids, np.zeros(len(table) + len(table) // 4 - len(self._ids), np.int64))
         found = self._ids[series]
         if not found.all():
-            for index in np.unique(series[found == 0]).tolist():
-                self._ids[index] = _id_of(connection, table[index])
+            missing = np.unique(series[found == 0])
+            self._ids[missing] = self._made(connection, [table[index] for index in missing.tolist()])
             found = self._ids[series]
         return found
 
-
-def _id_of(connection: SqliteConnection, key: SeriesKey) -> int:
-    """Return the stored id of a series, making it if it is new."""
-    known = connection.execute(ID_OF_SERIES, key).fetchone() or connection.execute(_NEW_ID, key).fetchone()
-    return int(known[0])
+    def _made(self, connection: SqliteConnection, keys: Sequence[SeriesKey]) -> list[int]:
+        """Return the stored ids of series, making those that are new."""
+        last = connection.execute("SELECT coalesce(max(id), 0) FROM series").fetchone()[0]
+        self._others |= last != self._last_id
+        known: dict[SeriesKey, int] = {}
+        if self._others:
+            found = ((key, connection.execute(ID_OF_SERIES, key).fetchone()) for key in keys)
+            known = {key: row[0] for key, row in found if row is not None}
+        new = dict(zip((key for key in dict.fromkeys(keys) if key not in known), count(last + 1), strict=False))
+        connection.executemany(_NEW_SERIES, ((number, *key) for key, number in new.items()))
+        self._last_id = last + len(new)
+        known |= new
+        return [known[key] for key in keys]
 
 
 def expire_rows(connection: SqliteConnection, before_ns: Mapping[int, int]) -> int:
