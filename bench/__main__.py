@@ -14,7 +14,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench.registry import Group, Pair, Scale, chosen
+from bench.registry import Group, Pair, Scale, chosen, every_group
 from bench.report import figure, keep, result_of, show
 
 MISSED: Final = 99
@@ -38,14 +38,14 @@ def main(arguments: Sequence[str]) -> int:
     except ValueError as error:
         parser.error(f"--only {error}")
     if options.list:
-        for row in (row for group in groups for row in group.rows):
+        for row in (row for group in every_group() if group in groups or not options.only for row in group.rows):
             print(f"{row.name:<36} {row.title}")
         return 0
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     measured, failed = [], 0
     for group in groups:
         try:
-            pairs = take(group, options.pairs, Scale(quick=options.quick), console)
+            pairs = take(group, 1 if group.long else options.pairs, Scale(quick=options.quick), console)
         except Exception:  # noqa: BLE001 - one broken group must not take the others' figures along
             traceback.print_exc()
             failed += 1

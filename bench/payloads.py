@@ -1,18 +1,23 @@
 """The traffic of the measurements: small telemetry, and packed blocks, of 40 quay cranes."""
 
+import struct
 import time
 from typing import Final
 
 import numpy as np
+from msgspec import structs
+from numpy.typing import NDArray
 
 from bench.wire import publish_packet
-from devices.codecs.native import Block, Telemetry, encode
+from devices.codecs.native import Block, Telemetry, decode_telemetry, encode
 from devices.topics import DeviceKey, Stream, topic_of
 from devices.vocabulary import MAXIMUM, METRICS, MINIMUM, DeviceClass, Kind
 
 DEVICES: Final = 40
 SITE: Final = "CNNGB-BENCH"
 PACKET_IDS: Final = 60_000
+_VARIANTS: Final = 7 * DEVICES
+"""Small messages after which device and values are the same again."""
 GAUGES: Final = tuple(
     index
     for index, metric in enumerate(METRICS)
@@ -44,6 +49,42 @@ def small_messages(count: int, boot: int) -> list[bytes]:
     """Return :func:`small_frames` as PUBLISH packets of QoS 1."""
     frames = enumerate(small_frames(count, boot))
     return [publish_packet(topic, payload, 1 + n % PACKET_IDS) for n, (topic, payload) in frames]
+
+
+class SteadyMessages:
+    """The messages of :func:`small_messages` for any length of time, made in lots while they are sent.
+
+    What differs between two of a device, times and numbers, is written into packets that were made beforehand.
+    """
+
+    def __init__(self, boot: int) -> None:
+        """Make one packet of each device and value."""
+        ts, seq, device = 0x7E7D7C7B7A797877, 0x6E6D6C6B6A696867, TOPICS[0].encode()
+        frames = [(topic, _with(payload, ts, seq)) for topic, payload in small_frames(_VARIANTS, boot)]
+        packets = [publish_packet(topic, payload, 1) for topic, payload in frames]
+        self._packets = np.array([list(packet) for packet in packets], np.uint8)
+        self._id_at = packets[0].index(device) + len(device)
+        self._ts_at, self._seq_at = (packets[0].index(struct.pack(">Q", number)) for number in (ts, seq))
+
+    def lot(self, first: int, count: int, now: int) -> bytes:
+        """Return messages number ``first`` and on, sent at ``now``, ns UTC."""
+        nth = first + np.arange(count)
+        made = self._packets[nth % _VARIANTS]
+        _write(made, self._id_at, (1 + nth % PACKET_IDS).astype(">u2"))
+        # All numbers in nine bytes, as times are.
+        _write(made, self._seq_at, ((1 << 32) + nth // DEVICES).astype(">u8"))
+        _write(made, self._ts_at, (now + nth - first).astype(">u8"))
+        return made.tobytes()
+
+
+def _with(payload: bytes, ts: int, seq: int) -> bytes:
+    message = decode_telemetry(payload)
+    return encode(structs.replace(message, ts=ts, seq=seq))
+
+
+def _write(packets: NDArray[np.uint8], at: int, numbers: NDArray[np.unsignedinteger]) -> None:
+    size = numbers.dtype.itemsize
+    packets[:, at : at + size] = numbers.view(np.uint8).reshape(-1, size)
 
 
 def packed_messages(count: int, boot: int, samples: int) -> list[bytes]:

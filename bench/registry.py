@@ -75,12 +75,14 @@ class Group:
 
     rows: tuple[Row, ...]
     rounds: Rounds
+    long: bool = False
+    """Whether a round takes many minutes: then it is measured only when it is named, and once."""
 
 
 GROUPS: Final[list[Group]] = []
 
 
-def group(*rows: Row) -> Callable[[Rounds], Rounds]:
+def group(*rows: Row, long: bool = False) -> Callable[[Rounds], Rounds]:
     """Enter a generator of rounds into the table of contents; ValueError on a row name that is taken."""
 
     def enter(rounds: Rounds) -> Rounds:
@@ -88,7 +90,7 @@ def group(*rows: Row) -> Callable[[Rounds], Rounds]:
         for row in rows:
             if row.name in taken:
                 raise ValueError(f"{row.name}: two rows of one name")
-        GROUPS.append(Group(rows, rounds))
+        GROUPS.append(Group(rows, rounds, long))
         return rounds
 
     return enter
@@ -104,7 +106,7 @@ def every_group() -> list[Group]:
 
 
 def chosen(only: str) -> list[Group]:
-    """Return the groups that have a row which ``only`` names, separated by commas; all if it is empty.
+    """Return the groups that have a row which ``only`` names, separated by commas; all but long ones if it is empty.
 
     A name that ends in ``*`` stands for all that begin with it. A group is measured whole. ValueError says what there
     is.
@@ -115,7 +117,9 @@ def chosen(only: str) -> list[Group]:
         if not any(_names(word, row.name) for each in every for row in each.rows):
             names = ", ".join(row.name for each in every for row in each.rows)
             raise ValueError(f"{word!r}: expected one of {names}")
-    return [each for each in every if not words or any(_names(word, row.name) for word in words for row in each.rows)]
+    if not words:
+        return [each for each in every if not each.long]
+    return [each for each in every if any(_names(word, row.name) for word in words for row in each.rows)]
 
 
 def _names(word: str, name: str) -> bool:

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from bench.__main__ import take
+from bench.payloads import DEVICES, SteadyMessages, small_frames
 from bench.registry import Group, Pair, Round, Row, Scale, chosen, every_group, group
 from bench.report import keep, result_of
+from devices.codecs.native import decode_telemetry
 from faults.resident import now_mb, peak_mb
 
 FIXED = {"name", "value", "unit", "reference", "reference_value", "ratio", "pairs"}
@@ -77,6 +80,24 @@ def test_rows_are_chosen_by_name_and_by_how_they_begin() -> None:
         chosen("nonsense")
 
 
+def test_what_takes_many_minutes_is_measured_only_when_it_is_named() -> None:
+    assert not any(each.long for each in chosen(""))
+    [flat] = chosen("rss_flat")
+    assert flat.long
+    assert flat in every_group()
+
+
+def test_steady_messages_are_the_small_ones_with_times_and_numbers_of_their_own() -> None:
+    messages = SteadyMessages(3).lot(275, 20, 1_000)
+    size = len(messages) // 20
+    for nth, (topic, payload) in enumerate(small_frames(295, 3)[275:]):
+        packet = messages[nth * size : (nth + 1) * size]
+        asked = decode_telemetry(payload)
+        made = decode_telemetry(packet[packet.index(topic.encode()) + len(topic) + 3 :])
+        assert made == structs.replace(asked, seq=(1 << 32) + (275 + nth) // DEVICES, ts=1_000 + nth)
+        assert int.from_bytes(packet[packet.index(topic.encode()) + len(topic) :][:2]) == 276 + nth
+
+
 def test_every_row_has_a_name_of_its_own() -> None:
     names = [row.name for each in every_group() for row in each.rows]
     assert len(set(names)) == len(names)
@@ -100,7 +121,9 @@ def test_a_process_that_has_gone_has_no_memory() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ingest_packed_300", "latency_half_load", "recovery", "api_throughput_day"])
+@pytest.mark.parametrize(
+    "name", ["ingest_packed_300", "latency_half_load", "recovery", "rss_flat", "api_throughput_day"]
+)
 def test_rows_that_run_the_whole_product_can_be_taken(name: str) -> None:
     [measured] = chosen(name)
     found = take(measured, 1, Scale(quick=True), Console(quiet=True))
