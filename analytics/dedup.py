@@ -4,6 +4,8 @@ A device counts its frames from 0 after each start. Seen are all numbers from th
 *missing* intervals between them. While a device's frames arrive in order this is two integers; a gap costs one more
 interval, and a frame that fills it later takes it away again. That is exact at any distance, where a sliding bitmap
 would have to guess about everything older than its width.
+
+Of a boot that is forgotten, its number stays: what still comes of it is too old, which is said, and never new again.
 """
 
 from bisect import bisect_right
@@ -15,7 +17,10 @@ import msgspec
 MAX_INTERVALS: Final = 4_096
 """Missing intervals remembered per boot; beyond, the oldest are given up and what lay in them is "too old"."""
 MAX_BOOTS: Final = 64
-"""Boots remembered per device, the least recently heard forgotten first."""
+"""Boots whose numbers are remembered per device, the least recently heard forgotten first."""
+MAX_FORGOTTEN: Final = 4_096
+"""Boots forgotten of which the device's own number is remembered still: whatever comes of them is "too old"."""
+BOOT_BYTES: Final = 8
 MAX_HASHES: Final = 1_024
 """Payload hashes remembered per device that sends no sequence."""
 HASH_BYTES: Final = 8
@@ -51,12 +56,14 @@ class DeviceState(msgspec.Struct, array_like=True):
     """One entry: the hashes behind each other, the oldest first. Before, an entry of 12 bytes for each."""
     lost_before: int = 0
     """Numbers missing in the boots that are forgotten."""
+    forgotten: bytes = b""
+    """The boots forgotten, behind each other, the oldest first."""
 
 
 class SequenceTracker:
     """Recognises repeated frames of one device. Order-free: the same set of frames is new exactly once each."""
 
-    __slots__ = ("_boot", "_boots", "_current", "_hashes", "_lost_before")
+    __slots__ = ("_boot", "_boots", "_current", "_forgotten", "_hashes", "_lost_before")
 
     def __init__(self, state: DeviceState | None = None) -> None:
         """Start empty, or from what :meth:`state` gave."""
@@ -65,14 +72,15 @@ class SequenceTracker:
         # Thousands of devices fill theirs: behind each other hashes take a tenth of what a table of them does, and to
         # look through all of them takes a few microseconds.
         self._hashes = bytearray(b"".join(map(_hashes_of, state.hashes if state else ())))
+        self._forgotten = bytearray(state.forgotten if state else b"")
         self._lost_before = state.lost_before if state else 0
         self._boot = -1
         self._current = BootState(0, -1)
 
     def see(self, boot: int, seq: int) -> Verdict:
         """Note a frame of ``boot`` with ``seq`` (both ≥ 0) and say whether it is new."""
-        if boot != self._boot and not self._turn_to(boot, seq):
-            return Verdict.NEW
+        if boot != self._boot and (verdict := self._turn_to(boot, seq)) is not None:
+            return verdict
         state = self._current
         if seq == state.high + 1:
             state.high = seq
@@ -101,10 +109,7 @@ class SequenceTracker:
     def see_hash(self, digest: bytes) -> Verdict:
         """Note a frame without a sequence by the hash of its identity, and say whether it is new."""
         wanted, hashes = digest[-HASH_BYTES:], self._hashes
-        at = hashes.find(wanted)
-        while at % HASH_BYTES and at >= 0:
-            # The end of one and the beginning of the next.
-            at = hashes.find(wanted, at + 1)
+        at = _place_of(wanted, hashes)
         if at >= 0:
             del hashes[at : at + HASH_BYTES]
         hashes += wanted
@@ -123,17 +128,27 @@ class SequenceTracker:
 
     def state(self) -> DeviceState:
         """Return what a checkpoint has to keep."""
-        return DeviceState(dict(self._boots), [bytes(self._hashes)] if self._hashes else [], self._lost_before)
+        hashes = [bytes(self._hashes)] if self._hashes else []
+        return DeviceState(dict(self._boots), hashes, self._lost_before, bytes(self._forgotten))
 
-    def _turn_to(self, boot: int, seq: int) -> bool:
-        """Make ``boot`` current; False if it was unknown, in which case ``seq`` is its first."""
+    def _turn_to(self, boot: int, seq: int) -> Verdict | None:
+        """Make ``boot`` current, and return None if it is known; else return what is to be said of ``seq``."""
         state = self._boots.pop(boot, None)
         known = state is not None
+        if not known and _place_of(boot.to_bytes(BOOT_BYTES, "little"), self._forgotten) >= 0:
+            return Verdict.TOO_OLD
         self._boots[boot] = state = state or BootState(seq, seq)
         if len(self._boots) > MAX_BOOTS:
-            self._lost_before += _missing(self._boots.pop(next(iter(self._boots))))
+            self._forget(next(iter(self._boots)))
         self._boot, self._current = boot, state
-        return known
+        return None if known else Verdict.NEW
+
+    def _forget(self, boot: int) -> None:
+        """Keep of a boot only that it was there."""
+        self._lost_before += _missing(self._boots.pop(boot))
+        self._forgotten += boot.to_bytes(BOOT_BYTES, "little")
+        if len(self._forgotten) > MAX_FORGOTTEN * BOOT_BYTES:
+            del self._forgotten[:BOOT_BYTES]
 
     @staticmethod
     def _before_low(state: BootState, seq: int) -> Verdict:
@@ -174,6 +189,15 @@ class SequenceTracker:
             state.given_up += state.ends[0] - state.starts[0]
             state.forgotten = state.ends[0]
             del state.starts[0], state.ends[0]
+
+
+def _place_of(wanted: bytes, among: bytearray) -> int:
+    """Return where something of eight bytes stands among others behind each other; -1 where it does not."""
+    at = among.find(wanted)
+    while at % len(wanted) and at >= 0:
+        # The end of one and the beginning of the next.
+        at = among.find(wanted, at + 1)
+    return at
 
 
 def _hashes_of(entry: bytes) -> bytes:

@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics import dedup
-from analytics.dedup import HASH_BYTES, MAX_BOOTS, MAX_HASHES, MAX_INTERVALS, DeviceState, SequenceTracker, Verdict
+from analytics.dedup import (
+    BOOT_BYTES,
+    HASH_BYTES,
+    MAX_BOOTS,
+    MAX_FORGOTTEN,
+    MAX_HASHES,
+    MAX_INTERVALS,
+    DeviceState,
+    SequenceTracker,
+    Verdict,
+)
 
 frames = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=120)
 
@@ -134,6 +144,38 @@ def test_the_boots_forgotten_first_are_those_not_heard_for_longest() -> None:
     boots = tracker.state().boots
     assert 0 in boots
     assert 1 not in boots
+
+
+def test_what_comes_of_a_forgotten_boot_is_too_old_and_never_new_again() -> None:
+    tracker, boots = SequenceTracker(), 3 * MAX_BOOTS
+    for boot in range(boots):
+        assert [tracker.see(boot, seq) for seq in (0, 2)] == [Verdict.NEW] * 2
+    for _ in range(2):
+        for boot in range(boots - MAX_BOOTS):
+            assert [tracker.see(boot, seq) for seq in range(4)] == [Verdict.TOO_OLD] * 4
+        for boot in range(boots - MAX_BOOTS, boots):
+            assert tracker.see(boot, 0) is Verdict.DUPLICATE
+        tracker = through_a_checkpoint(tracker)
+    # It changes nothing of what is known, nor of what is lost.
+    assert len(tracker.state().boots) == MAX_BOOTS
+    assert tracker.lost == boots
+
+
+def test_what_is_known_of_forgotten_boots_takes_bounded_memory() -> None:
+    tracker, boots = SequenceTracker(), MAX_BOOTS + MAX_FORGOTTEN + 10
+    for boot in range(boots):
+        tracker.see(boot, 0)
+    assert len(tracker.state().forgotten) == MAX_FORGOTTEN * BOOT_BYTES
+    assert tracker.see(10, 0) is Verdict.TOO_OLD
+    assert tracker.see(2**64 - 1, 0) is Verdict.NEW
+
+
+def test_a_checkpoint_of_before_forgotten_boots_were_kept_is_read() -> None:
+    tracker = SequenceTracker()
+    tracker.see(7, 0)
+    *before, _ = msgspec.msgpack.decode(msgspec.msgpack.encode(tracker.state()))
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(before), type=DeviceState)
+    assert SequenceTracker(state).see(7, 0) is Verdict.DUPLICATE
 
 
 def test_a_frame_without_sequence_is_recognised_by_its_hash() -> None:
