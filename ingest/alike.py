@@ -22,7 +22,7 @@ from devices.columns import Bools, Floats, Ints
 from ingest.batch import Accepted
 from ingest.checks import MAX_AHEAD, YEAR_2000
 from ingest.directory import Device, Directory
-from store.journal import Frame
+from store.journal import Frame, FrameTable
 
 FEW: Final = 8
 """Fewer frames than this are taken one by one."""
@@ -80,11 +80,13 @@ class Together:
         """Return what is accepted together, and the frames that are to be taken one by one, in order."""
         if len(frames) < FEW:
             return None, frames
-        _, times, _, _, topics, payloads = zip(*frames, strict=True)
+        table = FrameTable.of(frames)
+        topics, received = table.topics, table.recv_ts
         ways = list(map(self._ways.get, topics))
         if None in ways:
             ways = [
-                self._way(topic, at) if way is None else way for topic, at, way in zip(topics, times, ways, strict=True)
+                self._way(topic, at) if way is None else way
+                for topic, at, way in zip(topics, received.tolist(), ways, strict=True)
             ]
         way = np.array(ways, np.int64)
         kind, device = way % KINDS, way // KINDS
@@ -93,8 +95,7 @@ class Together:
         telemetry = kind == TELEMETRY
         apart = np.zeros(len(self._directory.devices), np.bool_)
         apart[device[~telemetry]] = True
-        read = self._read(payloads, telemetry)
-        received = np.array(times, np.int64)
+        read = self._read(table.payloads, telemetry)
         sound = (read.layout >= 0) & (read.boot >= 0) & (read.seq >= 0)
         sound &= (read.ts >= YEAR_2000) & (read.ts <= received + MAX_AHEAD)
         apart[device[~sound]] = True
@@ -107,8 +108,7 @@ class Together:
             return None, frames
         rest = np.ones(len(frames), np.bool_)
         rest[at] = False
-        taken = [frames[nth] for nth in at.tolist()] if len(at) < len(frames) else list(frames)
-        accepted = _accepted(taken, device[at], received[at], read, at, tables)
+        accepted = _accepted(table.take(at), device[at], read, at, tables)
         return accepted, [frames[nth] for nth in np.flatnonzero(rest).tolist()]
 
     # --- payloads ---------------------------------------------------------------------------------------------------
@@ -215,9 +215,8 @@ def _series_of(device: Device, names: tuple[str, ...]) -> list[int] | None:
 
 
 def _accepted(
-    frames: list[Frame],
+    frames: FrameTable,
     device: Ints,
-    received: Ints,
     read: _Read,
     at: Ints,
     tables: dict[tuple[int, int], list[int]],
@@ -236,4 +235,5 @@ def _accepted(
         places = begin[those][:, None] + np.arange(values.shape[1])
         series[places] = table[which]
         value[places] = values[row[those]]
+    received = frames.recv_ts
     return Accepted(frames, device, read.ts[at], read.seq[at], received, samples.copy(), samples, series, value)

@@ -1,7 +1,8 @@
 """What decoding hands to the pipeline: the outcome of every frame of a batch, as lists that become arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 import numpy as np
 
@@ -52,11 +53,30 @@ class Compound(NamedTuple):
     """Device index → how many of them were seen before."""
 
 
+class _Behind(Sequence[Frame]):
+    """Frames and others behind them, looked at where they are."""
+
+    def __init__(self, first: Sequence[Frame], then: Sequence[Frame]) -> None:
+        self._first, self._then = first, then
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._then)
+
+    @overload
+    def __getitem__(self, at: int) -> Frame: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Frame]: ...
+    def __getitem__(self, at: int | slice) -> Frame | Sequence[Frame]:
+        if isinstance(at, slice):
+            return [self[nth] for nth in range(*at.indices(len(self)))]
+        return self._first[at] if at < len(self._first) else self._then[at - len(self._first)]
+
+
 @dataclass(slots=True)
 class Accepted:
     """The frames accepted, of foreign ones every reading accepted: arrays (n,), and their single samples, (m,)."""
 
-    frames: list[Frame]
+    frames: Sequence[Frame]
     device: Ints
     """Device index."""
     ts: Ints
@@ -77,7 +97,7 @@ class Accepted:
             return self
         names = ("device", "ts", "seq", "received", "samples", "scattered", "series", "value")
         joined = (np.concatenate([getattr(first, name), getattr(self, name)]) for name in names)
-        return Accepted(first.frames + self.frames, *joined)
+        return Accepted(_Behind(first.frames, self.frames), *joined)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ingest.intake import Marks, Message
+from ingest.intake import Marks
+from ingest.packets import Message
 from ingest.results import Results
 from ingest.session import Session, SessionConfig
 from ingest.sharing import Sharing, probe
@@ -27,8 +28,8 @@ class Connection(Protocol):
 
     session_present: bool
 
-    async def read(self, until: asyncio.Event) -> list[Message]:
-        """Return the messages that have arrived, at least one; an empty list once ``until`` is set."""
+    async def read(self, until: asyncio.Event) -> Sequence[Message]:
+        """Return the messages that have arrived, at least one; none once ``until`` is set."""
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Acknowledge the QoS 1 messages of a batch, in the order received."""

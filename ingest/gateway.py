@@ -27,7 +27,7 @@ from typing import Any, Final
 from devices.topics import ROOT, SITE, DeviceKey
 from devices.vocabulary import DeviceClass
 from ingest.conversations import NOT_REGISTERED, Conversation, Jt808Conversation, Said, TeltonikaConversation
-from ingest.intake import Message
+from ingest.packets import Message
 from store.admission import EVERYBODY, Admission
 
 log = logging.getLogger(__name__)

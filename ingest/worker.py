@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from devices.times import format_rfc3339
@@ -22,10 +21,11 @@ from ingest.following import RegistryFollower
 from ingest.gateway import Gateway, key_in
 from ingest.intake import Marks
 from ingest.ledger import Account
+from ingest.packets import Message, MessageTable
 from ingest.pipeline import Pipeline
 from ingest.results import Results
 from ingest.retention import Retention
-from ingest.session import Message, SessionConfig, SessionError, SessionRefusedError
+from ingest.session import SessionConfig, SessionError, SessionRefusedError
 from ingest.sharing import Sharing, subscribed
 from store.carriers import Carriers
 from store.data_folder import DataFolder
@@ -36,8 +36,8 @@ from store.journal import (
     JournalConfig,
     JournalFullError,
     JournalWriter,
-    encode,
     first_frame,
+    lay_out,
 )
 from store.packed_devices import PackedDevices
 
@@ -57,9 +57,6 @@ RARELY_SHARE: Final = 0.04
 LAST_S: Final = 1.0
 """For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
 T = TypeVar("T")
-
-_RECORDED: Final = itemgetter(0, 1, 2)
-"""What the journal keeps of a message: topic, payload and flags."""
 
 
 class Worker:
@@ -353,15 +350,15 @@ class Worker:
             self._blob.session_losses += 1
             log.error("the broker has lost our session: what it held for us is gone; sequence gaps tell how much")
 
-    async def _take(self, messages: list[Message]) -> bool:
+    async def _take(self, messages: Sequence[Message]) -> bool:
         """Journal and process a batch; return when it is durable, or False if told to end before there is space for it.
 
         Before anything of it is processed, commits go on, so that an end in order remains possible on a full disk.
         """
         async with self._taking:
-            return await self._take_in_turn(messages)
+            return await self._take_in_turn(MessageTable.of(messages))
 
-    async def _take_in_turn(self, messages: list[Message]) -> bool:
+    async def _take_in_turn(self, messages: MessageTable) -> bool:
         # Handing work to another thread and back costs as much as a dozen messages: only where the disk is touched.
         try:
             start = self._journal.end if self._journal.is_ready else await self._with_space(self._journal.begin)
@@ -369,15 +366,16 @@ class Worker:
             return False
         async with self._undurable:
             received = self._now()
-            encoded = encode(start, received, self._blob.epoch, map(_RECORDED, messages))
+            topics, payloads, flags = messages.topics, messages.payloads, messages.flags
+            records = lay_out(start, received, self._blob.epoch, topics, payloads, flags)
 
             def append() -> None:
-                self._journal.append(encoded.blob, len(messages))
+                self._journal.append(records.blob, len(messages))
 
             # The disk works in its own thread while the batch is decoded in this one.
             writing = asyncio.get_running_loop().run_in_executor(self._disk, append)
             self._ahead = True
-            self._pipeline.process(encoded.frames)
+            self._pipeline.process(records.frames)
             try:
                 await writing
             except JournalFullError as error:
@@ -385,20 +383,20 @@ class Worker:
                 await _pause(self._stop, 1)
                 await self._with_space(append)
             self._ahead = False
-            self._bytes += len(encoded.blob)
+            self._bytes += len(records.blob)
             if self._oldest_uncommitted is None:
                 self._oldest_uncommitted = received
         return True
 
-    def _shed(self, messages: list[Message]) -> list[Message]:
+    def _shed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return what is to be journalled: where space is short, nothing sent at QoS 0, which is counted instead."""
         if not self._short_of_space:
             return messages
-        kept = [message for message in messages if message.packet_id is not None]
-        if len(kept) < len(messages):
-            topics = [message.topic for message in messages if message.packet_id is None]
-            self._pipeline.shed(topics, self._now())
-        return kept
+        table = MessageTable.of(messages)
+        acknowledged = table.packet_ids > 0
+        if not acknowledged.all():
+            self._pipeline.shed(table.take(~acknowledged).topics, self._now())
+        return table.take(acknowledged)
 
     def _look_at_space(self) -> None:
         """Tell whether space is short, and say so when it begins and when it ends."""

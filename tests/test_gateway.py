@@ -36,7 +36,7 @@ from devices.times import NS, format_rfc3339
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port, wait_until
 from faults.ingest_process import IngestProcess
-from ingest import intake
+from ingest import packets
 from ingest.conversations import code_of
 from ingest.gateway import KEY_FILE, Gateway, GatewayConfig, GatewayError, key_in
 from store.admission import Admission, admission_of
@@ -56,9 +56,9 @@ class Disk:
     def __init__(self) -> None:
         self.free = asyncio.Event()
         self.free.set()
-        self.taken: list[intake.Message] = []
+        self.taken: list[packets.Message] = []
 
-    async def take(self, messages: list[intake.Message]) -> bool:
+    async def take(self, messages: list[packets.Message]) -> bool:
         await self.free.wait()
         self.taken += messages
         return True

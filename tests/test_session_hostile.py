@@ -213,7 +213,7 @@ def test_nothing_more_than_the_bound_is_read_before_a_batch_is_handed_back() -> 
     async def scenario() -> None:
         async with scripted_broker(script) as broker:
             session = await Session.open(config_of(broker.port, max_batch_bytes=bound))
-            messages = await session.read(asyncio.Event())
+            messages = [*await session.read(asyncio.Event())]
             held = session.bytes_received
             assert held <= bound + READ_STEP + (1 << 20)
             await asyncio.sleep(0.5)

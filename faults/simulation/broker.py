@@ -10,7 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from ingest.intake import Marks, Message, SessionError
+from ingest.intake import Marks, SessionError
+from ingest.packets import Message
 from ingest.session import SessionConfig
 from store.journal import DUPLICATE
 

@@ -9,7 +9,8 @@ from analytics.dedup import SequenceTracker, Verdict
 from faults.simulation.broker import Connection
 from faults.simulation.disk import Disk
 from faults.simulation.store import SimulatedSink
-from ingest.intake import Message, SessionError
+from ingest.intake import SessionError
+from ingest.packets import Message
 from ingest.results import Results
 from ingest.worker import Worker
 

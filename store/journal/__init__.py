@@ -21,6 +21,7 @@ by it at one stroke. Offsets and records stay what they are.
 
 from store.journal.ballast import Ballast
 from store.journal.compressing import Compressor
+from store.journal.frames import Frame, FrameTable
 from store.journal.reading import first_frame, read
 from store.journal.records import (
     COVERED,
@@ -33,10 +34,10 @@ from store.journal.records import (
     RETAINED,
     Damage,
     Encoded,
-    Frame,
     JournalError,
     JournalFullError,
     encode,
+    lay_out,
 )
 from store.journal.scanning import SegmentScan
 from store.journal.segments import HEADER, MAGIC, SUFFIX, VERSION, Segment, list_segments
@@ -62,6 +63,7 @@ __all__ = [
     "Damage",
     "Encoded",
     "Frame",
+    "FrameTable",
     "JournalConfig",
     "JournalError",
     "JournalFullError",
@@ -71,6 +73,7 @@ __all__ = [
     "Selection",
     "encode",
     "first_frame",
+    "lay_out",
     "list_segments",
     "read",
 ]

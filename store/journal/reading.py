@@ -5,7 +5,8 @@ from collections.abc import Callable, Container, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from store.journal.records import Damage, Frame
+from store.journal.frames import Frame
+from store.journal.records import Damage
 from store.journal.scanning import SegmentScan
 from store.journal.segments import Segment, list_segments
 from store.journal.selection import FOREVER, Selection

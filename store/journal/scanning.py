@@ -7,7 +7,8 @@ from typing import Final
 import google_crc32c
 
 from store.journal.compressed import CompressedSegment
-from store.journal.records import CRC_BYTES, LOW, RECORD, Damage, Frame
+from store.journal.frames import Frame
+from store.journal.records import CRC_BYTES, LOW, RECORD, Damage
 from store.journal.resync import next_record
 from store.journal.segments import COMPRESSED, HEADER, HeaderError, Segment, parse_header
 from store.journal.selection import EVERYTHING, Selection

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from store.journal.ballast import Ballast
+from store.journal.frames import Frame
 from store.journal.reading import lots_of
-from store.journal.records import RECORD, Damage, Frame, JournalError, JournalFullError
+from store.journal.records import RECORD, Damage, JournalError, JournalFullError
 from store.journal.scanning import SegmentScan
 from store.journal.segments import HEADER, SUFFIX, Segment, header, list_segments, remove_unborn, sync_folder
 from store.journal.selection import EVERYTHING, FOREVER
@@ -121,7 +122,7 @@ class JournalWriter:
                 raise
         return self.end
 
-    def append(self, blob: bytes, frames: int) -> None:
+    def append(self, blob: bytes | bytearray, frames: int) -> None:
         """Write records made by :func:`~store.journal.records.encode` at :meth:`begin` and make them durable.
 
         Blocks until the disk has them. Where there is no space, the ballast makes room for this batch.
@@ -234,7 +235,7 @@ class JournalWriter:
         self.end = segment.base + scan.valid_bytes
         self.frames = segment.first_frame + scan.count
 
-    def _write(self, blob: bytes) -> None:
+    def _write(self, blob: bytes | bytearray) -> None:
         """Write a batch at the end, all of it or, raising JournalFullError, nothing."""
         try:
             _write_all(self._fd, blob)
@@ -255,7 +256,7 @@ class JournalWriter:
         raise JournalFullError(msg) from error
 
 
-def _write_all(fd: int, blob: bytes) -> None:
+def _write_all(fd: int, blob: bytes | bytearray) -> None:
     view = memoryview(blob)
     while view:
         view = view[os.write(fd, view) :]

@@ -1,0 +1,189 @@
+"""Splitting: the bytes of a connection into its messages, as columns.
+
+Nearly all that a broker sends are PUBLISH packets without properties on topics that have come before. Of these only
+the lengths are read one by one; the rest of their headers is read as columns. Whatever is anything else, or on a topic
+met for the first time, is for the codec, packet by packet, which also says what is malformed:
+
+    bytes ─► where packets begin and end ─► plain ─► MessageTable
+                                        └─► the codec ─► the same, or ``control``
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import Final, NamedTuple, overload
+
+import mqtt5
+import numpy as np
+from numpy.typing import NDArray
+
+from devices.columns import Bools, Ints
+from devices.octets import cut
+
+PUBLISH: Final = 3
+"""The packet's type (MQTT 5, 2.1.2)."""
+MORE: Final = 0x80
+"""A byte of a length from here on is followed by another (MQTT 5, 1.5.5)."""
+MAX_TOPICS: Final = 100_000
+"""Topics that are remembered; with more, all are forgotten."""
+
+
+class Message(NamedTuple):
+    """A PUBLISH as received."""
+
+    topic: str
+    payload: bytes
+    flags: int
+    """As in ``store.journal``: bits 0–1 QoS, 2 duplicate, 3 retained."""
+    packet_id: int | None
+
+
+class MessageTable(Sequence[Message]):
+    """Messages as columns, each n long; one is made a :class:`Message` where it is looked at by itself."""
+
+    def __init__(self, topics: list[str], payloads: list[bytes], flags: Ints, packet_ids: Ints) -> None:
+        """Take the columns as they are; a packet id of 0 is that of a message of QoS 0."""
+        self.topics = topics
+        self.payloads = payloads
+        self.flags = flags
+        self.packet_ids = packet_ids
+
+    @classmethod
+    def of(cls, messages: Sequence[Message]) -> "MessageTable":
+        """Return messages as a table, which they may be already."""
+        if isinstance(messages, MessageTable):
+            return messages
+        topics, payloads = [message.topic for message in messages], [message.payload for message in messages]
+        flags, ids = [message.flags for message in messages], [message.packet_id or 0 for message in messages]
+        return cls(topics, payloads, np.array(flags, np.int64), np.array(ids, np.int64))
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.topics)
+
+    @overload
+    def __getitem__(self, at: int) -> Message: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Message]: ...
+    def __getitem__(self, at: int | slice) -> Message | Sequence[Message]:
+        """Return a message, or a list of some."""
+        if isinstance(at, slice):
+            return [self[nth] for nth in range(*at.indices(len(self)))]
+        return Message(self.topics[at], self.payloads[at], int(self.flags[at]), int(self.packet_ids[at]) or None)
+
+    def take(self, which: Bools) -> "MessageTable":
+        """Return those selected by a mask."""
+        places = np.flatnonzero(which).tolist()
+        topics, payloads = [self.topics[nth] for nth in places], [self.payloads[nth] for nth in places]
+        return MessageTable(topics, payloads, self.flags[which], self.packet_ids[which])
+
+
+class Splitter:
+    """Splits what one connection has received; remembers the topics that it has met."""
+
+    def __init__(self) -> None:
+        """Nothing has been met."""
+        self._topics: dict[bytes, str] = {}
+
+    def split(self, data: bytes, most: int, control: Callable[[mqtt5.Packet], None]) -> tuple[MessageTable, int]:
+        """Return the messages of the whole packets in ``data``, up to ``most`` packets, and where these end.
+
+        Everything else is handed to ``control``. ValueError, or the codec's panic, on a malformed packet.
+        """
+        begins, ends = _packets(data, most)
+        if not ends:
+            return MessageTable.of(()), 0
+        begin, end = np.array(begins, np.int64), np.array(ends, np.int64)
+        octets = np.frombuffer(data, np.uint8)
+        first = octets[np.append(0, end[:-1])].astype(np.int64)
+        # Fixed header (MQTT 5, 3.3.1): type 3, then duplicate, two bits of QoS, retain. Where a packet is too short for
+        # what is read, that is of the next one, and it is not plain.
+        qos, duplicate, retain = first >> 1 & 3, first >> 3 & 1, first & 1
+        name_end = begin + 2 + _pairs(octets, begin)
+        properties = name_end + 2 * (qos == 1)
+        packet_id = np.where(qos == 1, _pairs(octets, name_end), 0)
+        plain = (first >> 4 == PUBLISH) & (properties < end) & (octets.take(properties, mode="clip") == 0)
+        plain &= np.where(qos == 1, packet_id > 0, (qos | duplicate) == 0)
+        names = cut(data, begin + 2, np.minimum(name_end, end))
+        topics = list(map(self._topics.get, names, repeat("")))
+        payloads = cut(data, np.minimum(properties + 1, end), end)
+        table = MessageTable(topics, payloads, qos | duplicate << 2 | retain << 3, packet_id)
+        if "" in topics or not plain.all():
+            known = np.array(list(map(bool, topics)))
+            table = self._decode(data, np.append(0, end), np.flatnonzero(~(plain & known)), table, control)
+        return table, ends[-1]
+
+    def _decode(
+        self,
+        data: bytes,
+        bounds: Ints,
+        odd: Ints,
+        table: MessageTable,
+        control: Callable[[mqtt5.Packet], None],
+    ) -> MessageTable:
+        """Have the codec read the ``odd`` packets between ``bounds``; return the table with the messages of them."""
+        kept = np.ones(len(table), np.bool_)
+        for nth in odd.tolist():
+            packet, _ = mqtt5.read(memoryview(data)[bounds[nth] : bounds[nth + 1]])
+            if type(packet) is not mqtt5.PublishPacket:
+                kept[nth] = False
+                control(packet)
+                continue
+            if packet.packet_id == 0:
+                raise ValueError("a message at QoS 1 with packet id 0")
+            table.topics[nth], table.payloads[nth] = packet.topic, packet.payload
+            table.packet_ids[nth] = packet.packet_id or 0
+            table.flags[nth] = (packet.packet_id is not None) | packet.duplicate << 2 | packet.retain << 3
+            if len(self._topics) >= MAX_TOPICS:
+                self._topics.clear()
+            if packet.topic:
+                self._topics[packet.topic.encode()] = packet.topic
+        return table if kept.all() else table.take(kept)
+
+
+def _pairs(octets: NDArray[np.uint8], at: Ints) -> Ints:
+    """Return the two-byte numbers at some places, of which those beyond the end are nonsense."""
+    high = octets.take(at, mode="clip").astype(np.int64)
+    return high << 8 | octets.take(at + 1, mode="clip")
+
+
+def _packets(data: bytes, most: int) -> tuple[list[int], list[int]]:
+    """Return where the bodies of up to ``most`` packets begin, behind type and length, and where they end.
+
+    Only whole packets count. This is all that runs for each packet by itself.
+    """
+    begins: list[int] = []
+    ends: list[int] = []
+    add_begin, add_end, at, size = begins.append, ends.append, 0, len(data)
+    try:
+        while len(ends) < most:
+            low = data[at + 1]
+            if low < MORE:
+                begin = at + 2
+                end = begin + low
+            elif 0 < (high := data[at + 2]) < MORE:
+                begin = at + 3
+                end = begin + low - MORE + (high << 7)
+            else:
+                begin, end = _long_packet(data, at)
+            if end > size:
+                break
+            add_begin(begin)
+            add_end(end)
+            at = end
+    except IndexError:
+        pass  # the last header has not arrived whole
+    return begins, ends
+
+
+def _long_packet(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the body of a packet of 16 KiB or more begins and ends (MQTT 5, 2.1.4)."""
+    length = 0
+    for nth in range(4):
+        byte = data[at + 1 + nth]
+        length |= byte % MORE << 7 * nth
+        if byte == 0:
+            break
+        if byte < MORE:
+            begin = at + 2 + nth
+            return begin, begin + length
+    raise ValueError("a length that has no end, or more bytes than it needs")
