@@ -108,12 +108,12 @@ class CatchUp:
 
     def _outcomes(self, plans: list[Plan], end: int, codecs: dict[str, bytes]) -> list[Outcome]:
         histories = {plan.uid: self._history.history(self._worker, plan.uid) for plan in plans}
-        topics = OfDevices(plan.uid for plan in plans)
+        config = self._pipeline.current_config
+        topics = OfDevices((plan.uid for plan in plans), config.admission.aliases)
 
         def frames(received_from: int) -> Iterator[Frame]:
             return self._unhurried(read(self._journal, topics=topics, from_ns=received_from), end)
 
-        config = self._pipeline.current_config
         return list(run_again(plans, histories, frames, held_from(self._journal), config, codecs))
 
     def _unhurried(self, frames: Iterable[Frame], end: int) -> Iterator[Frame]:

@@ -115,17 +115,16 @@ class Foreign:
     def _device_of(self, reading: Reading, device: Device, feed: Feed) -> Device:
         """Return the device of which a reading speaks, entering it if it is new."""
         if feed.named:
-            if reading.device not in {"", device.key.device}:
-                detail = f"payload says {reading.device[:64]!r}, the topic says {device.key.device!r}"
+            if reading.device not in {"", feed.speaker}:
+                detail = f"payload says {reading.device[:64]!r}, the topic says {feed.speaker!r}"
                 raise RejectError(Reason.IDENTITY_MISMATCH, "/device", detail)
             return device
         if not DEVICE.fullmatch(reading.device):
             detail = f"{reading.device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -"
             raise RejectError(Reason.WRONG_TYPE if reading.device else Reason.MISSING_FIELD, "/device", detail)
-        alias = self._directory.admission.aliases.get(f"{feed.codec.name}:{reading.device}")
         spoken = DeviceKey(feed.site, reading.device_class or feed.device_class, reading.device)
         try:
-            return self._directory.device(DeviceKey.from_uid(alias) if alias else spoken)
+            return self._directory.device(self._directory.admission.known_as(feed.codec.name, spoken))
         except NotAdmittedError as error:
             raise RejectError(Reason.NOT_REGISTERED, "/device", str(error)) from None
         except CardinalityError as error:

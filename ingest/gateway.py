@@ -218,9 +218,8 @@ class Gateway:
 
     def admits(self, codec: str, device: str) -> bool:
         """Tell whether the site lets a terminal speak that says it is ``device``: itself, or whom its alias names."""
-        alias = self._admission.aliases.get(f"{codec}:{device}")
-        key = DeviceKey.from_uid(alias) if alias else DeviceKey(self.config.site, DeviceClass.VEHICLE, device)
-        return self._admission.refusal(key) is None
+        spoken = DeviceKey(self.config.site, DeviceClass.VEHICLE, device)
+        return self._admission.refusal(self._admission.known_as(codec, spoken)) is None
 
     def status(self) -> dict[str, int]:
         """Return the figures that the worker reports, of this life of the process."""

@@ -91,7 +91,8 @@ def _of_samples(
     found = _inside(pipeline, frames(stretch.start), stretch)
     if undated.devices:
         first = stretch.start - MAX_AHEAD
-        every = OfDevices(pipeline.directory.devices[index].uid for index in undated.devices)
+        uids = (pipeline.directory.devices[index].uid for index in undated.devices)
+        every = OfDevices(uids, config.admission.aliases)
         again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
         found = _inside(_pipeline(worker, config, codecs), again, stretch)
     return found

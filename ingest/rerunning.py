@@ -48,14 +48,17 @@ def decode_hour(blob: bytes) -> Hour:
 class OfDevices:
     """The topics on which devices may have spoken: their own, and all that are not quayflow's and may be anybody's."""
 
-    def __init__(self, uids: Iterable[str]) -> None:
-        """``uids``: ``site/class/device``."""
+    def __init__(self, uids: Iterable[str], aliases: Mapping[str, str]) -> None:
+        """``uids``: ``site/class/device``; ``aliases`` of the registry: ``{codec}:{foreign id}`` → uid."""
         self._uids = frozenset(uids)
+        self._aliases = frozenset(name for name, uid in aliases.items() if uid in self._uids)
 
     def __contains__(self, topic: object) -> bool:
         """Tell whether a frame of this topic may concern the devices."""
-        _, site, device_class, device, *_ = [*str(topic).split("/"), "", "", ""]
-        return not str(topic).startswith("port/") or f"{site}/{device_class}/{device}" in self._uids
+        text = str(topic)
+        _, site, device_class, device, last, *_ = [*text.split("/"), "", "", "", ""]
+        named = f"{site}/{device_class}/{device}" in self._uids or f"{last}:{device}" in self._aliases
+        return named or not text.startswith("port/")
 
 
 class Undated(ClockOffsets):
@@ -180,7 +183,7 @@ def run_again(
     first = min(start.received_from for start in possible)
     pipeline, undated = _gathered(possible, frames(first), config, codecs)
     if undated:
-        every = OfDevices(undated)
+        every = OfDevices(undated, config.admission.aliases)
         again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
         pipeline, _ = _gathered(possible, again, config, codecs)
     indices = [pipeline.directory.device(DeviceKey.from_uid(start.plan.uid)).index for start in possible]
@@ -201,7 +204,7 @@ def catch_up(
     while plans := pipeline.detection.plan():
         passes += 1
         codecs, config = pipeline.foreign.feeds.states(), pipeline.current_config
-        topics = OfDevices(plan.uid for plan in plans)
+        topics = OfDevices((plan.uid for plan in plans), config.admission.aliases)
 
         def received(since: int, topics: OfDevices = topics) -> Iterator[Frame]:
             return (frame for frame in frames if frame.recv_ts >= since and frame.topic in topics)

@@ -63,8 +63,13 @@ class Feed(NamedTuple):
     codec: Codec
     site: str
     device_class: DeviceClass
-    named: bool
-    """Whether the topic names the device, as ``port/{site}/{class}/{device}/{codec}`` does; else the payload does."""
+    speaker: str = ""
+    """What the topic ``port/{site}/{class}/{device}/{codec}`` calls the device, "" where the payload names it."""
+
+    @property
+    def named(self) -> bool:
+        """Whether the topic names the device."""
+        return bool(self.speaker)
 
 
 class Feeds:
@@ -79,20 +84,20 @@ class Feeds:
     def route(self, topic: str) -> tuple[Device, Feed] | None:
         """Return the device of a foreign topic, nobody where the payload names it, and its feed; None if unknown.
 
-        Raises CardinalityError where the device is one too many.
+        Raises NotAdmittedError and CardinalityError as :meth:`ingest.directory.Directory.device` does.
         """
         for source, codec in self._bound:
             if any(matches(pattern, topic) for pattern in source.topics):
-                return self._directory.devices[NOBODY], Feed(codec, source.site, source.device_class, named=False)
+                return self._directory.devices[NOBODY], Feed(codec, source.site, source.device_class)
         try:
             key, name = split(topic)
         except TopicError:
             return None
         if name not in CODECS or name == NATIVE:
             return None
-        device = self._directory.device(key)
-        named = self._by_name.get(name) or self._by_name.setdefault(name, make_codec(name))
-        return device, Feed(named, key.site, DeviceClass(key.device_class), named=True)
+        device = self._directory.device(self._directory.admission.known_as(name, key))
+        codec = self._by_name.get(name) or self._by_name.setdefault(name, make_codec(name))
+        return device, Feed(codec, device.key.site, DeviceClass(device.key.device_class), key.device)
 
     def take_states(self) -> dict[str, bytes]:
         """Return the memory of the codecs that learned something since the last call, by a lasting name."""

@@ -38,7 +38,12 @@ class Admission(msgspec.Struct, frozen=True):
     adopted: dict[str, dict[str, Adopted]] = {}
     """uid → the device's own name → what it means."""
     aliases: dict[str, str] = {}
-    """``{codec}:{foreign id}`` → uid, for readings whose payload names the device."""
+    """``{codec}:{foreign id}`` → uid, for devices that speak a foreign format."""
+
+    def known_as(self, codec: str, key: DeviceKey) -> DeviceKey:
+        """Return whose readings those of a device are that a codec, a topic or a gateway calls ``key``."""
+        alias = self.aliases.get(f"{codec}:{key.device}")
+        return DeviceKey.from_uid(alias) if alias else key
 
     def refusal(self, key: DeviceKey) -> str | None:
         """Return why a device may not speak, None if it may."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from made_frames import T0, Shelf, assert_every_frame_is_booked, frame, numbered, pipeline_of, topic, values
+from made_frames import T0, Shelf, accounts, assert_every_frame_is_booked, frame, numbered, pipeline_of, topic, values
 
 from analytics.rows import SeriesKey
 from devices.rejects import Reason
@@ -21,6 +21,7 @@ from faults.ingest_process import IngestProcess
 from faults.publisher import Outgoing, Publisher
 from ingest.following import RegistryFollower
 from ingest.pipeline import Pipeline
+from ingest.sources import Source
 from store.admission import Admission, admission_of, from_bytes, to_bytes
 from store.open import open_records, open_registry
 from store.registry_entries import Adoption, Alias, Entry, Policy, RegisteredDevice, Site
@@ -127,6 +128,23 @@ def test_adopted_names_count_in_packed_blocks_too() -> None:
     pipeline.process(numbered([frame(where, msgspec.msgpack.encode(block))]))
     assert pipeline.take_quarantine() == []
     assert sums(pipeline, "hoist_height_m") == [(2, 25_000)]
+
+
+@pytest.mark.parametrize("policy", Policy)
+def test_a_device_known_by_an_alias_is_one_device_however_it_is_named(policy: Policy) -> None:
+    gate = f"{SITE}/rfid-gate/G7"
+    entries = [
+        Site(site=SITE, policy=policy),
+        RegisteredDevice(uid=gate),
+        Alias(scheme="impinj", foreign="r700-1", device=gate),
+    ]
+    pipeline = pipeline_of(sources=(Source("impinj", SITE, DeviceClass.VEHICLE, ("readers/#",)),))
+    pipeline.admit(admission_of(entries))
+    named, says = topic("vehicle", "r700-1", "impinj"), b'{"hostname":"r700-1","eventType":"heartbeat","timestamp":%d}'
+    pipeline.process(numbered([frame("readers/1", says % (T0 // 10**6)), frame(named, says % (T0 // 10**6 + 1))]))
+    assert pipeline.take_quarantine() == []
+    assert accounts(pipeline)[gate, "windowed", ""][0] == 2
+    assert {uid for uid, _, _ in accounts(pipeline)} == {gate}
 
 
 def test_what_is_kept_of_the_registry_comes_back_as_it_was() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from made_frames import accounts, pipeline_of
 from made_port import Clock, served
 
 from api.app import create_app
@@ -40,7 +41,8 @@ from ingest import packets
 from ingest.conversations import code_of
 from ingest.gateway import KEY_FILE, Gateway, GatewayConfig, GatewayError, key_in
 from store.admission import Admission, admission_of
-from store.journal import read
+from store.journal import Frame, read
+from store.open import open_records, open_registry
 from store.registry_entries import Alias, Policy, RegisteredDevice, Site
 
 SITE = "CNNGB-DEMO"
@@ -379,8 +381,15 @@ def test_an_alias_admits_the_terminal_whose_device_is_registered() -> None:
     async def test() -> None:
         truck = f"{SITE}/vehicle/T-07"
         entries = [CLOSED, RegisteredDevice(uid=truck), Alias(scheme="jt808", foreign=PHONE, device=truck)]
-        async with guarded(admission_of(entries), anyone=True) as (gateway, _):
+        async with guarded(admission_of(entries), anyone=True) as (gateway, disk):
             assert (await (await terminal(gateway)).ask(LOCATION, location())).body[4] == bodies.ACCEPTED
+        # What is acknowledged is booked to the device, in a closed site as in an open one.
+        for admission in (admission_of(entries), admission_of(entries[1:])):
+            pipeline = pipeline_of(admission=admission)
+            pipeline.process([Frame(40, NOW, 1, 1, message.topic, message.payload) for message in disk.taken])
+            assert pipeline.take_quarantine() == []
+            assert accounts(pipeline)[truck, "windowed", ""] == (1, 7)
+            assert {uid for uid, _, _ in accounts(pipeline)} == {truck}
 
     run(test())
 
@@ -430,6 +439,32 @@ def installation(tmp_path: Path) -> Iterator[tuple[IngestProcess, int, int]]:
     port = free_port()
     with running_mosquitto() as broker, IngestProcess(tmp_path / "data", broker.port, jt808_port=port) as process:
         yield process.start(), port, broker.port
+
+
+@pytest.mark.slow
+def test_a_terminal_known_by_an_alias_is_the_device_in_the_store(installation: tuple[IngestProcess, int, int]) -> None:
+    process, port, _ = installation
+    url, truck = f"sqlite:///{process.folder / 'quayflow.db'}", f"{SITE}/vehicle/T-07"
+    registry, records = open_registry(url, read_only=False), open_records(url)
+    for entry in (CLOSED, RegisteredDevice(uid=truck), Alias(scheme="jt808", foreign=PHONE, device=truck)):
+        registry.put(entry, actor="cli:test", now_ns=1)
+    wait_until(lambda: process.said("the registry has revision 3") == 1, "ingest reads the registry")
+
+    async def report() -> None:
+        one = Terminal(*await asyncio.open_connection("127.0.0.1", port), PHONE)
+        registered = await one.ask(REGISTER, bodies.registration("浙B12345"))
+        assert (await one.ask(AUTHENTICATE, registered.body[3:])).body[4] == bodies.ACCEPTED
+        body = bodies.location(time.time_ns(), 29.93, 121.85, laden=True)
+        assert (await one.ask(LOCATION, body)).body[4] == bodies.ACCEPTED
+
+    run(report())
+    wait_until(lambda: any(row.account == "windowed" for row in records.ledger()), "it is in the store")
+    assert {(row.uid, row.account): row.frames for row in records.ledger() if row.frames} == {
+        (truck, "received"): 3,
+        (truck, "windowed"): 3,
+    }
+    registry.close()
+    records.close()
 
 
 @pytest.mark.slow

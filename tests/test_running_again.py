@@ -267,9 +267,13 @@ def test_only_devices_with_late_data_run_again() -> None:
     (plan,) = store.pipeline.detection.plan()
     assert plan.uid == "CNNGB-DEMO/quay-crane/QC01"
     assert plan.need.first == plan.need.last == event_time(late)
-    assert late.topic in OfDevices([plan.uid])
-    assert topic("quay-crane", "QC02") not in OfDevices([plan.uid])
-    assert "spBv1.0/group/NDATA/node" in OfDevices([plan.uid])
+    topics = OfDevices([plan.uid], {"tic40:STS01": plan.uid, "tic40:STS02": "CNNGB-DEMO/quay-crane/QC02"})
+    assert late.topic in topics
+    assert topic("quay-crane", "STS01", "tic40") in topics
+    assert topic("quay-crane", "STS02", "tic40") not in topics
+    assert topic("quay-crane", "STS01", "impinj") not in topics
+    assert topic("quay-crane", "QC02") not in topics
+    assert "spBv1.0/group/NDATA/node" in topics
     # Meanwhile its detectors are held, and late data waits for the next pass.
     assert store.pipeline.detection.plan() == []
     store.pipeline.detection.give_up()
