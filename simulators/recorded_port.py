@@ -14,8 +14,9 @@ from simulators import truth
 from simulators.fault_chain import Chain, Delivery
 from simulators.fleet import FleetConfig, port_of
 from simulators.messages import FIXED_START_NS, NS, PortMessages
+from simulators.recording import begun
 from simulators.tracks import RecordingError
-from store.journal import DUPLICATE, RETAINED, Compressor, JournalConfig, JournalWriter, encode, list_segments
+from store.journal import DUPLICATE, RETAINED, Compressor, encode, list_segments
 
 CHUNK_S: Final = 10.0
 """The port is advanced by so much of its time at once, s."""
@@ -79,7 +80,7 @@ class _Tape:
         self.last_ns = start_ns
         self.messages = self.bytes = 0
         # Segments say when they were created: in the port's time.
-        self._journal = JournalWriter(JournalConfig(out), lambda: self.last_ns)
+        self._journal = begun(out, lambda: self.last_ns)
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Write what has arrived, in that order."""

@@ -22,9 +22,10 @@ from devices.filters import fault_of
 from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
 from simulators.ending import end
 from simulators.packets import CONNECT_S, PING_S, Packets
+from simulators.recording import begun
 from simulators.schedule import stopped_by_signal
 from simulators.tracks import RecordingError
-from store.journal import Compressor, JournalConfig, JournalWriter, encode, list_segments
+from store.journal import Compressor, JournalWriter, encode, list_segments
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ async def run(
         raise RecordingError(f"{config.out}: holds something else than a recording; choose a new folder")
     with (
         stopped_by_signal(stop) as ending,
-        contextlib.closing(JournalWriter(JournalConfig(config.out), clock)) as journal,
+        contextlib.closing(begun(config.out, clock)) as journal,
     ):
         recorder = _Recorder(config, journal, clock)
         done = await recorder.run(ending, progress)

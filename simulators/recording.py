@@ -8,7 +8,7 @@ import fnmatch
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -17,7 +17,17 @@ from devices.topics import DeviceKey, Stream
 from devices.vocabulary import DeviceClass
 from simulators.moving import clone_of
 from simulators.tracks import BadRows, Point, Recorded, RecordingError, files, read_messages, read_track
-from store.journal import SUFFIX, Damage, Frame, JournalError, SegmentScan, Selection, read
+from store.journal import (
+    SUFFIX,
+    Frame,
+    JournalConfig,
+    JournalError,
+    JournalWriter,
+    Segment,
+    SegmentScan,
+    Selection,
+    list_segments,
+)
 from store.journal.segments import parse_header
 
 MIDDLE_M: Final = (360.0, 220.0)
@@ -48,6 +58,14 @@ class Choice:
             return False
         names = (name, name.rpartition("/")[2])
         return not self.devices or any(fnmatch.fnmatchcase(each, pattern) for pattern in self.devices for each in names)
+
+
+def begun(out: Path, clock: Callable[[], int]) -> JournalWriter:
+    """Open the folder of a recording for writing; RecordingError where that cannot be."""
+    try:
+        return JournalWriter(JournalConfig(out), clock)
+    except OSError as error:
+        raise RecordingError(f"out = {str(out)!r}: cannot be written: {error.strerror or error}") from None
 
 
 class Entry(NamedTuple):
@@ -243,32 +261,30 @@ def name_of(topic: str) -> str:
 
 def _journal(path: Path, choice: Choice) -> Callable[[BadRows], Iterator[Frame]] | None:
     """Return what reads a journal, a data folder's journal or one segment; None where the path is none of these."""
-    from_ns, to_ns = max(choice.from_ns, 0), choice.to_ns
+    selection = Selection(_Chosen(choice), max(choice.from_ns, 0), choice.to_ns)
     if path.suffix == SUFFIX and path.is_file():
-        return lambda bad: _segment(path, Selection(_Chosen(choice), from_ns, to_ns), bad)
+        return lambda bad: _frames([parse_header(path)], selection, bad)
     for folder in (path, path / "journal"):
         if folder.is_dir() and any(folder.glob(f"*{SUFFIX}")):
-            return lambda bad: read(
-                folder,
-                topics=_Chosen(choice),
-                from_ns=from_ns,
-                to_ns=to_ns,
-                damaged=lambda damage: _note(bad, damage),
-            )
+            return lambda bad: _frames(list_segments(folder), selection, bad)
     return None
 
 
-def _segment(path: Path, selection: Selection, bad: BadRows) -> Iterator[Frame]:
-    scan = SegmentScan(parse_header(path))
-    yield from scan.frames(0, selection)
-    for damage in scan.damage:
-        _note(bad, damage)
-    if tail := scan.size - scan.valid_bytes:
-        bad.add(path.name, f"the last {tail} bytes hold no whole record")
-
-
-def _note(bad: BadRows, damage: Damage) -> None:
-    bad.add(damage.path.name, f"{damage.length} damaged bytes at offset {damage.offset}")
+def _frames(segments: Sequence[Segment], selection: Selection, bad: BadRows) -> Iterator[Frame]:
+    """Yield the frames of segments and note what had to be skipped: a recording that is cut short says so."""
+    for segment, after in zip_longest(segments, segments[1:]):
+        try:
+            scan = SegmentScan(segment)
+        except FileNotFoundError:
+            bad.add(segment.path.name, "was deleted by retention before it could be read")
+            continue
+        yield from scan.frames(0, selection)
+        for damage in scan.damage:
+            bad.add(segment.path.name, f"{damage.length} damaged bytes at offset {damage.offset}")
+        if tail := (scan.size if after is None else after.base - segment.base) - scan.valid_bytes:
+            bad.add(segment.path.name, f"the last {tail} bytes hold no whole record")
+        elif scan.without_index and after is None:
+            bad.add(segment.path.name, "its index is missing: what followed may have been cut off")
 
 
 def _time(entry: Point | Recorded) -> int:

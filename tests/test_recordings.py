@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -68,6 +69,17 @@ def test_damaged_and_truncated_recordings_are_said_skipped_and_counted(tmp_path:
     recording = open_recording(tmp_path / "a", Choice(), SITE)
     assert (recording.messages, recording.bad.count) == (len(frames) - 1, 1)
     assert f"at offset {frames[4].offset}" in recording.bad.notes[0]
+    # The end of a folder, cut in the middle of a record.
+    last = list_segments(tmp_path / "a")[-1]
+    os.truncate(last.path, frames[-1].offset - last.base + 20)
+    recording = open_recording(tmp_path / "a", Choice(), SITE)
+    assert (recording.messages, recording.bad.count) == (len(frames) - 2, 2)
+    assert recording.bad.notes[1] == f"{last.path.name}: the last 20 bytes hold no whole record"
+    # A compressed segment, cut in the middle of its index.
+    Compressor(tmp_path / "a", threading.Lock(), 400).work()
+    os.truncate(path, path.stat().st_size - 10)
+    recording = open_recording(path, Choice(), SITE)
+    assert [note.partition(": ")[2][:20] for note in recording.bad.notes][-1] == "its index is missing"
     # One segment alone, cut in the middle of a record.
     cut = tmp_path / path.name
     cut.write_bytes(ruined[: frames[9].offset + 20])
