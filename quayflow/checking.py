@@ -21,13 +21,15 @@ import msgspec
 import numpy as np
 import typer
 
+from devices.filters import fault_of
 from devices.rejects import Reason
 from devices.times import NS, parse_rfc3339
 from devices.topics import DeviceKey, Stream, TopicError, parse, topic_of
 from devices.vocabulary import DeviceClass, accepted_from
 from ingest.pipeline import Pipeline, PipelineConfig
 from quayflow.failures import FAILED, UNREACHABLE
-from quayflow.options import Broker, For
+from quayflow.options import Broker, For, written
+from quayflow.parts import broker_of
 from quayflow.settings import Settings
 from store.interface import QuarantineRecord
 from store.journal import Frame
@@ -256,18 +258,17 @@ def _time_in(tree: dict[Any, Any], now: int) -> int:
 
 async def listen(settings: Settings, topic: str, seconds: float) -> list[Message]:
     """Return what comes on a topic filter within some seconds. MqttError where there is no broker."""
+    if fault := fault_of(topic):
+        raise ValueError(fault)
     messages: list[Message] = []
-    context = None
-    if settings.broker_tls:
-        ca = settings.broker_ca_file
-        context = aiomqtt.TLSParameters(ca_certs=None if ca is None else str(ca))
+    broker = broker_of(settings)
     async with aiomqtt.Client(
-        settings.broker_host,
-        settings.broker_port,
-        username=settings.broker_username,
-        password=settings.broker_password,
+        broker.host,
+        broker.port,
+        username=broker.username,
+        password=broker.password,
         protocol=aiomqtt.ProtocolVersion.V5,
-        tls_params=context,
+        tls_context=broker.tls_context(),
     ) as client:
         await client.subscribe(topic, qos=1)
         try:
@@ -290,7 +291,8 @@ def check(
     broker: Broker = None,
     site: Annotated[str | None, typer.Option(help="Site of payloads without a topic. [default: CNNGB-DEMO]")] = None,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page, too.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", callback=written, help="Write the report as a page, too."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

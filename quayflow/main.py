@@ -30,6 +30,7 @@ from quayflow.options import (
     Secure,
     Seed,
     Tls,
+    written,
 )
 from quayflow.registry_verbs import registry_app
 from quayflow.settings import Settings, SettingsError, load
@@ -142,8 +143,12 @@ def simulate(  # noqa: PLR0913 - one flag each
     site: Annotated[str | None, typer.Option(help="Site level of the topics. [default: CNNGB-DEMO]")] = None,
     speed: Annotated[float, typer.Option(help="Port seconds per second.")] = 1.0,
     payload: Annotated[Literal["msgpack", "json", "mixed"], typer.Option(help="Form of the payloads.")] = "msgpack",
-    summary: Annotated[Path | None, typer.Option(help="Keep the publisher's ledger in this file.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Append what really happened to this file, JSON lines.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option(callback=written, help="Keep the publisher's ledger in this file.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(callback=written, help="Append what really happened to this file, JSON lines.")
+    ] = None,
     noise: Annotated[Literal["none", "default", "heavy"], typer.Option(help="Noise of the instruments.")] = "none",
     scenario: Annotated[
         str | None, typer.Option(help="Name or file of a scenario, in place of profile and seed.")
@@ -344,7 +349,7 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
     """Return the settings under the flags; ends with status 2 where they cannot be used."""
     if broker is not None:
         host, _, number = broker.removeprefix("mqtt://").rpartition(":")
-        if not host or not number.isdigit():
+        if not host or not number.isdigit() or not 1 <= int(number) <= 65_535:  # noqa: PLR2004 - TCP
             raise typer.BadParameter(f"{broker!r}: expected HOST:PORT, such as 127.0.0.1:1883", param_hint="--broker")
         flags |= {"broker_host": host, "broker_port": int(number)}
     try:
@@ -357,6 +362,8 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    # What fails is said in one sentence; that it is tried again is not worth a line each time.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     return settings
 
 

@@ -17,6 +17,20 @@ def duration(text: str) -> float:
     return float(found[1]) * UNITS_S[found[2] or "s"]
 
 
+def written(path: Path | None) -> Path | None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold."""
+    if path is None or (path.exists() and not (path.is_file() or path.is_dir())):
+        return path
+    there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
+    if not there:
+        path.unlink()
+    return path
+
+
 Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
 Port = Annotated[
     int | None, typer.Option(min=0, max=65_535, help="Port of the API; 0 takes a free one. [default: 8080]")

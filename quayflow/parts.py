@@ -18,7 +18,9 @@ from quayflow.failures import FAILED, UNREACHABLE
 from quayflow.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from ingest.gateway import GatewayConfig
     from ingest.pipeline import PipelineConfig
+    from ingest.session import SessionConfig
     from ingest.sources import Source
     from simulators.broker import Broker
     from simulators.fleet import FleetConfig
@@ -68,16 +70,11 @@ def registered_config_of(settings: Settings) -> "PipelineConfig":
         return replace(pipeline_config_of(settings), admission=follower.first())
 
 
-async def run_ingest(settings: Settings) -> None:
-    """Run an ingest worker until SIGTERM or SIGINT."""
-    from ingest.gateway import GatewayConfig  # noqa: PLC0415 - each part is loaded by the process that runs it
+def session_config_of(settings: Settings) -> "SessionConfig":
+    """Return how ingest reaches the broker; ValueError where it cannot."""
     from ingest.session import SessionConfig  # noqa: PLC0415 - as above
-    from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
-    from store.registry_entries import Policy  # noqa: PLC0415 - as above
 
-    sources = sources_of(settings)
-    windows_url, records_url = settings.store_urls
-    session = SessionConfig(
+    return SessionConfig(
         host=settings.broker_host,
         port=settings.broker_port,
         username=settings.broker_username,
@@ -86,11 +83,19 @@ async def run_ingest(settings: Settings) -> None:
         ca_file=_text(settings.broker_ca_file),
         cert_file=_text(settings.broker_cert_file),
         key_file=_text(settings.broker_key_file),
-        filters=(*settings.topic_filters, *(topic for source in sources for topic in source.topics)),
+        filters=(*settings.topic_filters, *(topic for source in sources_of(settings) for topic in source.topics)),
         max_batch_messages=settings.held_messages,
         max_batch_bytes=settings.held_bytes,
     )
-    gateway = GatewayConfig(
+
+
+def gateway_config_of(settings: Settings) -> "GatewayConfig | None":
+    """Return where terminals are listened for, None where they are not; ValueError where they cannot be."""
+    from ingest.gateway import GatewayConfig  # noqa: PLC0415 - as above
+
+    if settings.jt808_port is None and settings.teltonika_port is None:
+        return None
+    return GatewayConfig(
         site=settings.site,
         host=settings.gateway_host,
         jt808_port=settings.jt808_port,
@@ -99,6 +104,18 @@ async def run_ingest(settings: Settings) -> None:
         max_connections=settings.gateway_connections,
         idle_s=settings.gateway_idle_s,
     )
+
+
+async def run_ingest(settings: Settings) -> None:
+    """Run an ingest worker until SIGTERM or SIGINT. Raises SettingsError where the settings let none run."""
+    from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
+    from store.registry_entries import Policy  # noqa: PLC0415 - as above
+
+    try:
+        session, gateway = session_config_of(settings), gateway_config_of(settings)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    windows_url, records_url = settings.store_urls
     config = IngestConfig(
         data=settings.data.absolute(),
         windows_url=windows_url,
@@ -106,7 +123,7 @@ async def run_ingest(settings: Settings) -> None:
         session=session,
         worker=settings.worker,
         pipeline=pipeline_config_of(settings),
-        gateway=None if settings.jt808_port is None and settings.teltonika_port is None else gateway,
+        gateway=gateway,
         commit_interval_s=settings.commit_interval_s,
         keep_s=settings.keep_s,
         journal_keep_bytes=settings.journal_keep_bytes,
@@ -162,7 +179,7 @@ def broker_of(settings: Settings) -> "Broker":
     """Return where simulators publish; ValueError where nobody could."""
     from simulators.broker import Broker  # noqa: PLC0415 - as above
 
-    return Broker(
+    broker = Broker(
         host=settings.broker_host,
         port=settings.broker_port,
         username=settings.broker_username,
@@ -170,6 +187,11 @@ def broker_of(settings: Settings) -> "Broker":
         tls=settings.broker_tls,
         tls_ca=_text(settings.broker_ca_file),
     )
+    try:
+        broker.tls_context()
+    except OSError as error:
+        raise ValueError(str(error)) from None
+    return broker
 
 
 async def run_simulation(  # noqa: PLR0913 - one flag each
@@ -192,9 +214,6 @@ async def run_simulation(  # noqa: PLR0913 - one flag each
     """
     from simulators import fleet  # noqa: PLC0415 - as above
 
-    for path in (summary, truth):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise SettingsError(f"{path}: cannot be written, its folder does not exist")
     try:
         config = fleet.FleetConfig(
             broker=broker_of(settings),

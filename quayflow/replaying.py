@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from quayflow.failures import FAILED
+from quayflow.failures import FAILED, UNREACHABLE
 from simulators.replay import ReplayConfig, ReplayProgress, ReplayResult, run
 
 MISSED: Final = 99
@@ -24,7 +24,10 @@ TAILS: Final = ("p50", "p95", "p99", "max")
 
 
 async def replay(config: ReplayConfig, html: Path | None, *, as_json: bool) -> int:
-    """Replay, show the progress on standard error, print the result; return 0, 1 if messages are lost, or 99."""
+    """Replay, show the progress on standard error, print the result.
+
+    Return 0, 1 if messages are lost, 3 if there was no broker to send them to, or 99 if a threshold is missed.
+    """
     with _shown() as show:
         result = await run(config, show)
     if html is not None:
@@ -33,6 +36,8 @@ async def replay(config: ReplayConfig, html: Path | None, *, as_json: bool) -> i
         typer.echo(json.dumps(result.as_dict()))
     else:
         _print(config, result)
+    if not result.sent:
+        return UNREACHABLE
     if not result.passed:
         return MISSED
     wrong = result.read_back is not None and not result.read_back.good

@@ -7,13 +7,15 @@ import typer
 
 from quayflow.failures import USAGE
 from quayflow.journal import From, To
-from quayflow.options import Broker, For, Json, Profile, Seed, duration
+from quayflow.options import Broker, For, Json, Profile, Seed, duration, written
 from quayflow.settings import Settings
 
 Verify = Annotated[
     str | None, typer.Option("--verify", metavar="URL", help="Read back from this API, such as http://127.0.0.1:8080.")
 ]
-Html = Annotated[Path | None, typer.Option(help="Write a report with plots to this file; it needs no network.")]
+Html = Annotated[
+    Path | None, typer.Option(callback=written, help="Write a report with plots to this file; it needs no network.")
+]
 Thresholds = Annotated[
     list[str] | None, typer.Option("--threshold", help="Condition such as lost==0; exit status 99 if missed.")
 ]
@@ -97,7 +99,7 @@ def replay(  # noqa: PLR0913 - one flag each
             broker=broker_of(settings),
             site=settings.site,
             shift=shift,
-            speed=float("inf") if speed == "max" else float(speed),
+            speed=_speed(speed),
             clients=clients,
             qos=qos,
             limit=limit,
@@ -165,6 +167,13 @@ def load(  # noqa: PLR0913 - one flag each
     except ValueError as error:
         _refuse(error)
     _finish(run_load(config, html, as_json=as_json))
+
+
+def _speed(text: str) -> float:
+    try:
+        return float("inf") if text == "max" else float(text)
+    except ValueError:
+        raise ValueError(f"speed = {text!r}: allowed is a number above 0, or max") from None
 
 
 def _settings(broker: str | None, **flags: object) -> Settings:

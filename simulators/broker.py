@@ -1,5 +1,6 @@
 """The broker that simulators publish to, and how patient they are with it."""
 
+import ssl
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,3 +35,12 @@ class Broker:
             raise ValueError("host = '': allowed is a name or an address")
         if not 1 <= self.port <= 65_535:  # noqa: PLR2004 - TCP
             raise ValueError(f"port = {self.port}: allowed is 1 to 65535")
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Read the certificates to trust; None without TLS. OSError names the file that cannot be used."""
+        if not self.tls:
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.tls_ca)
+        except OSError as error:
+            raise OSError(f"TLS needs {self.tls_ca}, which cannot be used: {error}") from None

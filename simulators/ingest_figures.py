@@ -35,7 +35,7 @@ def _ask(url: str) -> IngestFigures:
     try:
         answer = urllib3.request("GET", f"{url.rstrip('/')}/metrics", timeout=TIMEOUT_S, retries=1)
     except urllib3.exceptions.HTTPError as error:
-        raise ReadBackError(f"{url}: {error}") from None
+        raise ReadBackError(f"{url}: {getattr(error, 'reason', error)}") from None
     if answer.status != OK:
         raise ReadBackError(f"{url}/metrics: {answer.status}")
     return parse(answer.data.decode(), time.monotonic())

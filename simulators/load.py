@@ -17,8 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from devices.topics import SITE
 from simulators import profiles
 from simulators.accounts import Lag
+from simulators.addresses import check_address
 from simulators.broker import Broker
 from simulators.ingest_figures import IngestFigures, figures_from
 from simulators.load_link import Link
@@ -86,6 +88,10 @@ class LoadConfig:
     def __post_init__(self) -> None:
         """Check every value."""
         _ = self.shape, self.conditions
+        if not SITE.fullmatch(self.site):
+            raise ValueError(f"site = {self.site!r}: allowed is a UN/LOCODE and a facility, such as CNNGB-LOAD")
+        if self.api_url is not None:
+            check_address("api_url", self.api_url)
         for name, least, most in (("devices", 1, 100_000), ("clients", 1, 1_000), ("qos", 0, 1), ("seed", 0, 2**63)):
             value = getattr(self, name)
             if not least <= value <= most:

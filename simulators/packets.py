@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Final, cast
@@ -92,7 +91,7 @@ class Packets(asyncio.Protocol, ABC):
     async def dial(self, name: str, **more: Any) -> asyncio.Transport:  # noqa: ANN401 - fields of the packet
         """Open a connection and introduce ourselves; ``more`` are further fields of the CONNECT packet."""
         broker, loop = self.broker, asyncio.get_running_loop()
-        context = ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None
+        context = broker.tls_context()
         self.packets = PacketStream()
         transport, _ = await loop.create_connection(lambda: self, broker.host, broker.port, ssl=context)
         password = broker.password.encode() if broker.password is not None else None

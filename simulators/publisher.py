@@ -11,7 +11,6 @@ import math
 import random
 import secrets
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, Self
 
@@ -204,7 +203,7 @@ class _Connection:
             protocol=aiomqtt.ProtocolVersion.V5,
             clean_start=True,
             keepalive=20,
-            tls_context=ssl.create_default_context(cafile=broker.tls_ca) if broker.tls else None,
+            tls_context=broker.tls_context(),
             socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
         )
         client.pending_calls_threshold = 1_000_000  # every device of the connection may have one

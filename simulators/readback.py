@@ -228,7 +228,7 @@ class Reader:
             answer = self._http.request("GET", url)
             body = json.loads(answer.data)
         except (urllib3.exceptions.HTTPError, ValueError) as error:
-            raise ReadBackError(f"{self._url}: {error}") from None
+            raise ReadBackError(f"{self._url}: {getattr(error, 'reason', error)}") from None
         if answer.status == NOT_FOUND:
             return None
         if answer.status != OK:

@@ -7,6 +7,7 @@ from typing import Final
 
 from devices.filters import fault_of
 from devices.topics import SITE
+from simulators.addresses import check_address
 from simulators.broker import Broker
 from simulators.outcome import FIGURES
 from simulators.recording import ENDLESS, Choice
@@ -102,6 +103,8 @@ class ReplayConfig:
             raise ValueError(f"from_ns = {self.from_ns}: allowed is before to_ns = {self.to_ns}")
         if self.loops != 1 and self.shift == "none":
             raise ValueError(f"loops = {self.loops}: allowed is 1 with shift none, else the same traffic comes again")
+        if self.verify_url is not None:
+            check_address("verify_url", self.verify_url)
         if self.verify_url is not None and self.loops != 1:
             raise ValueError(f"loops = {self.loops}: allowed is 1 with verify_url")
         _ = self.conditions

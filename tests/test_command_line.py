@@ -96,6 +96,8 @@ def test_the_version_is_one_line(tmp_path: Path) -> None:
         pytest.param(["demo", "--seed", "-1"], "--seed", id="negative seed"),
         pytest.param(["up", "--broker", "nowhere"], "expected HOST:PORT", id="broker without port"),
         pytest.param(["ingest", "--broker", "host:port"], "expected HOST:PORT", id="broker port no number"),
+        pytest.param(["ingest", "--broker", "host:0"], "expected HOST:PORT", id="broker port 0"),
+        pytest.param(["ingest", "--broker", "host:65536"], "expected HOST:PORT", id="broker port too large"),
         pytest.param(["ingest", "--worker", "a b"], "worker", id="worker with a space"),
         pytest.param(["simulate", "--speed", "0", "--for", "1s"], "speed = 0.0", id="speed 0"),
         pytest.param(["simulate", "--payload", "xml"], "msgpack", id="unknown payload"),
@@ -103,10 +105,20 @@ def test_the_version_is_one_line(tmp_path: Path) -> None:
         pytest.param(["simulate", "--profile", "huge", "--for", "1s"], "allowed: chuanshan", id="unknown profile"),
         pytest.param(["simulate", "--summary", "no/such/file", "--for", "1s"], "no/such/file", id="summary nowhere"),
         pytest.param(["simulate", "--truth", "no/such/file", "--for", "1s"], "no/such/file", id="truth nowhere"),
+        pytest.param(["simulate", "--out", "/dev/null/x", "--for", "1s"], "out = '/dev/null/x'", id="out nowhere"),
+        pytest.param(["record", "--out", "/dev/null/x", "--for", "1s"], "out = '/dev/null/x'", id="record nowhere"),
+        pytest.param(["load", "--site", "nowhere"], "site = 'nowhere'", id="load at no site"),
+        pytest.param(["load", "--api", "localhost:8080"], "api_url = 'localhost:8080'", id="load with no API"),
+        pytest.param(["load", "--html", "/dev/null/x"], "--html", id="load report nowhere"),
+        pytest.param(["check", "a/#/b", "--as", "vehicle"], "'a/#/b': + must be", id="check of no filter"),
+        pytest.param(["check", "a", "--as", "vehicle", "--html", "/dev/null/x"], "--html", id="check report nowhere"),
+        pytest.param(["replay", ".", "--html", "/dev/null/x"], "'/dev/null/x' cannot be", id="replay report nowhere"),
+        pytest.param(["replay", ".", "--html", "."], "'.' cannot be written", id="replay report in place of a folder"),
+        pytest.param(["replay", ".", "--verify", "8080"], "verify_url = '8080'", id="replay with no API"),
         pytest.param(["replay"], "path", id="replay of nothing"),
         pytest.param(["replay", "no-such-file"], "no-such-file", id="replay of no file"),
         pytest.param(["replay", "."], "holds no recording", id="replay of an empty folder"),
-        pytest.param(["replay", ".", "--speed", "fast"], "fast", id="replay speed no number"),
+        pytest.param(["replay", ".", "--speed", "fast"], "speed = 'fast': allowed", id="replay speed no number"),
         pytest.param(["replay", ".", "--threshold", "lost"], "lost==0", id="threshold without figure"),
         pytest.param(["journal", "cat", "--from", "yesterday"], "yesterday", id="time no time"),
         pytest.param(["journal", "nonsense"], "nonsense", id="unknown subcommand"),
@@ -265,6 +277,40 @@ def test_a_simulated_port_without_a_broker_ends_with_status_3(tmp_path: Path) ->
     result = json.loads(done.stdout)
     assert result["acked"] == 0
     assert result["outstanding"] > 0
+
+
+def test_a_replay_without_a_broker_ends_with_status_3_whatever_was_asked_of_it(tmp_path: Path) -> None:
+    (tmp_path / "van.csv").write_text("timestamp,x,y\n2020-01-01T00:00:00Z,1,2\n")
+    broker = f"127.0.0.1:{free_port()}"
+    replay = ("replay", "van.csv", "--broker", broker, "--patience", "500ms", "--json")
+    for more in ((), ("--threshold", "lost==0")):
+        done = quayflow(*replay, *more, cwd=tmp_path)
+        assert done.returncode == 3, done.stderr
+        assert json.loads(done.stdout)["lost"] == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["simulate", "--for", "1s"],
+        ["record", "--out", "out"],
+        ["load", "--for", "1s"],
+        ["check", "port/#", "--as", "vehicle"],
+        ["replay", "."],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_certificates_that_cannot_be_used_are_named_before_the_work(arguments: list[str], tmp_path: Path) -> None:
+    done = quayflow(*arguments, cwd=tmp_path, QUAYFLOW_BROKER_TLS="true", QUAYFLOW_BROKER_CA_FILE="no-such.pem")
+    assert done.returncode == 2
+    assert "TLS needs no-such.pem" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broker_that_can_be_none_ends_ingest_with_status_2(tmp_path: Path) -> None:
+    done = quayflow("ingest", cwd=tmp_path, QUAYFLOW_BROKER_PORT="0")
+    assert done.returncode == 2
+    assert "port 0: must be 1 to 65535" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_ends_ingest_with_status_3(tmp_path: Path) -> None:
