@@ -150,7 +150,7 @@ def check_frames(pipeline: Pipeline, frames: Sequence[Frame]) -> str:
         touched = pipeline.touched()
         freeze(pipeline, WorkerBlob(), touched)
         refused = pipeline.take_quarantine()
-        msgspec.json.encode([pipeline.take_events(), list(map(pipeline.record_of, touched)), refused])
+        msgspec.json.encode([pipeline.take_events(), list(pipeline.records_of(touched)), refused])
         pipeline.take_rows(1)
     except Exception as error:  # noqa: BLE001 - whatever leaves it is what is looked for
         return f"{type(error).__name__}: {error}"

@@ -5,7 +5,7 @@ continues under a new epoch, which readers fold. Hours of findings that are over
 starting does not read them; those still open are among the blobs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -124,7 +124,8 @@ def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) ->
     worker.quarantine_dropped = pipeline.quarantine_dropped
     worker.ticked = pipeline.ticked
     worker.form = WITH_HOURS
-    blobs = {DEVICE + device.uid: _encode(_freeze_device(pipeline, device)) for device in devices}
+    frozen = zip(devices, _freeze_devices(pipeline, devices), strict=True)
+    blobs = {DEVICE + device.uid: _encode(blob) for device, blob in frozen}
     blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
     changed, over = pipeline.detection.take_hours()
     blobs |= {HOURS + device.uid: _encode(pipeline.detection.hours[device.index]) for device in changed}
@@ -171,31 +172,38 @@ def _begin_history(pipeline: Pipeline, device: int) -> None:
         pipeline.detection.set_hours(device, {period_of(first): Hour(released + 1, state, {})})
 
 
-def _freeze_device(pipeline: Pipeline, device: Device) -> DeviceBlob:
-    index, marks = device.index, pipeline.watermarks
-    series = device.series | device.derived
-    ts, value = pipeline.latest_of(np.fromiter(series.values(), np.int64, len(series)))
-    state = pipeline.detection.state_of(index)
-    return DeviceBlob(
-        seen=device.tracker.state(),
-        newest=int(marks.newest[index]),
-        heard=int(marks.heard[index]),
-        mark=int(marks.mark[index]),
-        first_seen=device.first_seen,
-        last_seen=device.last_seen,
-        frames=device.frames,
-        online=device.online,
-        info=dict(device.info),
-        accounts=pipeline.ledger.state(index),
-        latest=dict(zip(series, zip(ts.tolist(), value.tolist(), strict=True), strict=True)),
-        derived=list(device.derived),
-        released=int(marks.released[index]),
-        crane=state.crane,
-        passages=state.passages,
-        need=pipeline.detection.need_of(index),
-        clock=pipeline.clocks.state(index),
-        held=state.held,
+def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[DeviceBlob]:
+    """Yield the blobs of devices, each to be used up before the next is asked for."""
+    marks = pipeline.watermarks
+    index = np.array([device.index for device in devices], np.int64)
+    times = zip(
+        *(each[index].tolist() for each in (marks.newest, marks.heard, marks.mark, marks.released)), strict=True
     )
+    accounts, everything = pipeline.ledger.states(index), pipeline.newest_of(devices)
+    for device, (newest, heard, mark, released), account, last in zip(
+        devices, times, accounts, everything, strict=True
+    ):
+        state = pipeline.detection.look_at(device.index)
+        yield DeviceBlob(
+            seen=device.tracker.state(),
+            newest=newest,
+            heard=heard,
+            mark=mark,
+            first_seen=device.first_seen,
+            last_seen=device.last_seen,
+            frames=device.frames,
+            online=device.online,
+            info=dict(device.info),
+            accounts=account,
+            latest=dict(zip(last.names, zip(last.ts, last.scaled, strict=True), strict=True)),
+            derived=list(device.derived),
+            released=released,
+            crane=state.crane,
+            passages=state.passages,
+            need=pipeline.detection.need_of(device.index),
+            clock=pipeline.clocks.state(device.index),
+            held=state.held,
+        )
 
 
 def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:

@@ -175,9 +175,13 @@ class Detection:
 
     def state_of(self, device: int) -> DetectorState:
         """Return a copy of what the detectors remember of a device."""
+        return self.look_at(device).copy()
+
+    def look_at(self, device: int) -> DetectorState:
+        """Return what the detectors remember of a device, good until they are told more."""
         crane = self.moves.states.get(device)
-        crane = None if crane == CraneState() else crane
-        return DetectorState(crane, self.passages.open.get(device, {}), self.states.held.get(device, {})).copy()
+        crane = None if crane is not None and crane == CraneState() else crane
+        return DetectorState(crane, self.passages.open.get(device, {}), self.states.held.get(device, {}))
 
     def set_state(self, device: int, state: DetectorState) -> None:
         """Let the detectors go on from a state of a device."""

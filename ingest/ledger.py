@@ -147,12 +147,13 @@ class Ledger:
         yield from self._with_reasons(device, uid)
         yield LedgerRow(uid=uid, account="lost_before_journal", reason="", frames=lost, samples=0)
 
-    def state(self, device: int) -> DeviceAccounts:
-        """Return what a checkpoint keeps of one device."""
-        received = self._received[:, device].tolist()
-        frames, samples = self._accounts[:, :, device].tolist()
-        flags = dict(self._flags.get(device, Counter()))
-        return DeviceAccounts((received[0], received[1]), frames, samples, self._by_reason(device), flags)
+    def states(self, devices: Ints) -> Iterator[DeviceAccounts]:
+        """Yield what a checkpoint keeps of each of the devices (n,)."""
+        received = map(tuple, self._received[:, devices].T.tolist())
+        accounts = self._accounts[:, :, devices].transpose(2, 0, 1).tolist()
+        for device, frames_and_samples, (frames, samples) in zip(devices.tolist(), received, accounts, strict=True):
+            flags = dict(self._flags.get(device, {}))
+            yield DeviceAccounts(frames_and_samples, frames, samples, self._by_reason(device), flags)
 
     def restore(self, device: int, accounts: DeviceAccounts) -> None:
         """Put back what :meth:`state` gave."""
@@ -173,5 +174,7 @@ class Ledger:
             yield LedgerRow(uid=uid, account="flagged", reason=flag, frames=readings, samples=0)
 
     def _by_reason(self, device: int) -> dict[str, tuple[int, int]]:
-        reasons = self._reasons.get(device, Counter())
+        reasons = self._reasons.get(device)
+        if reasons is None:
+            return {}
         return {reason: (reasons[reason, True], reasons[reason, False]) for reason in sorted({r for r, _ in reasons})}

@@ -549,7 +549,7 @@ class Worker:
             worker=self._config.worker,
             offset=self._journal.end,
             rows=rows,
-            devices=PackedDevices(pipeline.record_of(device) for device in touched if device.index != NOBODY),
+            devices=PackedDevices(pipeline.records_of([device for device in touched if device.index != NOBODY])),
             events=pipeline.take_events(),
             quarantine=pipeline.take_quarantine(),
             ledger=pipeline.take_ledger(touched),

@@ -63,7 +63,7 @@ class Instance:
                 worker=self.worker,
                 offset=self._writer.end,
                 rows=rows,
-                devices=[pipeline.record_of(device) for device in touched if device.index],
+                devices=list(pipeline.records_of([device for device in touched if device.index])),
                 events=pipeline.take_events(),
                 quarantine=pipeline.take_quarantine(),
                 ledger=pipeline.ledger_rows(touched),

@@ -77,7 +77,7 @@ class Worker:
             "events": self.events,
             "quarantine": self.quarantine,
             "accounts": accounts(pipeline),
-            "devices": [pipeline.record_of(device) for device in devices],
+            "devices": list(pipeline.records_of(devices)),
             "seen": [device.tracker.state() for device in devices],
             "counts": (pipeline.samples, pipeline.detection.late_for_detectors, pipeline.quarantine_dropped),
             "received": pipeline.ledger.received,

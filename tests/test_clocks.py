@@ -114,7 +114,7 @@ def test_no_clock_moves_a_neighbours_watermark_or_windows(name: str) -> None:
         rows = pipeline.take_rows(1)
         own = rows.take(np.array([rows.keys[at].device == "GOOD" for at in rows.series.tolist()]))
         values = {column: getattr(own, column).tolist() for column in own.columns() if column != "series"}
-        record = pipeline.record_of(good)
+        record = next(pipeline.records_of([good]))
         outcomes.append((values, record.watermark_ns, record.last_event_ns, record.clock_offset_s))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][3] == 0.1
@@ -125,6 +125,6 @@ def test_a_device_record_tells_how_far_its_clock_is_off() -> None:
     for nth in range(60):
         now = NOW + nth * NS
         pipeline.process([frame(BAD, nth, now + 240 * NS, now), frame(GOOD, nth, now, now)])
-    assert pipeline.record_of(pipeline.directory.device(BAD)).clock_offset_s == -240.0
-    assert pipeline.record_of(pipeline.directory.device(GOOD)).clock_offset_s == 0.0
+    assert next(pipeline.records_of([pipeline.directory.device(BAD)])).clock_offset_s == -240.0
+    assert next(pipeline.records_of([pipeline.directory.device(GOOD)])).clock_offset_s == 0.0
     assert pipeline.clocks_off() == 1

@@ -264,7 +264,7 @@ def test_no_number_is_too_big_to_be_booked_and_kept(name: str) -> None:
     pipeline = run(numbered([frame(where, payload)]))
     assert_every_frame_is_booked(pipeline, 1)
     touched = pipeline.touched()
-    msgspec.json.encode([pipeline.take_events(), [pipeline.record_of(device) for device in touched]])
+    msgspec.json.encode([pipeline.take_events(), list(pipeline.records_of(touched))])
     state = freeze(pipeline, WorkerBlob(), touched).state
     other = pipeline_of(sources=sources())
     thaw(other, state)

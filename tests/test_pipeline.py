@@ -89,8 +89,8 @@ def test_nothing_depends_on_how_frames_are_cut_into_batches(frames: list[Frame],
     assert folded(one) == folded(other)
     assert sorted(one.take_quarantine(), key=str) == sorted(other.take_quarantine(), key=str)
     assert sorted(one.take_events(), key=str) == sorted(other.take_events(), key=str)
-    assert [one.record_of(device) for device in one.directory.devices[1:]] == [
-        other.record_of(device) for device in other.directory.devices[1:]
+    assert [next(one.records_of([device])) for device in one.directory.devices[1:]] == [
+        next(other.records_of([device])) for device in other.directory.devices[1:]
     ]
     assert one.samples == other.samples
 
@@ -389,8 +389,8 @@ def test_status_reports_coming_and_going_once() -> None:
     pipeline.process([will._replace(recv_ts=T0 + 2 * NS)])
     assert [event.type for event in pipeline.take_events()] == ["device_online", "device_offline"]
     device = pipeline.directory.devices[1]
-    assert pipeline.record_of(device).info == {"maker": "ZPMC"}
-    assert not pipeline.record_of(device).online
+    assert next(pipeline.records_of([device])).info == {"maker": "ZPMC"}
+    assert not next(pipeline.records_of([device])).online
 
 
 def test_devices_beyond_the_cap_are_refused_and_the_known_go_on() -> None:
@@ -489,7 +489,7 @@ def test_live_values_are_the_newest_by_event_time_and_told_once() -> None:
     pipeline.process([frame(CRANE, values(9, T0, load_t=1))])
     assert pipeline.take_live() == {}
     (device,) = pipeline.touched()
-    assert pipeline.record_of(device).latest == {"load_t": (T0 + 5 * NS, 5.0)}
+    assert next(pipeline.records_of([device])).latest == {"load_t": (T0 + 5 * NS, 5.0)}
 
 
 def test_a_device_may_change_its_names_at_any_time() -> None:

@@ -125,7 +125,7 @@ def test_a_time_in_a_state_may_be_the_first_series_beyond_a_table(others: int) -
     pipeline.tick(T0 + 3_600 * NS)
     touched = pipeline.touched()
     assert len(pipeline.directory.keys) == others + 2
-    assert set(pipeline.record_of(touched[-1]).latest) == {"spreader_locked"}
+    assert set(next(pipeline.records_of([touched[-1]])).latest) == {"spreader_locked"}
     assert freeze(pipeline, WorkerBlob(), touched).state
 
 
