@@ -27,7 +27,7 @@ from store.journal import (
     list_segments,
     read,
 )
-from store.journal.segments import COMPRESSED, HeaderError, parse_header, without_header
+from store.journal.segments import COMPRESSED, HeaderError, is_header_whole, parse_header, without_header
 
 WORDS: Final = {
     "lost": "bad record",
@@ -103,7 +103,8 @@ def verify(folder: Path, *, as_json: bool) -> int:
             count = sum(1 for _ in scan.frames(segment.base))
             frames += count
             name, end = segment.path.name, segment.base + scan.valid_bytes
-            findings += [Finding(name, segment.base, HEADER.size, "header")] if segment in headless else []
+            if segment in headless or not is_header_whole(segment.path):
+                findings.append(Finding(name, segment.base, HEADER.size, "header"))
             findings += [Finding(name, each.offset, each.length, "lost") for each in scan.damage]
             findings += [Finding(name, each.offset, each.length, "repaired") for each in scan.repaired]
             findings += [Finding(name, end, 0, "index")] if scan.without_index else []

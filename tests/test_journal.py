@@ -174,8 +174,40 @@ def test_a_bit_flipped_anywhere_costs_its_own_record_and_no_other(tmp_path: Path
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         hit = next(nth for nth, end in enumerate(ends) if at < end)
         assert list(read(tmp_path)) == frames[:hit] + frames[hit + 1 :]
-        if hit + 1 < len(frames):
-            assert damage_of(tmp_path) == [Damage(path, frames[hit].offset, ends[hit] - frames[hit].offset)]
+        assert damage_of(tmp_path) == [Damage(path, frames[hit].offset, ends[hit] - frames[hit].offset)]
+
+
+def test_a_damaged_last_record_is_told_at_the_start_and_stays_where_it_is(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    path = the_segment(tmp_path)
+    whole, last = path.read_bytes(), frames[-1].offset
+    flips = [bytes([whole[at] ^ 1 << at % 8]) for at in range(len(whole))]
+    damaged = [whole[:at] + flips[at] + whole[at + 1 :] for at in range(last, len(whole))]
+    damaged.append(whole[:-20] + b"something else, yes!")
+    for content in damaged:
+        path.write_bytes(content)
+        told: list[Damage] = []
+        writer = JournalWriter(JournalConfig(tmp_path), lambda: NOW, replayed=True)
+        assert [frame for lot in writer.replay(last, told.append) for frame in lot] == []
+        assert told == [Damage(path, last, len(whole) - last)]
+        assert (writer.torn_bytes, writer.end, writer.frames) == (0, len(whole), len(frames) - 1)
+        later = append(writer, MESSAGES[:2])
+        writer.close()
+        assert path.read_bytes()[: len(whole)] == content
+        assert list(read(tmp_path)) == frames[:-1] + later
+        assert damage_of(tmp_path) == told
+
+
+def test_zeros_that_a_power_cut_left_are_a_torn_tail(tmp_path: Path) -> None:
+    frames = written(tmp_path)
+    path = the_segment(tmp_path)
+    whole, last = path.read_bytes(), frames[-1].offset
+    for safe in range(last, len(whole)):
+        path.write_bytes(whole[:safe].ljust(len(whole), b"\0"))
+        assert damage_of(tmp_path) == []
+        writer = writer_of(tmp_path)
+        assert (writer.torn_bytes, writer.end) == (len(whole) - last, last)
+        writer.close()
 
 
 def test_damage_at_the_end_of_a_sealed_segment_is_reported(tmp_path: Path) -> None:

@@ -80,6 +80,34 @@ def test_a_damaged_header_is_named_and_the_records_behind_it_are_checked(data: t
     assert said["damage"] == [{"segment": segment.path.name, "offset": 0, "bytes": HEADER.size, "what": "header"}]
 
 
+@pytest.mark.parametrize("at", range(36, 40))
+def test_the_end_of_a_header_is_checked_though_nothing_reads_it(data: tuple[Path, list[Frame]], at: int) -> None:
+    folder, frames = data
+    segment = list_segments(folder / "journal")[0]
+    flip(segment.path, at)
+    code, said = verdict(folder)
+    assert (code, said["frames"], said["bad"]) == (1, len(frames), 1)
+    assert said["damage"] == [{"segment": segment.path.name, "offset": 0, "bytes": HEADER.size, "what": "header"}]
+
+
+def test_a_bit_flipped_in_the_last_record_of_all_is_a_bad_record_and_no_torn_tail(
+    data: tuple[Path, list[Frame]],
+) -> None:
+    folder, frames = data
+    segment, last = list_segments(folder / "journal")[-1], frames[-1].offset
+    whole = segment.path.read_bytes()
+    end = segment.base + len(whole)
+    for at in range(last, end):
+        flip(segment.path, at - segment.base)
+        code, said = verdict(folder)
+        assert (code, said["frames"], said["incomplete_tail_bytes"]) == (1, len(frames) - 1, 0)
+        assert said["damage"] == [{"segment": segment.path.name, "offset": last, "bytes": end - last, "what": "lost"}]
+        segment.path.write_bytes(whole)
+    segment.path.write_bytes(whole[:-1])
+    code, said = verdict(folder)
+    assert (code, said["bad"], said["incomplete_tail_bytes"]) == (0, 0, end - last - 1)
+
+
 def test_info_counts_both_forms(data: tuple[Path, list[Frame]]) -> None:
     folder, frames = data
     code, said = run("info", "--data", folder, "--json")

@@ -66,8 +66,9 @@ def _flip_everywhere(rig: Rig, data: Path, good: list[Frame]) -> tuple[int, int,
     segment = list_segments(copy)[-1]
     whole = segment.path.read_bytes()
     flips = found = wrong = 0
-    for nth, frame in enumerate(good[:-1]):
-        start, end = frame.offset - segment.base, good[nth + 1].offset - segment.base
+    ends = [frame.offset - segment.base for frame in good[1:]] + [len(whole)]
+    for nth, (frame, end) in enumerate(zip(good, ends, strict=True)):
+        start = frame.offset - segment.base
         damaged = bytearray(whole)
         damaged[dice.randrange(start, end)] ^= 1 << dice.randrange(8)
         segment.path.write_bytes(damaged)

@@ -16,7 +16,8 @@ by it at one stroke. Offsets and records stay what they are.
 
     writing ─────────► records, segments, ballast        append and make durable, seal, forget
     compressing ─────► chunks                            sealed segments become smaller and get an index
-    reading ─► scanning ─► compressed, resync, repair    frames by offset, topic and time; what is damaged
+    reading ─► scanning ─► compressed, resync, repair,   frames by offset, topic and time; what is damaged,
+                           tails                         and what is but torn
 """
 
 from store.journal.ballast import Ballast

@@ -12,6 +12,7 @@ from store.journal.records import CRC_BYTES, LOW, RECORD, Damage
 from store.journal.resync import next_record
 from store.journal.segments import COMPRESSED, HEADER, HeaderError, Segment, parse_header
 from store.journal.selection import EVERYTHING, Selection
+from store.journal.tails import is_damaged_record
 
 LOT: Final = 1 << 20
 """About how many bytes of records are read at once: enough that what is done once for them does not count."""
@@ -35,7 +36,7 @@ class SegmentScan:
         self.damage: list[Damage] = []
         """Stretches of damaged bytes skipped so far, each holding at least one record."""
         self.valid_bytes = HEADER.size
-        """Length of the plain segment up to the end of the last valid record."""
+        """Length of the plain segment up to the end of the last record that is valid or was whole once."""
         self.size = len(self.data)
         """Length of the plain segment, bytes; of a compressed one without its index, as far as it has been read."""
         if self._compressed is not None and self._compressed.index is not None:
@@ -63,6 +64,8 @@ class SegmentScan:
         self.valid_bytes = position
         if self._compressed is None:
             yield from self._stretch(self.data, base, position, selection)
+            if is_damaged_record(self.data[self.valid_bytes :], base + self.valid_bytes):
+                self._account_to(self.size)
         else:
             yield from self._chunks(self._compressed, start, selection)
 

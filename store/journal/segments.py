@@ -19,6 +19,8 @@ VERSION: Final = COMPRESSED
 ZSTD: Final = 1
 """The codec of compressed segments."""
 HEADER: Final = struct.Struct("<4sHHQQQII")
+RESERVED: Final = 4
+"""Bytes at the end of the header that its checksum does not cover; they are 0."""
 CHUNK_MAGIC: Final = b"QFJC"
 """What a compressed segment goes on with after its header."""
 SUFFIX: Final = ".qfj"
@@ -80,6 +82,12 @@ def without_header(path: Path) -> Segment:
         file.seek(HEADER.size)
         version = COMPRESSED if file.read(len(CHUNK_MAGIC)) == CHUNK_MAGIC else PLAIN
     return Segment(path, int(path.stem, 16), -1, 0, version)
+
+
+def is_header_whole(path: Path) -> bool:
+    """Tell whether the header of a segment is what was written, also in its last bytes, which nothing reads."""
+    head = _head(path)
+    return _is_header(head) and not any(head[HEADER.size - RESERVED :])
 
 
 def sync_folder(folder: Path) -> None:

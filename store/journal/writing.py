@@ -217,7 +217,7 @@ class JournalWriter:
         os.close(sealed)
 
     def _reopen(self, segment: Segment, scan: SegmentScan) -> None:
-        """Go on after the last whole record of a segment that has been scanned."""
+        """Go on after the last whole record of a segment that has been scanned, damaged or not."""
         self.torn_bytes = scan.size - scan.valid_bytes
         try:
             if self.torn_bytes:
