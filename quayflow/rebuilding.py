@@ -7,6 +7,7 @@ Nothing outside the hours is touched, nor what other workers wrote, nor the chec
 
 import contextlib
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final
@@ -30,11 +31,11 @@ from quayflow.hashing import HASHED
 from quayflow.progress import count_progress
 from quayflow.settings import Settings
 from store.data_folder import DataFolder
-from store.delivery import store_rows
 from store.interface import Checkpoint, Commit, EventRecord, Sink, StoreUnreachableError, WindowStore
 from store.journal import Frame, JournalError, read
 from store.open import open_records, open_sink, open_windows
 from store.records import SqlRecords
+from store.refusals import store_rows
 
 ROWS_AT_ONCE: Final = 2_000_000
 """Rows held in memory together; hours are taken so many at a time that no more come."""
@@ -63,7 +64,7 @@ class Account:
     rows_written: int = 0
     rows_removed: int = 0
     rows_refused: int = 0
-    """Rows that the store refuses, such as InfluxDB beyond its retention."""
+    """Rows that the store refuses, such as InfluxDB beyond its retention; they are in quarantine."""
     events_added: int = 0
     events_changed: int = 0
     events_removed: int = 0
@@ -192,10 +193,12 @@ class Rebuild:
         written = _with_late(wanted, late).take(write)
         replaced = np.isin(_place(there), at_wanted[write]) & ~_same_key(there, written)
         gone = there.take(replaced | np.isin(_place(there), at_said[superfluous]))
-        refused = sum(1 for _ in store_rows(self._windows, written)) if len(written) else 0
+        refused = list(store_rows(self._windows, written)) if len(written) else []
         self._windows.remove(gone)
-        account.rows_written += len(written) - refused
-        account.rows_refused += refused + int((~fits).sum())
+        if len(written):
+            self._records.note_rebuilt(self._worker, written, refused, time.time_ns())
+        account.rows_written += len(written) - len(refused)
+        account.rows_refused += len(refused) + int((~fits).sum())
         account.rows_removed += len(gone)
 
     def _put_events_right(self, stretch: Stretch, should: Should) -> None:
@@ -296,7 +299,7 @@ async def rebuild(
             raise StoreUnreachableError(f"{sink.backlog()} commits wait in the outbox for a store that is not there")
         with (
             contextlib.closing(open_windows(windows_url, read_only=False)) as windows,
-            contextlib.closing(open_records(records_url)) as records,
+            contextlib.closing(open_records(records_url, read_only=False)) as records,
         ):
             account = Rebuild(settings, config, sink, windows, records).run(start, end)
     shown = asdict(account)

@@ -8,32 +8,26 @@ Everything is written by keys made from content, so an entry that is delivered t
 before it could delete it, changes nothing.
 """
 
-import hashlib
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import msgspec
-import numpy as np
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from analytics.packing import whole
-from analytics.rows import WindowRows
-from devices.rejects import Reason
 from store.entries import decode
 from store.interface import (
     Commit,
     EventRecord,
-    PointsRejectedError,
-    QuarantineRecord,
     StoreUnreachableError,
     WindowStore,
 )
-from store.line_protocol import lines
+from store.refusals import quarantined, store_rows
 from store.tables import ENTRIES
 
 logger = logging.getLogger(__name__)
@@ -44,14 +38,12 @@ JOIN_S: Final = 5.0
 LONGEST_RETRY_AFTER_S: Final = 600.0
 """A store that asks to be left alone for longer is tried again after this, seconds."""
 
-PAYLOAD_BYTES: Final = 4096
-
 
 class RecordsWriter(Protocol):
     """The writing side of the records, such as :class:`store.records.SqlRecords`."""
 
-    def write(self, commit: Commit) -> list[EventRecord]:
-        """Write a commit's records in one transaction."""
+    def write(self, commit: Commit, *, refused: Sequence[int] = ()) -> list[EventRecord]:
+        """Write a commit's records in one transaction; ``refused``: numbers of its rows that the window store lacks."""
 
     def last_cursor(self) -> int:
         """Return the greatest event cursor given so far."""
@@ -79,13 +71,6 @@ class Backoff:
         """Return a random wait up to the bound, on top of what the store asked for; ``failures`` ≥ 1."""
         bound = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 32))
         return min(retry_after_s or 0.0, LONGEST_RETRY_AFTER_S) + jitter.uniform(0.0, bound)
-
-
-class Refusal(NamedTuple):
-    """A row that the window store refuses, and the store's words."""
-
-    row: int
-    words: str
 
 
 class Delivery:
@@ -193,48 +178,13 @@ class Delivery:
 
     def _apply(self, commit: Commit) -> None:
         rows = whole(commit.rows)
-        refused = [_quarantined(rows, refusal, self._clock()) for refusal in store_rows(self._windows, rows)]
-        if refused:
-            logger.error("the window store refused %d rows, now in quarantine: %s", len(refused), refused[0].detail)
-            commit = msgspec.structs.replace(commit, quarantine=[*commit.quarantine, *refused])
-        self._records.write(commit)
+        refusals = list(store_rows(self._windows, rows))
+        if refusals:
+            logger.error("the window store refused %d rows, now in quarantine: %s", len(refusals), refusals[0].words)
+            records = [quarantined(rows, refusal, self._clock()) for refusal in refusals]
+            commit = msgspec.structs.replace(commit, quarantine=[*commit.quarantine, *records])
+        self._records.write(commit, refused=[refusal.row for refusal in refusals])
 
 
 def _count(connection: Connection) -> int:
     return connection.scalars(select(func.count()).select_from(ENTRIES)).one()
-
-
-def store_rows(windows: WindowStore, rows: WindowRows) -> Iterator[Refusal]:
-    """Write rows and yield those that the store refuses; all others are stored.
-
-    A refused batch is halved until the bad rows stand alone: about 2·log2(n) further writes for one bad row in n.
-    """
-    pending = [np.arange(len(rows))]
-    while pending:
-        some = pending.pop()
-        try:
-            windows.write(rows.take(some))
-        except PointsRejectedError as error:
-            if len(some) == 1:
-                yield Refusal(int(some[0]), str(error))
-            else:
-                pending += [some[len(some) // 2 :], some[: len(some) // 2]]
-
-
-def _quarantined(rows: WindowRows, refusal: Refusal, now_ns: int) -> QuarantineRecord:
-    """Return a refused row as a quarantine record whose id is the row's key: refused again, it is the same record."""
-    row = rows.take(np.array([refusal.row]))
-    key = rows.keys[int(row.series[0])]
-    text = lines(row)[0].encode()
-    return QuarantineRecord(
-        id=f"{row.tier_s[0]}/{row.window[0]}/{row.epoch[0]}/{key.device_key.uid}/{key.metric}",
-        reason=Reason.REJECTED_BY_STORE,
-        pointer="",
-        detail=f"window row of {key.metric}: {refusal.words}",
-        topic="",
-        uid=key.device_key.uid,
-        recv_ns=now_ns,
-        payload=text[:PAYLOAD_BYTES],
-        payload_bytes=len(text),
-        payload_sha256=hashlib.sha256(text).hexdigest(),
-    )

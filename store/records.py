@@ -1,6 +1,6 @@
 """Records (devices, events, quarantine, ledger, workers) on SQLite or PostgreSQL, through SQLAlchemy Core."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,9 +15,12 @@ from sqlalchemy import (
     select,
 )
 
+from analytics.packing import whole
+from analytics.rows import WindowRows
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
 from store.record_counters import counter, storable
 from store.record_writing import QUARANTINE_BYTES, in_parts, quarantine_figures, write_quarantine, write_records
+from store.refusals import Refusal, note_refusals, quarantined, without_refused
 from store.sql_store import SqlStore
 from store.sqlite_files import reaching
 from store.tables import (
@@ -51,18 +54,27 @@ class SqlRecords(SqlStore):
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def write(self, commit: Commit) -> list[EventRecord]:
-        """Write a commit's records in one transaction; return its new events. Writing it again changes nothing."""
+    def write(self, commit: Commit, *, refused: Sequence[int] = ()) -> list[EventRecord]:
+        """Write a commit's records in one transaction; return its new events. Writing it again changes nothing.
+
+        ``refused``: numbers of its rows that the window store has refused; it has the others.
+        """
         with reaching(self._name):
             self._prepare()
             with self._engine.begin() as connection:
+                note_refusals(connection, commit.worker, whole(commit.rows), refused)
                 return write_records(connection, commit, self._quarantine_bytes)
 
-    def quarantine_rows(self, worker: str, records: Iterable[QuarantineRecord]) -> None:
-        """Add quarantine records alone, outside a commit."""
+    def note_rebuilt(self, worker: str, rows: WindowRows, refusals: Sequence[Refusal], now_ns: int) -> None:
+        """Note which rows the window store has refused of some that stand for all of their windows; it has the others.
+
+        ``now_ns`` dates the quarantine records.
+        """
         with reaching(self._name):
             self._prepare()
             with self._engine.begin() as connection:
+                note_refusals(connection, worker, rows, [refusal.row for refusal in refusals], alone=True)
+                records = [quarantined(rows, refusal, now_ns) for refusal in refusals]
                 write_quarantine(connection, worker, records, self._quarantine_bytes)
 
     def last_cursor(self) -> int:
@@ -147,7 +159,9 @@ class SqlRecords(SqlStore):
         else:
             parts = in_parts(sorted({storable(uid) for uid in uids}))
             found = [row for part in parts for row in self._rows(query.where(LEDGER.c.uid.in_(part)))]
-        return [LedgerRow(**row) for row in found]
+        rows = [LedgerRow(**row) for row in found]
+        with self._connection() as connection:
+            return rows if connection is None else without_refused(connection, rows)
 
     def workers(self) -> dict[str, Mapping[str, Scalar]]:
         """Return worker → its last status."""

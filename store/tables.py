@@ -157,6 +157,20 @@ LEDGER: Final = Table(
     Column("samples", BigInteger, nullable=False),
 )
 
+REFUSED_ROWS: Final = Table(
+    "refused_rows",
+    RECORDS,
+    Column("worker", _KEY, primary_key=True),
+    Column("uid", _KEY, primary_key=True),
+    Column("metric", _KEY, primary_key=True),
+    Column("tier_s", Integer, primary_key=True, autoincrement=False),
+    Column("window_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("samples", BigInteger, nullable=False),
+    Column("late", BigInteger, nullable=False),
+)
+"""Window rows that the window store has refused and not taken since; ``samples`` and ``late``: received ones in it."""
+
 WORKERS: Final = Table(
     "workers",
     RECORDS,

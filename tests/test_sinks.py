@@ -31,13 +31,14 @@ from devices.times import NS
 from engines.influx import Influx, running_influx
 from engines.ports import wait_until
 from engines.postgres import Postgres
-from store.delivery import Backoff, store_rows
+from store.delivery import Backoff
 from store.entries import decode, encode
 from store.influxql import retry_after_s
 from store.interface import Commit, EventRecord, HistoryRecord, PointsRejectedError, StoreUnreachableError
 from store.line_protocol import lines
 from store.open import StoreUrlError, open_records, open_sink, open_windows
 from store.packed_devices import PackedDevices
+from store.refusals import store_rows
 from store.sinks import EmbeddedSink, OutboxSink
 from store.sqlite_files import StoreVersionError
 

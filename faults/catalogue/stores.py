@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -17,10 +18,15 @@ from faults.publisher import SITE, Publisher, reading, readings
 from faults.registry import fault
 from faults.rig import Outcome, Rig, now, outcome
 from faults.verifier import METRIC, Stored, status, verify
+from store.accounts import accounts_of, is_balanced
 from store.line_protocol import measurement
+from store.open import open_records
 
 DATABASE: Final = "faults"
 RATE: Final = 500.0
+CONFLICTING: Final = 10
+"""Messages of the device whose rows are refused."""
+SAMPLES_PER_READING: Final = 2
 
 
 @contextmanager
@@ -111,7 +117,7 @@ def sink_trouble(rig: Rig) -> Outcome:
     "F12",
     "sink-rejects",
     "the store holds a field of another type, so that it refuses the rows of one device among twenty",
-    "the others' rows are stored, the refused ones are in quarantine with the store's words",
+    "the others' rows are stored; the refused ones are in quarantine, their samples too in the ledger, and no others",
 )
 def sink_rejects(rig: Rig) -> Outcome:
     """Prepare a type conflict in an old shard, into which one device's clock writes."""
@@ -120,22 +126,30 @@ def sink_rejects(rig: Rig) -> Outcome:
         for tier_s in (10, 60, 900, 3600):
             influx.write(DATABASE, f'{measurement(tier_s)},device=other count="text" {old}')
         ingest.start()
-        bad = [reading("conflict", 1, seq, old)._replace(key=None) for seq in range(10)]
+        bad = [reading("conflict", 1, seq, old)._replace(key=None) for seq in range(CONFLICTING)]
         with Publisher(broker.port, iter(bad), None, name="conflict") as conflict:
             conflict.finish()
         with Publisher(broker.port, readings(count=int(rig.scaled(4_000, 1_000))), RATE) as publisher:
             publisher.finish()
             result = _judged(rig, ingest, publisher, influx, now(), "")
-        refused = _refused(ingest)
-    # One row of each tier and metric: two metrics, four tiers, and the device's own events beside them.
-    words = f"{len(refused)} rows refused: {refused[0] if refused else ''}"[:160]
-    return replace(result, quarantined=len(refused), passed=result.passed and bool(refused), measured=words)
+        stored = _reader(influx)(10).get("conflict", (0, 0))[0]
+        refused, samples = _refused(ingest)
+    missing = CONFLICTING * SAMPLES_PER_READING
+    told = samples == {"received": missing, "quarantined": missing}
+    words = f"{len(refused)} rows refused, {missing} samples sent, {dict(samples)}: {(refused or [''])[0]}"[:200]
+    passed = result.passed and bool(refused) and told and not stored
+    return replace(result, quarantined=samples["quarantined"], passed=passed, measured=words)
 
 
-def _refused(ingest: IngestProcess) -> list[str]:
+def _refused(ingest: IngestProcess) -> tuple[list[str], Counter[str]]:
+    """Return the store's words for each row refused, and the samples of the device by account, where there are any."""
     with closing(sqlite3.connect(f"file:{ingest.folder / 'quayflow.db'}?mode=ro", uri=True)) as connection:
         query = "SELECT detail FROM quarantine WHERE reason = 'rejected_by_store' AND uid LIKE '%/conflict'"
-        return [row[0] for row in connection.execute(query)]
+        words = [row[0] for row in connection.execute(query)]
+    with closing(open_records(f"sqlite:///{ingest.folder}/quayflow.db")) as records:
+        rows = [row for row in records.ledger() if row.uid.endswith("/conflict")]
+    samples = accounts_of(rows)["samples"] if is_balanced(rows) else {}
+    return words, Counter({account: number for account, number in samples.items() if number})
 
 
 @fault(
