@@ -54,8 +54,8 @@ class Aggregates:
     last: Ints
     late: Ints
 
-    def take_values(self, which: Bools | Ints) -> list[Ints]:
-        """Return a copy of each aggregate at the positions or under the mask, in their order."""
+    def take_values(self, which: Bools | Ints | slice) -> list[Ints]:
+        """Return each aggregate, in their order: a copy of what is at the positions or under the mask, or a slice."""
         return [getattr(self, name)[which] for name in NEUTRAL]
 
     def put_values(self, at: Ints, what: "Aggregates") -> None:
@@ -119,8 +119,8 @@ class Partials(Aggregates):
         )
         return cls(series, window, values)
 
-    def take(self, which: Bools | Ints) -> "Partials":
-        """Return the partials selected by a mask or by positions."""
+    def take(self, which: Bools | Ints | slice) -> "Partials":
+        """Return the partials selected by a mask, by positions or, without a copy, by a slice."""
         return Partials(self.series[which], self.window[which], self.take_values(which))
 
     def folded(self, width: int) -> "Partials":

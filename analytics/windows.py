@@ -26,7 +26,7 @@ Row epochs: the cells of one life of a worker write with epoch ``2 * life``, the
 ``2 * commit + 1``. Two states that do not contain each other never write the same key (law 6).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -52,7 +52,7 @@ DUE: Final = 1 << 13
 NUMBER_BITS: Final = 31
 """Bits of a window's number."""
 SLICE: Final = 1 << 14
-"""Rows taken out at once: few enough that what is computed on the way stays in the processor's second-level cache."""
+"""Rows gone through at once: so few that what is computed on the way takes little memory and stays in the caches."""
 
 
 class _Tier(Aggregates):
@@ -196,8 +196,8 @@ class Windows:
                 if len(starts):
                     since[tier.width_s] = int(starts.min())
             tier.dirty[changed] = False
-            for begin in range(0, len(changed), SLICE):
-                effective = self._effective(level, changed[begin : begin + SLICE])
+            for some in _slices(len(changed)):
+                effective = self._effective(level, changed[some])
                 rows.add(tier.width_s, self._rows_of(tier, effective, self._cell_epoch))
         self._add_late(rows, 2 * commit + 1)
         self._add_bins(rows)
@@ -300,13 +300,15 @@ class Windows:
         """Merge or join partials of the finest tier."""
         for tier in self._tiers:
             tier.grow(len(self._keys))
-        partials = self._fit(partials)
+        fitting = self._fit(partials)
         finest = self._tiers[0]
-        cells = finest.cell_of(partials.series, partials.window)
-        if how is merge:
-            finest.begin(cells)
-        how(finest, cells, partials)
-        finest.dirty[cells] = True
+        for some in _slices(len(fitting)):
+            partials = fitting.take(some)
+            cells = finest.cell_of(partials.series, partials.window)
+            if how is merge:
+                finest.begin(cells)
+            how(finest, cells, partials)
+            finest.dirty[cells] = True
 
     def _add_binned(self, binned: Binned) -> None:
         finest = self._tiers[0]
@@ -351,8 +353,8 @@ class Windows:
                 of = series[turned]
                 cells = tier.cell_of(of, window[turned] - step * tier.width)
                 held = np.flatnonzero(tier.window[cells] >= 0)
-                if len(held):
-                    self._evict(level, of[held], cells[held])
+                for some in _slices(len(held)):
+                    self._evict(level, of[held[some]], cells[held[some]])
 
     def _evict(self, level: int, series: Ints, cells: Ints) -> None:
         """Make cells final, one of each of the series (n,).
@@ -425,3 +427,9 @@ class Windows:
 
     def _rows_of(self, tier: _Tier, partials: Partials, epoch: int) -> WindowRows:
         return partials.rows(self._keys, self._worker, tier.width_s, epoch)
+
+
+def _slices(length: int) -> Iterator[slice]:
+    """Yield what together is all of so many rows."""
+    for begin in range(0, length, SLICE):
+        yield slice(begin, begin + SLICE)

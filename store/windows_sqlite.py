@@ -111,7 +111,9 @@ class RowWriter:
         found = self._ids[series]
         if not found.all():
             missing = np.unique(series[found == 0])
-            self._ids[missing] = self._made(connection, [table[index] for index in missing.tolist()])
+            # Not all at once: keys exist only while they are looked at.
+            for lot in np.split(missing, list(range(ROWS_PER_INSERT, len(missing), ROWS_PER_INSERT))):
+                self._ids[lot] = self._made(connection, [table[index] for index in lot.tolist()])
             found = self._ids[series]
         return found
 
