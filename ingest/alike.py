@@ -1,4 +1,4 @@
-"""Frames that are alike, taken together: most of a batch is telemetry that devices repeat with other numbers.
+"""Frames that are alike, taken together: most of a batch is what devices repeat with other numbers.
 
 Decoding, judging sequences and booking frame by frame costs two microseconds each. Here a batch is taken as columns:
 
@@ -20,7 +20,8 @@ from analytics.rows import starts_of
 from devices.codecs.native_layouts import Layout, layout_of
 from devices.columns import Bools, Floats, Ints
 from ingest.batch import Accepted
-from ingest.checks import MAX_AHEAD, YEAR_2000
+from ingest.blocks import Float32s, Stack
+from ingest.checks import MAX_AHEAD, MAX_SPAN, YEAR_2000
 from ingest.directory import Device, Directory
 from store.journal import Frame, FrameTable
 
@@ -31,7 +32,7 @@ PER_DEVICE: Final = 2
 LAYOUTS_PER_LENGTH: Final = 4
 LENGTHS: Final = 256
 """Lengths of payloads of which layouts are remembered; with more, all are forgotten."""
-LONGEST: Final = 4_096
+LONGEST: Final = 1 << 18
 """Payloads longer than this are taken one by one, bytes."""
 
 TELEMETRY: Final = 0
@@ -54,8 +55,12 @@ class _Read(NamedTuple):
     seq: Ints
     ts: Ints
     layouts: list[Layout]
-    values: list[Floats]
-    """Of each layout, shape (its frames, its names)."""
+    values: list[Floats | Float32s]
+    """Of each layout, shape (its frames, its names), of blocks (its frames * rows, its names)."""
+
+    def of_layout(self, what: Callable[[Layout], int]) -> Ints:
+        """Return a number of its layout for each frame (n,), anything where it has none."""
+        return np.array([*map(what, self.layouts), 0], np.int64)[self.layout]
 
 
 class Together:
@@ -97,7 +102,9 @@ class Together:
         apart[device[~telemetry]] = True
         read = self._read(table.payloads, telemetry)
         sound = (read.layout >= 0) & (read.boot >= 0) & (read.seq >= 0)
-        sound &= (read.ts >= YEAR_2000) & (read.ts <= received + MAX_AHEAD)
+        # A block must have ended by then.
+        span = read.of_layout(_span)
+        sound &= (read.ts >= YEAR_2000) & (read.ts <= received + MAX_AHEAD - span) & (span <= MAX_SPAN)
         apart[device[~sound]] = True
         at = np.flatnonzero(~apart[device])
         tables = self._follow(device, received, read, at, apart)
@@ -192,13 +199,15 @@ class Together:
         return tables
 
     def _tables(
-        self, whose: Ints, layout: Ints, layouts: Sequence[Layout], apart: Bools
+        self, whose: Ints, which: Ints, layouts: Sequence[Layout], apart: Bools
     ) -> dict[tuple[int, int], list[int]]:
         """Return (device, layout) → series, marking the devices in ``apart`` that have none for a name."""
-        tables = {}
-        for pair in np.unique(whose * len(layouts) + layout).tolist() if layouts else ():
+        tables: dict[tuple[int, int], list[int]] = {}
+        for pair in np.unique(whose * len(layouts) + which).tolist() if layouts else ():
             index, number = divmod(pair, len(layouts))
-            series = _series_of(self._directory.devices[index], layouts[number].names)
+            entry, layout = self._directory.devices[index], layouts[number]
+            # The columns of a block may come in units of their own.
+            series = None if layout.rows and entry.adopted else _series_of(entry, layout.names)
             if series is None:
                 apart[index] = True
             else:
@@ -214,6 +223,10 @@ def _series_of(device: Device, names: tuple[str, ...]) -> list[int] | None:
     return None if -1 in series else series
 
 
+def _span(layout: Layout) -> int:
+    return layout.dt * max(layout.rows - 1, 0)
+
+
 def _accepted(
     frames: FrameTable,
     device: Ints,
@@ -223,17 +236,32 @@ def _accepted(
 ) -> Accepted:
     """Put the frames at ``at`` and their samples one behind the other."""
     layout, row = read.layout[at], read.row[at]
-    samples = np.array([len(each.names) for each in read.layouts], np.int64)[layout]
-    begin = np.cumsum(samples) - samples
-    series, value = np.empty(int(samples.sum()), np.int64), np.empty(int(samples.sum()))
+    scattered = read.of_layout(lambda each: 0 if each.rows else len(each.names))[at]
+    begin = np.cumsum(scattered) - scattered
+    series, value = np.empty(int(scattered.sum()), np.int64), np.empty(int(scattered.sum()))
+    blocks = []
     for number, values in enumerate(read.values):
         those = np.flatnonzero(layout == number)
         if not len(those):
             continue
         devices, which = np.unique(device[those], return_inverse=True)
-        table = np.array([tables[index, number] for index in devices.tolist()], np.int64)
+        of_each = np.array([tables[index, number] for index in devices.tolist()], np.int64)[which]
+        if read.layouts[number].rows:
+            blocks.append(_stack(read.layouts[number], those, of_each, read.ts[at[those]], values, row[those]))
+            continue
         places = begin[those][:, None] + np.arange(values.shape[1])
-        series[places] = table[which]
+        series[places] = of_each
         value[places] = values[row[those]]
-    received = frames.recv_ts
-    return Accepted(frames, device, read.ts[at], read.seq[at], received, samples.copy(), samples, series, value)
+    samples = read.of_layout(lambda each: max(each.rows, 1) * len(each.names))[at]
+    ts, received = read.ts[at] + read.of_layout(_span)[at], frames.recv_ts
+    return Accepted(
+        frames, device, ts, read.seq[at], received, samples.copy(), samples, scattered, series, value, blocks
+    )
+
+
+def _stack(layout: Layout, frame: Ints, series: Ints, t0: Ints, values: Floats | Float32s, row: Ints) -> Stack:
+    """Return the blocks of a layout that are accepted: those of its frames that are at ``row``."""
+    of_each = values.reshape(-1, layout.rows, len(layout.names))
+    some = values if len(row) == len(of_each) else of_each[row].reshape(-1, len(layout.names))
+    dt, rows = np.full(len(row), layout.dt), np.full(len(row), layout.rows)
+    return Stack(frame, series, t0, dt, rows, np.asarray(some, np.float32))

@@ -1,7 +1,7 @@
 """What decoding hands to the pipeline: the outcome of every frame of a batch, as lists that become arrays."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, overload
 
 import numpy as np
@@ -10,7 +10,7 @@ from analytics.detectors.gates import TagRead
 from analytics.events import PortEvent
 from devices.columns import Floats, Ints
 from devices.rejects import Reject
-from ingest.blocks import Block
+from ingest.blocks import Block, Stack, stacked
 from ingest.directory import Device
 from store.journal import Frame
 
@@ -85,19 +85,24 @@ class Accepted:
     received: Ints
     """Receive time, ns UTC."""
     samples: Ints
-    """How many samples are kept of each."""
+    """How many samples are kept of each …"""
+    sent: Ints
+    """… and how many it came with."""
     scattered: Ints
     """How many single samples each has; they follow each other. The others are in blocks."""
     series: Ints
     value: Floats
+    blocks: list[Stack]
+    """Those of the frames that are at their places ``frame``."""
 
     def behind(self, first: "Accepted") -> "Accepted":
         """Return ``first`` and these behind it."""
         if not first.frames:
             return self
-        names = ("device", "ts", "seq", "received", "samples", "scattered", "series", "value")
-        joined = (np.concatenate([getattr(first, name), getattr(self, name)]) for name in names)
-        return Accepted(_Behind(first.frames, self.frames), *joined)
+        names = ("device", "ts", "seq", "received", "samples", "sent", "scattered", "series", "value")
+        joined = {name: np.concatenate([getattr(first, name), getattr(self, name)]) for name in names}
+        moved = [stack._replace(frame=stack.frame + len(first.frames)) for stack in self.blocks]
+        return replace(self, frames=_Behind(first.frames, self.frames), blocks=first.blocks + moved, **joined)
 
 
 @dataclass(slots=True)
@@ -147,16 +152,19 @@ class Batch:
 
     def accepted(self) -> Accepted:
         """Return everything accepted: what was taken one by one first, in its order, then what was taken together."""
+        samples = np.array(self.samples, np.int64)
         one_by_one = Accepted(
             self.frames,
             np.array(self.device, np.int64),
             np.array(self.ts, np.int64),
             np.array(self.seq, np.int64),
             np.array([frame.recv_ts for frame in self.frames], np.int64),
-            np.array(self.samples, np.int64),
+            samples.copy(),
+            samples,
             np.array(self.scattered, np.int64),
             np.array(self.series, np.int64),
             np.array(self.value, np.float64),
+            stacked(self.blocks),
         )
         return one_by_one if self.together is None else self.together.behind(one_by_one)
 

@@ -14,7 +14,7 @@ def book(ledger: Ledger, directory: Directory, batch: Batch, accepted: Accepted,
     """Book a batch; ``late`` says of each frame accepted whether it came after its windows had been handed over."""
     device, samples = accepted.device, accepted.samples
     if batch.together is not None:
-        ledger.receive(batch.together.device, batch.together.scattered)
+        ledger.receive(batch.together.device, batch.together.sent)
     ledger.receive(np.array(batch.received, np.int64), np.array(batch.received_samples, np.int64))
     duplicate_samples = np.array(batch.duplicate_samples, np.int64)
     ledger.book(Account.DUPLICATE, np.array(batch.duplicate, np.int64), duplicate_samples)

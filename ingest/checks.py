@@ -12,6 +12,8 @@ from devices.vocabulary import BY_NAME
 YEAR_2000: Final = 946_684_800 * NS
 MAX_AHEAD: Final = 300 * NS
 """A device may be this far ahead of the time of receipt, ns; beyond, its clock is wrong."""
+MAX_SPAN: Final = 3_600 * NS
+"""Longest time that one block may cover, ns: it is cut at the end of every window that it reaches over."""
 MAX_BOOT: Final = 2**64 - 1
 MAX_TAG: Final = 128
 """Characters of a tag: the longest EPC, of 496 bits, has 124 hex digits."""

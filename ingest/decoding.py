@@ -21,7 +21,7 @@ from devices.topics import Stream, TopicError, parse
 from ingest.alike import FOREIGN, KINDS, NOBODYS, OTHER, TELEMETRY, Together
 from ingest.batch import WHOLE, Batch, Refused, set_online
 from ingest.blocks import Block, Float32s
-from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
+from ingest.checks import MAX_AHEAD, MAX_BOOT, MAX_SPAN, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
 from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError, unknown_name
 from ingest.foreign import Foreign
 from ingest.sources import Feed
@@ -29,8 +29,6 @@ from ingest.unforeseen import Unforeseen
 from store.admission import Admission
 from store.journal import DUPLICATE, RETAINED, Frame
 
-MAX_SPAN: Final = 3_600 * NS
-"""Longest time that one block may cover, ns: it is cut at the end of every window that it reaches over."""
 MAX_ROUTES: Final = 100_000
 """Topics whose way is remembered: a source may take in any number of them, whatever the bound on devices."""
 

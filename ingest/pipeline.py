@@ -26,7 +26,7 @@ from devices.columns import Bools, Columns, Ints
 from devices.rejects import Reason, Reject
 from devices.vocabulary import HAS_PERCENTILES, INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
 from ingest.batch import WHOLE, Accepted, Batch, Refused
-from ingest.blocks import Bad, Stack, binned_of, check, cut, extent_of, partials_of, stacked
+from ingest.blocks import Bad, Stack, binned_of, check, cut, extent_of, partials_of
 from ingest.booking import book
 from ingest.decoding import Decoder
 from ingest.detection import Detection, record_of
@@ -312,7 +312,7 @@ class Pipeline:
         wanted = IS_INPUT[metric]
         if wanted.any():
             self.detection.waiting.add(columns.take(wanted))
-        for stack in stacked(batch.blocks):
+        for stack in accepted.blocks:
             pieces = cut(stack, FINEST)
             self._window_stack(batch, accepted, pieces, late, None if roomy else self._fits(pieces))
         return late

@@ -27,7 +27,6 @@ from devices.rejects import Reason
 from devices.times import format_rfc3339
 from devices.vocabulary import MAXIMUM, METRICS, MINIMUM
 from ingest.batch import Accepted
-from ingest.blocks import stacked
 from ingest.decoding import Decoder
 from ingest.directory import Directory
 from ingest.foreign import Foreign
@@ -185,7 +184,7 @@ class _Samples:
             self._refuse(refused.reject.reason.value, 1)
         accepted = batch.accepted()
         parts = [self._scattered(accepted)]
-        for stack in stacked(batch.blocks):
+        for stack in accepted.blocks:
             columns = stack.values.shape[1]
             parts.append(
                 (

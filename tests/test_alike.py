@@ -23,6 +23,17 @@ TELEMETRY: dict[str, Any] = {"v": 1, "boot": 7, "seq": 4, "ts": T0, "m": {"load_
 PAYLOAD = msgspec.msgpack.encode(TELEMETRY)
 
 
+BLOCK: dict[str, Any] = {
+    "v": 1,
+    "t0": T0,
+    "dt": NS // 10,
+    "names": ["load_t", "sway_m"],
+    "f32": np.arange(6, dtype="<f4").tobytes(),
+    "boot": 7,
+    "seq": 4,
+}
+
+
 def same_telemetry(payload: bytes, boot: int, seq: int, ts: int, m: dict[str, float]) -> bool:
     found = native.decode_telemetry(payload)
     as_they_are = np.array([found.boot, found.seq, found.ts], np.uint64).astype(np.int64).tolist()
@@ -55,6 +66,46 @@ def test_a_payload_with_any_byte_changed_fits_only_if_it_says_the_same_one_by_on
         # A sequence that needs 64 bits unsigned is refused one by one; here it is below 0, which ingest lets go.
         if read.seq[nth] >= 0:
             assert same_telemetry(every[nth], int(read.boot[nth]), int(read.seq[nth]), int(read.ts[nth]), m)
+
+
+def test_a_block_with_any_byte_changed_fits_only_if_it_says_the_same_one_by_one() -> None:
+    payload = msgspec.msgpack.encode(BLOCK)
+    layout = layout_of(payload)
+    assert layout is not None
+    assert (layout.names, layout.rows, layout.dt) == (("load_t", "sway_m"), 3, NS // 10)
+    every = [payload[:at] + bytes([byte]) + payload[at + 1 :] for at in range(len(payload)) for byte in range(256)]
+    fits, read = layout.fits(b"".join(every)), layout.read(b"".join(every))
+    assert fits.sum() > (24 + 8) * 256
+    values = read.values.reshape(len(every), -1).astype("<f4")
+    for nth in np.flatnonzero(fits).tolist():
+        found = native.decode_block(every[nth])
+        assert (found.boot, found.seq, found.names, found.dt) == (
+            read.boot[nth],
+            read.seq[nth],
+            layout.names,
+            layout.dt,
+        )
+        assert (np.array(found.t0, np.uint64).astype(np.int64), found.f32) == (read.ts[nth], values[nth].tobytes())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"f32": b""},
+        {"f32": bytes(12)},
+        {"f32": "text"},
+        {"names": []},
+        {"names": ["load_t", "load_t"]},
+        {"names": ["x" * 200] * 40},
+        {"dt": 0},
+        {"dt": 1.5},
+        {"m": {}},
+        {"ts": T0},
+        {"site": SITE},
+    ],
+)
+def test_what_is_no_block_with_numbers_alone_has_no_layout(changes: dict[str, Any]) -> None:
+    assert layout_of(msgspec.msgpack.encode(BLOCK | changes)) is None
 
 
 @pytest.mark.parametrize(
@@ -113,6 +164,19 @@ def message(chance: random.Random, device: int, seq: int, ts: int) -> tuple[Any,
     return body, chance.random() < 0.999
 
 
+def block(chance: random.Random, seq: int, now: int) -> bytes:
+    """A block that mostly is as the device always has it, over the end of a window now and then."""
+    body = BLOCK | {"boot": 5, "seq": seq, "t0": now - NS, "f32": np.array([chance.random() for _ in range(6)], "<f4")}
+    odd = chance.random()
+    if odd < 0.007:
+        body["f32"][chance.randrange(6)] = chance.choice([np.nan, np.inf, 1e9])
+    elif odd < 0.014:
+        body |= chance.choice([{"dt": 2_000 * NS}, {"dt": 400 * NS}, {"t0": 5}, {"t0": T0 + 10**15}, {"boot": 6}])
+    elif odd < 0.02:
+        body["names"] = chance.choice([["sway_m", "load_t"], ["load_t", "nonsense"], ["load_t"]])
+    return msgspec.msgpack.encode(body | {"f32": body["f32"].tobytes()})
+
+
 def traffic(chance: random.Random, frames: int) -> list[Frame]:
     """Cranes that mostly go on in sequence, with everything that may happen to one of them now and then."""
     seqs = [chance.choice([0, 100, 250, 65_500]) for _ in range(6)]
@@ -136,6 +200,9 @@ def traffic(chance: random.Random, frames: int) -> list[Frame]:
         elif what < 0.018:
             result.append(frame("no/topic", b"\x80", recv_ts=now))
         else:
+            if device == 5:
+                result.append(frame(where, block(chance, seq, now), recv_ts=now))
+                continue
             body, binary = message(chance, device, seq, now - chance.randrange(NS))
             packed = msgpack.packb(body, use_single_float=device % 3 == 2)
             payload = packed if binary else msgspec.json.encode(body)
@@ -172,14 +239,16 @@ def test_together_comes_to_the_same_as_one_by_one(seed: int) -> None:
     alone = pipeline_of()
     for each in frames:
         alone.process([each])
-    together, at, taken = pipeline_of(), 0, 0
+    together, at, taken, blocks = pipeline_of(), 0, 0, 0
     decoder = Decoder(directory := Directory(100, 1_000), Foreign(directory, ()))
     while at < len(frames):
         batch = frames[at : at + chance.choice([1, 20, 60, 200])]
         together.process(batch)
         accepted = decoder.decode(batch).together
         taken += len(accepted.frames) if accepted is not None else 0
+        blocks += len(accepted.blocks) if accepted is not None else 0
         at += len(batch)
     assert taken > len(frames) // 20
+    assert blocks
     assert together.ledger.balanced()
     assert everything(together) == everything(alone)
