@@ -16,7 +16,7 @@ import typer
 from devices.times import format_rfc3339
 from quayflow.device_verbs import actor, registry_of, settings_with
 from quayflow.failures import FAILED
-from quayflow.options import Data
+from quayflow.options import Data, written
 from store.registry import Change
 from store.registry_entries import KINDS, Entry, EntryError, Zone, document_of, entry_of, entry_of_row, row_of
 
@@ -46,6 +46,7 @@ def export_entries(
     if path == STANDARD:
         sys.stdout.write(text)
     else:
+        written(Path(path))
         Path(path).write_text(text, encoding="utf-8")
         typer.echo(f"{len(entries)} entries in {path}", err=True)
 

@@ -41,6 +41,13 @@ def test_what_is_exported_can_be_imported_again(data: Path, tmp_path: Path) -> N
     assert again["changes"] == []
 
 
+def test_a_file_that_cannot_be_written_is_named(data: Path, tmp_path: Path) -> None:
+    run(data, "registry", "import", str(everything(tmp_path)))
+    assert (
+        "'/dev/null/x.json' cannot be written" in run(data, "registry", "export", "/dev/null/x.json", status=2).output
+    )
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_csv_of_each_kind_goes_round(data: Path, tmp_path: Path, kind: str) -> None:
     run(data, "registry", "import", str(everything(tmp_path)))
