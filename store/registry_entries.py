@@ -244,9 +244,7 @@ KINDS: Final[dict[str, type[Entry]]] = {
 
 def entry_of(kind: str, values: object) -> Entry:
     """Return the entry in plain values, as JSON has them; EntryError names the field."""
-    struct = KINDS.get(kind)
-    if struct is None:
-        raise EntryError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
+    struct = _struct_of(kind)
     try:
         entry = msgspec.convert(values, struct)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -257,18 +255,19 @@ def entry_of(kind: str, values: object) -> Entry:
 
 def entry_of_row(kind: str, row: dict[str, str]) -> Entry:
     """Return the entry in a row of CSV: empty cells are left out, lists are separated by spaces, geometry is JSON."""
+    fields = {field.name: field for field in msgspec.structs.fields(_struct_of(kind))}
+    told = {name: text for name, text in row.items() if text}
+    for name in told:
+        if name not in fields:
+            raise EntryError(f"{name}: expected one of {', '.join(fields)}")
+    return entry_of(kind, {name: _cell(name, fields[name].type, text) for name, text in told.items()})
+
+
+def _struct_of(kind: str) -> type[Entry]:
     struct = KINDS.get(kind)
     if struct is None:
         raise EntryError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
-    values: dict[str, object] = {}
-    fields = {field.name: field for field in msgspec.structs.fields(struct)}
-    for name, text in row.items():
-        if name not in fields or not text:
-            if text:
-                raise EntryError(f"{name}: expected one of {', '.join(fields)}")
-            continue
-        values[name] = _cell(name, fields[name].type, text)
-    return entry_of(kind, values)
+    return struct
 
 
 def _cell(name: str, kind: object, text: str) -> object:
@@ -329,7 +328,8 @@ def _text(value: object) -> str:
 
 
 def _check_span(start: str, end: str) -> None:
-    if _span_ns(start, end)[0] >= _span_ns(start, end)[1]:
+    first, last = _span_ns(start, end)
+    if first >= last:
         raise EntryError(f"end: {end} is not after start, {start}")
 
 
