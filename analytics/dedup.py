@@ -9,10 +9,13 @@ Of a boot that is forgotten, its number stays: what still comes of it is too old
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
 import msgspec
+
+from analytics.hashes import HASH_BYTES, Kept, RecentHashes, place_of
 
 MAX_INTERVALS: Final = 4_096
 """Missing intervals remembered per boot; beyond, the oldest are given up and what lay in them is "too old"."""
@@ -21,10 +24,6 @@ MAX_BOOTS: Final = 64
 MAX_FORGOTTEN: Final = 4_096
 """Boots forgotten of which the device's own number is remembered still: whatever comes of them is "too old"."""
 BOOT_BYTES: Final = 8
-MAX_HASHES: Final = 1_024
-"""Payload hashes remembered per device that sends no sequence."""
-HASH_BYTES: Final = 8
-"""Bytes of a hash that are remembered: by chance two of a thousand agree in one frame of 10¹⁶."""
 
 
 class Verdict(Enum):
@@ -53,11 +52,14 @@ class DeviceState(msgspec.Struct, array_like=True):
 
     boots: dict[int, BootState]
     hashes: list[bytes]
-    """One entry: the hashes behind each other, the oldest first. Before, an entry of 12 bytes for each."""
+    """One entry: the hashes that are in no block, the oldest first. Before, an entry of 12 bytes for each."""
     lost_before: int = 0
     """Numbers missing in the boots that are forgotten."""
     forgotten: bytes = b""
     """The boots forgotten, behind each other, the oldest first."""
+    first_hash: int = 0
+    hashes_in_blocks: int = 0
+    """As in :class:`analytics.hashes.Kept`."""
 
 
 class SequenceTracker:
@@ -65,13 +67,15 @@ class SequenceTracker:
 
     __slots__ = ("_boot", "_boots", "_current", "_forgotten", "_hashes", "_lost_before")
 
-    def __init__(self, state: DeviceState | None = None) -> None:
-        """Start empty, or from what :meth:`state` gave."""
+    def __init__(self, state: DeviceState | None = None, blocks: Mapping[int, bytes] | None = None) -> None:
+        """Start empty, or from what :meth:`state` or :meth:`take_state` gave: the last block of each slot."""
         self._boots: dict[int, BootState] = dict(state.boots if state else {})
         """Those heard last at the end."""
-        # Thousands of devices fill theirs: behind each other hashes take a tenth of what a table of them does, and to
-        # look through all of them takes a few microseconds.
-        self._hashes = bytearray(b"".join(map(_hashes_of, state.hashes if state else ())))
+        self._hashes: RecentHashes | None = None
+        """Of a device that sends frames without a sequence."""
+        if state and (state.hashes or state.hashes_in_blocks):
+            tail = b"".join(map(_hashes_of, state.hashes))
+            self._hashes = RecentHashes(Kept(tail, state.first_hash, state.hashes_in_blocks), blocks)
         self._forgotten = bytearray(state.forgotten if state else b"")
         self._lost_before = state.lost_before if state else 0
         self._boot = -1
@@ -108,14 +112,9 @@ class SequenceTracker:
 
     def see_hash(self, digest: bytes) -> Verdict:
         """Note a frame without a sequence by the hash of its identity, and say whether it is new."""
-        wanted, hashes = digest[-HASH_BYTES:], self._hashes
-        at = _place_of(wanted, hashes)
-        if at >= 0:
-            del hashes[at : at + HASH_BYTES]
-        hashes += wanted
-        if len(hashes) > MAX_HASHES * HASH_BYTES:
-            del hashes[:HASH_BYTES]
-        return Verdict.NEW if at < 0 else Verdict.DUPLICATE
+        if self._hashes is None:
+            self._hashes = RecentHashes()
+        return Verdict.DUPLICATE if self._hashes.see(digest) else Verdict.NEW
 
     @property
     def lost(self) -> int:
@@ -127,15 +126,22 @@ class SequenceTracker:
         return list(self._boots.items())[-limit:]
 
     def state(self) -> DeviceState:
-        """Return what a checkpoint has to keep."""
-        hashes = [bytes(self._hashes)] if self._hashes else []
+        """Return all that is remembered."""
+        hashes = [bytes(self._hashes)] if self._hashes is not None else []
         return DeviceState(dict(self._boots), hashes, self._lost_before, bytes(self._forgotten))
+
+    def take_state(self) -> tuple[DeviceState, dict[int, bytes]]:
+        """Return what a checkpoint has to keep, and what :meth:`RecentHashes.take` gives of blocks."""
+        kept, blocks = (Kept(b"", 0, 0), {}) if self._hashes is None else self._hashes.take()
+        hashes = [kept.tail] if kept.tail else []
+        boots, forgotten = dict(self._boots), bytes(self._forgotten)
+        return DeviceState(boots, hashes, self._lost_before, forgotten, kept.first, kept.in_blocks), blocks
 
     def _turn_to(self, boot: int, seq: int) -> Verdict | None:
         """Make ``boot`` current, and return None if it is known; else return what is to be said of ``seq``."""
         state = self._boots.pop(boot, None)
         known = state is not None
-        if not known and _place_of(boot.to_bytes(BOOT_BYTES, "little"), self._forgotten) >= 0:
+        if not known and place_of(boot.to_bytes(BOOT_BYTES, "little"), self._forgotten) >= 0:
             return Verdict.TOO_OLD
         self._boots[boot] = state = state or BootState(seq, seq)
         if len(self._boots) > MAX_BOOTS:
@@ -189,15 +195,6 @@ class SequenceTracker:
             state.given_up += state.ends[0] - state.starts[0]
             state.forgotten = state.ends[0]
             del state.starts[0], state.ends[0]
-
-
-def _place_of(wanted: bytes, among: bytearray) -> int:
-    """Return where something of eight bytes stands among others behind each other; -1 where it does not."""
-    at = among.find(wanted)
-    while at % len(wanted) and at >= 0:
-        # The end of one and the beginning of the next.
-        at = among.find(wanted, at + 1)
-    return at
 
 
 def _hashes_of(entry: bytes) -> bytes:

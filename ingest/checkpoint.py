@@ -18,6 +18,7 @@ from analytics.detectors.cranes import CraneState
 from analytics.detectors.gates import Passage, TagRead
 from analytics.detectors.states import Held
 from analytics.findings import DetectorState, Hour, period_of
+from analytics.hashes import SLOTS
 from devices.columns import Columns, Ints
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, METRICS
@@ -30,6 +31,8 @@ from store.interface import HistoryRecord, Scalar
 
 WORKER: Final = "worker"
 DEVICE: Final = "device:"
+HASHES: Final = "hashes:"
+"""Followed by a slot and a device: a block of hashes of :mod:`analytics.hashes`."""
 CODEC: Final = "codec:"
 HOURS: Final = "hours:"
 WITH_HOURS: Final = 1
@@ -124,8 +127,10 @@ def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) ->
     worker.quarantine_dropped = pipeline.quarantine_dropped
     worker.ticked = pipeline.ticked
     worker.form = WITH_HOURS
-    frozen = zip(devices, _freeze_devices(pipeline, devices), strict=True)
-    blobs = {DEVICE + device.uid: _encode(blob) for device, blob in frozen}
+    blobs: dict[str, bytes] = {}
+    for device, (blob, blocks) in zip(devices, _freeze_devices(pipeline, devices), strict=True):
+        blobs[DEVICE + device.uid] = _encode(blob)
+        blobs |= {_block_key(slot, device.uid): block for slot, block in blocks.items()}
     blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
     changed, over = pipeline.detection.take_hours()
     blobs |= {HOURS + device.uid: _encode(pipeline.detection.hours[device.index]) for device in changed}
@@ -142,7 +147,9 @@ def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
     """Put the devices and the pending samples of a checkpoint into a new pipeline."""
     for name, blob in sorted(state.items()):
         if name.startswith(DEVICE):
-            _thaw_device(pipeline, name.removeprefix(DEVICE), _decode_device(blob))
+            uid, device_blob = name.removeprefix(DEVICE), _decode_device(blob)
+            keys = ((slot, _block_key(slot, uid)) for slot in range(SLOTS if device_blob.seen.hashes_in_blocks else 0))
+            _thaw_device(pipeline, uid, device_blob, {slot: state[key] for slot, key in keys if key in state})
         elif name.startswith(CODEC):
             pipeline.foreign.feeds.restore(name.removeprefix(CODEC), blob)
     worker = worker_of(state)
@@ -172,8 +179,8 @@ def _begin_history(pipeline: Pipeline, device: int) -> None:
         pipeline.detection.set_hours(device, {period_of(first): Hour(released + 1, state, {})})
 
 
-def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[DeviceBlob]:
-    """Yield the blobs of devices, each to be used up before the next is asked for."""
+def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[tuple[DeviceBlob, dict[int, bytes]]]:
+    """Yield the blobs of devices, each to be used up before the next is asked for, and changed blocks by slot."""
     marks = pipeline.watermarks
     index = np.array([device.index for device in devices], np.int64)
     times = zip(
@@ -184,8 +191,9 @@ def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[D
         devices, times, accounts, everything, strict=True
     ):
         state = pipeline.detection.look_at(device.index)
-        yield DeviceBlob(
-            seen=device.tracker.state(),
+        seen, blocks = device.tracker.take_state()
+        blob = DeviceBlob(
+            seen=seen,
             newest=newest,
             heard=heard,
             mark=mark,
@@ -204,13 +212,18 @@ def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[D
             clock=pipeline.clocks.state(device.index),
             held=state.held,
         )
+        yield blob, blocks
 
 
-def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob) -> None:
+def _block_key(slot: int, uid: str) -> str:
+    return f"{HASHES}{slot}:{uid}"
+
+
+def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob, blocks: Mapping[int, bytes]) -> None:
     directory = pipeline.directory
     device = directory.device(DeviceKey.from_uid(uid), capped=False) if uid else directory.devices[NOBODY]
     index = device.index
-    device.tracker = SequenceTracker(blob.seen)
+    device.tracker = SequenceTracker(blob.seen, blocks)
     device.first_seen, device.last_seen, device.frames = blob.first_seen, blob.last_seen, blob.frames
     device.online, device.info = blob.online, blob.info
     pipeline.ledger.grow(index + 1)

@@ -139,7 +139,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Sequence[LedgerRow]
     """Absolute counts of the accounts that changed."""
     state: Mapping[str, bytes]
-    """State blobs that changed, by key (``device:<uid>``, ``hours:<uid>``, ``worker``)."""
+    """State blobs that changed, by key (``device:<uid>``, ``hashes:<slot>:<uid>``, ``hours:<uid>``, ``worker``)."""
     status: Mapping[str, str | float | bool | None]
     """What the worker says of itself, for readiness and metrics."""
     retracted: Sequence[str] = ()

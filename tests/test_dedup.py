@@ -5,18 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics import dedup
+from analytics import dedup, hashes
 from analytics.dedup import (
     BOOT_BYTES,
-    HASH_BYTES,
     MAX_BOOTS,
     MAX_FORGOTTEN,
-    MAX_HASHES,
     MAX_INTERVALS,
     DeviceState,
     SequenceTracker,
     Verdict,
 )
+from analytics.hashes import HASH_BYTES, MAX_HASHES
 
 frames = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=120)
 
@@ -190,6 +189,40 @@ def test_a_frame_without_sequence_is_recognised_by_its_hash() -> None:
     assert tracker.see_hash(digests[2]) is Verdict.DUPLICATE
     assert tracker.see_hash(digests[1]) is Verdict.NEW
     assert [len(each) for each in tracker.state().hashes] == [MAX_HASHES * HASH_BYTES]
+
+
+@given(st.lists(st.integers(0, 9) | st.just("checkpoint") | st.just("many"), max_size=60), st.integers(1, 5))
+def test_hashes_kept_in_blocks_are_those_that_were_seen(steps: list[int | str], per_block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hashes, "PER_BLOCK", per_block)
+        patch.setattr(hashes, "MAX_HASHES", 4 * per_block)
+        patch.setattr(hashes, "SLOTS", 6)
+        tracker, whole, fresh = SequenceTracker(), SequenceTracker(), 100
+        blocks: dict[int, bytes] = {}
+        for step in steps:
+            if step == "checkpoint":
+                state, changed = tracker.take_state()
+                blocks |= changed
+                assert len(state.hashes) <= 1
+                assert all(len(each) < per_block * HASH_BYTES for each in state.hashes)
+                tracker = SequenceTracker(state, blocks)
+                continue
+            for number in range(fresh, fresh + per_block) if step == "many" else [int(step)]:
+                digest = number.to_bytes(12, "big")
+                assert tracker.see_hash(digest) is whole.see_hash(digest)
+            fresh += per_block
+        assert tracker.state() == whole.state()
+
+
+def test_a_frame_has_the_newest_hashes_written_again_and_not_all() -> None:
+    tracker = SequenceTracker()
+    for nth in range(2 * MAX_HASHES):
+        tracker.see_hash(nth.to_bytes(12, "big"))
+    _, blocks = tracker.take_state()
+    assert len(blocks) == MAX_HASHES // hashes.PER_BLOCK
+    tracker.see_hash(b"another one.")
+    state, blocks = tracker.take_state()
+    assert (len(state.hashes[0]), blocks) == (HASH_BYTES, {})
 
 
 def test_hashes_of_a_checkpoint_of_before_are_recognised() -> None:
