@@ -193,10 +193,11 @@ class Rebuild:
         written = _with_late(wanted, late).take(write)
         replaced = np.isin(_place(there), at_wanted[write]) & ~_same_key(there, written)
         gone = there.take(replaced | np.isin(_place(there), at_said[superfluous]))
-        refused = list(store_rows(self._windows, written)) if len(written) else []
+        now = time.time_ns()
+        refused = list(store_rows(self._windows, written, now)) if len(written) else []
         self._windows.remove(gone)
         if len(written):
-            self._records.note_rebuilt(self._worker, written, refused, time.time_ns())
+            self._records.note_rebuilt(self._worker, written, refused, now)
         account.rows_written += len(written) - len(refused)
         account.rows_refused += len(refused) + int((~fits).sum())
         account.rows_removed += len(gone)

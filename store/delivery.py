@@ -2,6 +2,7 @@
 
     oldest entry ──► window store ──► records ──► entry deleted ──► next
                         │ unreachable: wait (backoff, full jitter, Retry-After) and again, for ever
+                        │ rows beyond its retention are not sent, but go to quarantine
                         │ points refused: halve until the bad rows stand alone: to quarantine; the rest is stored
 
 Everything is written by keys made from content, so an entry that is delivered twice, because the process was killed
@@ -178,7 +179,7 @@ class Delivery:
 
     def _apply(self, commit: Commit) -> None:
         rows = whole(commit.rows)
-        refusals = list(store_rows(self._windows, rows))
+        refusals = list(store_rows(self._windows, rows, self._clock()))
         if refusals:
             logger.error("the window store refused %d rows, now in quarantine: %s", len(refusals), refusals[0].words)
             records = [quarantined(rows, refusal, self._clock()) for refusal in refusals]

@@ -1,5 +1,6 @@
 """A small client for InfluxQL over ``/query``, the one dialect that InfluxDB 1.x, 2.x and 3.x have in common."""
 
+import re
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -8,6 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 import urllib3
 
+from devices.times import NS
 from store.interface import StoreUnreachableError
 
 CONNECT_S: Final = 5.0
@@ -16,6 +18,9 @@ CHUNK_ROWS: Final = 10_000
 """Rows per part of an answer; the server sends them one after another and holds no more in memory."""
 
 CONNECTIONS: Final = 8
+
+_DURATION: Final = re.compile(r"(\d+)(h|ms|m|us|µs|ns|s)")
+_UNIT_NS: Final = {"h": 3600 * NS, "m": 60 * NS, "s": NS, "ms": 1_000_000, "us": 1_000, "µs": 1_000, "ns": 1}
 
 Value = int | float | str | bool | None
 
@@ -105,6 +110,11 @@ class InfluxqlClient:
 def quoted(text: str) -> str:
     """Return an InfluxQL string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
+
+
+def duration_ns(text: str) -> int:
+    """Return a duration as the server writes it, such as ``168h0m0s``, in ns."""
+    return sum(int(number) * _UNIT_NS[unit] for number, unit in _DURATION.findall(text))
 
 
 def said(body: bytes | str) -> str:

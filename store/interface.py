@@ -1,13 +1,16 @@
 """What rests, and the two interfaces behind which it rests: window rows and records."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from analytics.packing import PackedRows
 from analytics.rows import SeriesKey, WindowRows
-from devices.times import format_rfc3339
+from devices.times import NS, format_rfc3339
+
+EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
+"""Before every window that a store can hold; InfluxDB's own bound, less a year to round in."""
 
 Scalar = str | float | bool | None
 
@@ -170,6 +173,9 @@ class WindowStore(Protocol):
 
         They are deleted or, where the store cannot, overwritten by rows with a count of 0. Errors as :meth:`write`.
         """
+
+    def kept_from(self, now_ns: int) -> int:
+        """Return the time before which the store refuses points for its retention, ns UTC; far in the past if none."""
 
     def read(
         self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None

@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, in
 
 from analytics.rows import TIERS_S, WindowRows
 from devices.rejects import Reason
+from devices.times import format_rfc3339
 from devices.vocabulary import METRICS
 from store.interface import LedgerRow, PointsRejectedError, QuarantineRecord, WindowStore
 from store.line_protocol import lines
@@ -34,12 +35,17 @@ class Refusal(NamedTuple):
     words: str
 
 
-def store_rows(windows: WindowStore, rows: WindowRows) -> Iterator[Refusal]:
-    """Write rows and yield those that the store refuses; all others are stored.
+def store_rows(windows: WindowStore, rows: WindowRows, now_ns: int) -> Iterator[Refusal]:
+    """Write rows and yield those that the store refuses; all others are stored. ``now_ns`` is the time, ns UTC.
 
-    A refused batch is halved until the bad rows stand alone: about 2·log2(n) further writes for one bad row in n.
+    What is beyond the store's retention is not sent. A refused batch is halved until the bad rows stand alone: about
+    2·log2(n) further writes for one bad row in n.
     """
-    pending = [np.arange(len(rows))]
+    kept_from = windows.kept_from(now_ns)
+    too_old = rows.window + rows.epoch < kept_from
+    for row in np.flatnonzero(too_old).tolist():
+        yield Refusal(row, f"older than what the store keeps, which is from {format_rfc3339(kept_from)} on")
+    pending = [np.flatnonzero(~too_old)]
     while pending:
         some = pending.pop()
         try:

@@ -20,8 +20,8 @@ from influxdb_client.rest import ApiException
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from devices.times import NS
 from devices.vocabulary import PERCENTILED
-from store.influxql import InfluxqlClient, InfluxqlError, Series, quoted, retry_after_s, said
-from store.interface import PointsRejectedError, StoreUnreachableError
+from store.influxql import InfluxqlClient, InfluxqlError, Series, duration_ns, quoted, retry_after_s, said
+from store.interface import EARLIEST_NS, PointsRejectedError, StoreUnreachableError
 from store.line_protocol import (
     BINS_FIELD,
     FLOAT_FIELDS,
@@ -41,9 +41,12 @@ COMPRESSION: Final = 1
 """zlib level of what is sent. Measured on window lines: level 1 leaves 21 % at 600 k lines/s on one core, the client's
 own 9 leaves 18 % at 48 k."""
 
-EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
+POLICY_PERIOD_NS: Final = 60 * NS
+CLOCKS_APART_NS: Final = 60 * NS
+"""By how much the server's clock may be behind ours, so that nothing that it would take is kept from it."""
+
 LATEST_NS: Final = 2**63 - 366 * 86_400 * NS
-"""Times that InfluxDB can hold, less a year to round in."""
+"""Latest time that InfluxDB can hold, less a year to round in."""
 
 CORE_RANGE_NS: Final = 72 * 3600 * NS
 """Longest range that one query may span on InfluxDB 3 Core."""
@@ -119,6 +122,8 @@ class InfluxWindowStore:
         self._queries = InfluxqlClient(target.url, *target.database, target.token)
         self._building = ThreadPoolExecutor(1, thread_name_prefix="influx-lines")
         self._range_ns: int | None = None
+        self._keeps_ns = 0
+        self._ask_policy_at = 0
 
     def write(self, rows: WindowRows) -> None:
         """Write rows in requests of at most 5,000 lines; a point that exists is replaced.
@@ -156,6 +161,33 @@ class InfluxWindowStore:
         zero = np.zeros(len(rows), np.int64)
         nothing = dict.fromkeys(WindowRows.columns(), zero) | {name: getattr(rows, name) for name in _KEY}
         self.write(WindowRows(rows.keys, rows.worker, *(nothing[name] for name in WindowRows.columns())))
+
+    def kept_from(self, now_ns: int) -> int:
+        """Return the time before which the server refuses points, as far as it says, ns UTC; it is asked now and then.
+
+        What it refuses by its own clock beside that, it refuses when it is sent.
+        """
+        if now_ns >= self._ask_policy_at:
+            try:
+                self._keeps_ns = self._policy_ns()
+                self._ask_policy_at = now_ns + POLICY_PERIOD_NS
+            except InfluxqlError:
+                self._keeps_ns, self._ask_policy_at = 0, now_ns + POLICY_PERIOD_NS
+            except StoreUnreachableError:
+                # Whoever may only write is not told; and one that is away says so when it is written to.
+                pass
+        return now_ns - self._keeps_ns - CLOCKS_APART_NS if self._keeps_ns else EARLIEST_NS
+
+    def _policy_ns(self) -> int:
+        """Return how long the retention policy keeps points, 0 for ever."""
+        database, policy = self._target.database
+        name = database.replace("\\", "\\\\").replace('"', '\\"')
+        for group in self._queries.ask(f'SHOW RETENTION POLICIES ON "{name}"'):
+            for row in group.values:
+                told = dict(zip(group.columns, row, strict=True))
+                if told["name"] == policy or (not policy and told["default"]):
+                    return duration_ns(str(told["duration"]))
+        return 0
 
     def read(
         self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None

@@ -13,7 +13,7 @@ from analytics.packing import Narrow, PackedRows
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Ints
 from devices.times import NS
-from store.interface import StoreUnreachableError
+from store.interface import EARLIEST_NS, StoreUnreachableError
 from store.sqlite_files import NotYetError, raw, reaching, reader_engine, writer_engine
 from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
 from store.window_reading import ID_OF_SERIES, first_needed, keep_unfolded, missing_rows, read_rows
@@ -172,6 +172,10 @@ class SqliteWindowStore:
         except BaseException:
             self._rows.forget()
             raise
+
+    def kept_from(self, now_ns: int) -> int:  # noqa: ARG002 - it takes rows of any age
+        """Return a time before every window."""
+        return EARLIEST_NS
 
     def read(
         self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None

@@ -1,5 +1,6 @@
 """What the window store refuses is quarantined in the ledger too, until the store takes it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,15 +12,18 @@ from made_records import commit
 from made_rows import BEGIN, key, rows_of
 from test_rebuilding import rebuild
 
+from analytics.rows import WindowRows
 from devices.times import NS
 from engines.influx import Influx
 from engines.postgres import Postgres
 from store.accounts import accounts_of, is_balanced
+from store.influxql import duration_ns
 from store.interface import LedgerRow
 from store.line_protocol import measurement
-from store.open import open_records
+from store.open import open_records, open_sink, open_windows
 from store.records import SqlRecords
 from store.tables import REFUSED_ROWS
+from store.windows_influx import InfluxWindowStore
 
 FRAMES = [frame(topic("vehicle", "T1"), values(n, T0 + n * 4 * NS, odometer_m=n, x_m=1), recv_ts=T0) for n in range(9)]
 SAMPLES = 2 * len(FRAMES)
@@ -84,6 +88,43 @@ def test_rows_that_a_rebuild_cannot_put_back_are_quarantined(
         samples, reasons = accounts(instance)
         assert (samples["windowed"], samples["quarantined"]) == (0, SAMPLES)
         assert reasons == {"rejected_by_store": SAMPLES}
+
+
+def test_rows_beyond_the_stores_retention_are_quarantined_and_not_sent(
+    influx: Influx, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = influx.create("retaining"), postgres.create("retaining")
+    influx.ask('ALTER RETENTION POLICY "autogen" ON "retaining" DURATION 48h SHARD DURATION 1h')
+    sent: list[int] = []
+    really = InfluxWindowStore.write
+
+    def write(store: InfluxWindowStore, some: WindowRows) -> None:
+        sent.append(len(some))
+        really(store, some)
+
+    monkeypatch.setattr(InfluxWindowStore, "write", write)
+    today = time.time_ns() // (10 * NS) * 10 * NS
+    times = [today - age * 3600 * NS for age in (0, 47, 49, 1_000)]
+    rows = rows_of([key()], [{"window": at} for at in times])
+    sink = open_sink(*place, tmp_path)
+    sink.commit(commit(1, rows=rows, ledger=LEDGER))
+    assert sink.drain(30)
+    sink.close()
+    assert sent == [2]
+    with closing(open_windows(place[0], read_only=True)) as windows:
+        assert windows.read(10, 0, 2**62, [key()]).window.tolist() == sorted(times[:2])
+    with closing(open_records(place[1])) as records:
+        refused = records.quarantine(reason="rejected_by_store")
+        assert samples_of(records)["quarantined", "rejected_by_store"] == 2 * rows.count[0]
+    assert len(refused) == 2
+    assert all("older than what the store keeps, which is from 20" in one.detail for one in refused)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0s", 0), ("168h0m0s", 7 * 86_400 * NS), ("1h30m0s", 5_400 * NS), ("10ms", 10_000_000)]
+)
+def test_durations_are_read_as_the_server_writes_them(text: str, expected: int) -> None:
+    assert duration_ns(text) == expected
 
 
 # --- row by row ------------------------------------------------------------------------------------------------------

@@ -364,6 +364,9 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith("/query"):
+            self.send_error(404)  # as a server that only takes writes
+            return
         self.came.append(time.monotonic())
         status, headers = self.told.pop(0) if self.told else (204, {})
         self.send_response(status)
@@ -450,6 +453,9 @@ def test_halving_finds_exactly_the_bad_rows(bad: set[int]) -> None:
                 raise PointsRejectedError("bad")
             self.stored.update(some.sum.tolist())
 
+        def kept_from(self, now_ns: int) -> int:
+            return now_ns - NS
+
         def read(self, *_: object) -> WindowRows:
             raise NotImplementedError
 
@@ -460,7 +466,7 @@ def test_halving_finds_exactly_the_bad_rows(bad: set[int]) -> None:
             raise NotImplementedError
 
     picky = Picky()
-    assert {refusal.row for refusal in store_rows(picky, rows)} == bad  # type: ignore[arg-type] # writes only
+    assert {refusal.row for refusal in store_rows(picky, rows, BEGIN)} == bad  # type: ignore[arg-type] # writes only
     assert picky.stored == set(range(100)) - bad
     assert picky.writes <= 1 + 2 * 7 * len(bad)
 
@@ -468,7 +474,7 @@ def test_halving_finds_exactly_the_bad_rows(bad: set[int]) -> None:
 def test_halving_lets_an_outage_through() -> None:
     store = open_windows(NOWHERE, read_only=False)
     with pytest.raises(StoreUnreachableError):
-        list(store_rows(store, rows_of([key()], [{}])))
+        list(store_rows(store, rows_of([key()], [{}]), BEGIN))
     store.close()
 
 
