@@ -306,6 +306,28 @@ def test_what_comes_before_a_broken_message_counts() -> None:
     assert readings[0].refused[0].detail == "byte 160: a length of 84 bytes, 81 are there"
 
 
+def test_a_report_without_a_tag_is_a_sign_of_life() -> None:
+    reading = one(Llrp(), struct.pack(">HII", 0x43D, 10, 0))
+    assert (reading.online, reading.refused) == (True, ())
+
+
+@pytest.mark.parametrize(
+    ("part", "detail"),
+    [
+        (struct.pack(">HHH", 241, 6, 0), "byte 88: a tag report without a code"),
+        (b"\xff", "byte 88: parameter type 127 is unknown, and with it its length"),
+        (struct.pack(">HHH", 241, 6, 96), "byte 94: 0 bytes left, 12 expected"),
+    ],
+    ids=["no bits", "unknown", "cut off"],
+)
+def test_a_tag_report_that_is_broken_is_refused_alone(part: bytes, detail: str) -> None:
+    good = llrp_report(1)[10:]
+    body = good + struct.pack(">HH", 240, 4 + len(part)) + part + good * 2
+    readings = Llrp().decode(struct.pack(">HII", 0x43D, 10 + len(body), 7) + body)
+    assert [read_of(reading)["tag"] for reading in readings] == ["3074257BF7194E4000001A85"] * 3
+    assert [reject.detail for reading in readings for reject in reading.refused] == [detail]
+
+
 @pytest.mark.parametrize(
     ("payload", "detail"),
     [
@@ -313,7 +335,7 @@ def test_what_comes_before_a_broken_message_counts() -> None:
         (b"\x04\x3d", "byte 0: 2 bytes left, a message has at least 10"),
         (b"\x1c\x3d" + bytes(8), "byte 0: 7 is no version of LLRP: expected 1 or 2"),
         (struct.pack(">HII", 0x43D, 9, 0), "byte 2: a length of 9 bytes, 10 are there"),
-        (struct.pack(">HII", 0x43D, 10, 0), "byte 10: a report without a tag"),
+        (struct.pack(">HII", 0x43F, 10, 0), "byte 10: a notification without an event"),
         (struct.pack(">HIIHH", 0x43D, 14, 0, 240, 3), "byte 12: a length of 3 bytes, a parameter has at least 4"),
         (struct.pack(">HIIHH", 0x43D, 14, 0, 240, 9), "byte 10: parameter type 240 ends 5 bytes after what holds it"),
         (struct.pack(">HIIB", 0x43D, 11, 0, 0xFF), "byte 10: parameter type 127 is unknown, and with it its length"),

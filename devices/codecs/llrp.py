@@ -112,18 +112,23 @@ class Llrp:
     name: Final = "llrp"
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
-        """Return one reading per tag report, event or other message; what follows a broken one is refused."""
+        """Return one reading per tag report, event or other message.
+
+        One that is broken is refused alone, unless nobody can say where it ends: then so is what follows.
+        """
         if len(payload) > MAX_PAYLOAD:
             raise RejectError(Reason.TOO_LARGE, "", f"{len(payload)} bytes: at most {MAX_PAYLOAD}")
         readings: list[Reading] = []
+        faults: list[str] = []
         try:
             for kind, body, at in _messages(memoryview(payload)):
-                readings += _readings(kind, body, at)
+                _read(kind, body, at, readings, faults)
         except ValueError as error:
-            reject = Reject(Reason.UNDECODABLE, "", str(error))
-            if not readings:
-                raise RejectError(*reject) from None
-            readings[0].refused = (reject,)
+            faults.append(str(error))
+        rejects = tuple(Reject(Reason.UNDECODABLE, "", fault) for fault in faults)
+        if not readings:
+            raise RejectError(*rejects[0])
+        readings[0].refused = rejects
         for reading in readings:
             reading.device = reader_of(reading.device, topic)
         return readings
@@ -176,23 +181,29 @@ def _parameters(body: memoryview, start: int) -> Iterator[Parameter]:
         at = end
 
 
-def _readings(kind: int, body: memoryview, at: int) -> list[Reading]:
+def _read(kind: int, body: memoryview, at: int, readings: list[Reading], faults: list[str]) -> None:
+    """Add the readings of a message, and what is wrong with those of its parts that are refused alone."""
     if kind == KEEPALIVE:
-        return [Reading(device_class=DeviceClass.RFID_GATE, online=True)]
-    readings: list[Reading] = []
+        readings.append(Reading(device_class=DeviceClass.RFID_GATE, online=True))
+        return
+    before = len(readings) + len(faults)
     other = Reading(device_class=DeviceClass.RFID_GATE, info={"message": kind} if kind else {})
     for parameter in _parameters(body, at):
-        if parameter.type == TAG_REPORT_DATA:
-            readings.append(_tag_report(parameter))
-        elif parameter.type == READER_EVENT_NOTIFICATION_DATA:
-            readings.append(_notification(parameter))
-        else:
+        if (read := PARTS.get(parameter.type)) is None:
             _describe(parameter, other)
-    if kind not in {RO_ACCESS_REPORT, READER_EVENT_NOTIFICATION} and (kind or not readings):
+            continue
+        try:
+            readings.append(read(parameter))
+        except ValueError as error:
+            faults.append(str(error))
+    nothing = len(readings) + len(faults) == before
+    if kind == READER_EVENT_NOTIFICATION and nothing:
+        raise ValueError(f"byte {at}: a notification without an event")
+    if kind == RO_ACCESS_REPORT and nothing:
+        # A reader that is asked for what it has read, and has read nothing.
+        readings.append(Reading(device_class=DeviceClass.RFID_GATE, online=True))
+    elif kind not in {RO_ACCESS_REPORT, READER_EVENT_NOTIFICATION} and (kind or nothing):
         readings.append(other)
-    if not readings:
-        raise ValueError(f"byte {at}: a report without a tag")
-    return readings
 
 
 def _tag_report(report: Parameter) -> Reading:
@@ -257,6 +268,10 @@ def _notification(data: Parameter) -> Reading:
                 reading.online = said["status"] == 0
     reading.happenings = tuple(happenings)
     return reading
+
+
+PARTS: Final = {TAG_REPORT_DATA: _tag_report, READER_EVENT_NOTIFICATION_DATA: _notification}
+"""Type of a parameter that is a reading of its own → its reader."""
 
 
 def _describe(parameter: Parameter, reading: Reading) -> None:
