@@ -62,6 +62,8 @@ WORKER_FIGURES: Final = (
     WorkerFigure("gateway_missed", "quayflow_ingest_gateway_missed", "Serials left out.", counter=True),
     WorkerFigure("gateway_pauses", "quayflow_ingest_gateway_pauses", "Times a socket was not read.", counter=True),
     WorkerFigure("clocks_off", "quayflow_ingest_clocks_off", "Devices whose clock is off by more than 5 s."),
+    WorkerFigure("clock_stepped", "quayflow_ingest_clock_stepped", "1 while the server's clock is not believed."),
+    WorkerFigure("clock_steps", "quayflow_ingest_clock_steps", "Times the server's clock was set.", counter=True),
     WorkerFigure("shed", "quayflow_ingest_shed", "Messages at QoS 0 given up for want of space.", counter=True),
     WorkerFigure("shedding", "quayflow_ingest_shedding", "1 while space is short."),
     WorkerFigure("frames_per_second", "quayflow_ingest_frames_per_second", "Frames received per second."),

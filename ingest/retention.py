@@ -23,7 +23,7 @@ class Retention:
     def __init__(
         self, config: IngestConfig, journal: JournalWriter, sink: Sink, now: Callable[[], int], committer: Executor
     ) -> None:
-        """``now`` gives ns UTC; ``committer`` is the thread in which the sink is used."""
+        """``now`` gives ns UTC, by a clock that is believed; ``committer`` is the thread in which the sink is used."""
         self._config = config
         self._journal = journal
         self._sink = sink
@@ -61,7 +61,7 @@ class Retention:
         ``disk`` is the thread in which the journal is used.
         """
         loop = asyncio.get_running_loop()
-        segments = await loop.run_in_executor(disk, self._journal.expendable, checkpoint)
+        segments = await loop.run_in_executor(disk, self._journal.expendable, checkpoint, self._now())
         if not segments or not self._can_sync:
             return
         try:

@@ -25,6 +25,7 @@ from ingest.packets import Message, MessageTable
 from ingest.pipeline import Pipeline
 from ingest.results import Results
 from ingest.retention import Retention
+from ingest.server_clock import ServerClock, passed
 from ingest.session import SessionConfig, SessionError, SessionRefusedError
 from ingest.sharing import Sharing, subscribed
 from store.carriers import Carriers
@@ -68,12 +69,17 @@ class Worker:
         version: str,
         now: Callable[[], int] = time.time_ns,
         edges: Edges | None = None,
+        elapsed: Callable[[], int] | None = None,
     ) -> None:
-        """``now`` gives ns UTC; ``edges`` is the world, the real one by default."""
+        """``now`` gives ns UTC; ``edges`` is the world, the real one by default.
+
+        ``elapsed`` gives ns since any time, by a clock that nobody sets: of a ``now`` that is given, by default itself.
+        """
         self._config = config
         self._edges = edges or Edges()
         self._version = version
         self._now = now
+        self._clock = ServerClock(now, elapsed or (passed if now is time.time_ns else now))
         self._started = now()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -112,10 +118,10 @@ class Worker:
                 keep_s=config.journal_keep_s,
                 ballast_bytes=config.journal_ballast_bytes,
             )
-            self._journal = JournalWriter(self._journal_config, self._now, replayed=True)
+            self._journal = JournalWriter(self._journal_config, self._clock.received, replayed=True)
             self._compressor = Compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
-            self._retention = Retention(config, self._journal, self._sink, self._now, self._committer)
+            self._retention = Retention(config, self._journal, self._sink, self._clock.steady, self._committer)
             self._follower = (
                 None
                 if config.registration is None
@@ -197,6 +203,8 @@ class Worker:
             "series": len(pipeline.directory.keys),
             "balanced": self._balanced,
             "clocks_off": pipeline.clocks_off(),
+            "clock_stepped": self._clock.doubted(),
+            "clock_steps": self._clock.steps,
             "shed": pipeline.ledger.total(Account.SHED),
             "shedding": self._short_of_space,
             "late_for_detectors": pipeline.detection.late_for_detectors,
@@ -365,7 +373,7 @@ class Worker:
         except JournalFullError:
             return False
         async with self._undurable:
-            received = self._now()
+            received = self._clock.received()
             topics, payloads, flags = messages.topics, messages.payloads, messages.flags
             records = lay_out(start, received, self._blob.epoch, topics, payloads, flags)
 
@@ -395,7 +403,7 @@ class Worker:
         table = MessageTable.of(messages)
         acknowledged = table.packet_ids > 0
         if not acknowledged.all():
-            self._pipeline.shed(table.take(~acknowledged).topics, self._now())
+            self._pipeline.shed(table.take(~acknowledged).topics, self._clock.received())
         return table.take(acknowledged)
 
     def _look_at_space(self) -> None:
@@ -438,7 +446,7 @@ class Worker:
         self._look_at_space()
         before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), clock()
         while not stop.is_set():
-            self._pipeline.tick(self._now())
+            self._pipeline.tick(self._clock.steady())
             if (elapsed := clock() - at) >= RATE_PERIOD_S:
                 self._look_at_space()
                 totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)

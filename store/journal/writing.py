@@ -16,7 +16,16 @@ from store.journal.frames import Frame
 from store.journal.reading import lots_of
 from store.journal.records import RECORD, Damage, JournalError, JournalFullError
 from store.journal.scanning import SegmentScan
-from store.journal.segments import HEADER, SUFFIX, Segment, header, list_segments, remove_unborn, sync_folder
+from store.journal.segments import (
+    HEADER,
+    SUFFIX,
+    Segment,
+    header,
+    list_segments,
+    parse_header,
+    remove_unborn,
+    sync_folder,
+)
 from store.journal.selection import EVERYTHING, FOREVER
 
 log = logging.getLogger(__name__)
@@ -155,22 +164,28 @@ class JournalWriter:
             self.end = offset
             self._rotate()
 
-    def expendable(self, checkpoint: int) -> list[Path]:
+    def expendable(self, checkpoint: int, now: int | None = None) -> list[Path]:
         """Return the sealed segments that are checkpointed and beyond the retention, oldest first.
+
+        Their age is that of their newest frames, which came before the next segment was begun. ``now``, ns UTC, is the
+        time to reckon it from; by default that of the journal's clock.
 
         Whoever has :meth:`forget` delete them first sees to it that the checkpoint outlives a power cut: without them,
         and with an older checkpoint, what they held would be gone.
         """
         paths = sorted(self._config.folder.glob(f"*{SUFFIX}"))
-        states = [path.stat() for path in paths]
-        self.disk_bytes = left = sum(state.st_size for state in states)
+        sizes = [path.stat().st_size for path in paths]
+        self.disk_bytes = left = sum(sizes)
+        oldest = (self._now() if now is None else now) - round(self._config.keep_s * 1e9)
         found = []
-        for path, state, after in zip(paths[:-1], states[:-1], paths[1:], strict=True):
-            too_old = self._now() / 1e9 - state.st_mtime > self._config.keep_s
-            if int(after.stem, 16) > checkpoint or not (too_old or left > self._config.keep_bytes):
+        for path, size, after in zip(paths[:-1], sizes[:-1], paths[1:], strict=True):
+            if int(after.stem, 16) > checkpoint:
+                break
+            # What the file system says of a file's age is by a clock that may have been set meanwhile.
+            if left <= self._config.keep_bytes and parse_header(after).created_ns >= oldest:
                 break
             found.append(path)
-            left -= state.st_size
+            left -= size
         self.ballast.restore()
         return found
 
