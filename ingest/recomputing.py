@@ -123,7 +123,7 @@ def event_times(frames: Frames, config: PipelineConfig, worker: str, codecs: Map
 def _pipeline(worker: str, config: PipelineConfig, codecs: Mapping[str, bytes]) -> Pipeline:
     pipeline = Pipeline(worker, 0, config)
     for name, state in codecs.items():
-        pipeline.foreign.feeds.restore(name, state)
+        pipeline.foreign.feeds.restore(name, state, earlier=True)
     return pipeline
 
 

@@ -229,7 +229,7 @@ def _gathered(
     pipeline.windows = _Unwindowed("again", 0, pipeline.directory.keys)
     pipeline.clocks = undated = Undated()
     for name, state in codecs.items():
-        pipeline.foreign.feeds.restore(name, state)
+        pipeline.foreign.feeds.restore(name, state, earlier=True)
     indices = [_enter(pipeline, start) for start in starts]
     found = _gather(pipeline, indices, starts, frames, undated)
     return pipeline, {pipeline.directory.devices[index].uid for index in found & set(indices)}

@@ -112,13 +112,16 @@ class Feeds:
             codec.learned = learned
         return result
 
-    def restore(self, name: str, state: bytes) -> None:
-        """Put back the memory that a checkpoint has kept under ``name``; one whose source is gone is left out."""
+    def restore(self, name: str, state: bytes, *, earlier: bool = False) -> None:
+        """Put back the memory that a checkpoint has kept under ``name``; one whose source is gone is left out.
+
+        ``earlier``: the frames to come are from before, read again.
+        """
         if name in CODECS:
             self._by_name.setdefault(name, make_codec(name))
         codec = self._remembering().get(name)
         if codec is not None:
-            codec.restore(state)
+            codec.restore(state, earlier=earlier)
 
     def wants(self, now: int) -> list[Request]:
         """Return what codecs want to be published at ``now``, ns UTC."""

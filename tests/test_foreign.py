@@ -64,7 +64,8 @@ class Spelled:
         self.learned = False
         return str(self.read).encode()
 
-    def restore(self, state: bytes) -> None:
+    def restore(self, state: bytes, *, earlier: bool = False) -> None:
+        del earlier
         self.read = int(state)
 
 

@@ -155,6 +155,134 @@ def test_a_new_life_begins_its_numbers_anew_and_the_same_birth_again_does_not() 
     assert second.boot != first.boot
 
 
+YEARS = 4 * 366 * 86_400_000
+
+
+def named(ts: int, death: int, *names: str) -> bytes:
+    """A birth that gives names the aliases 1, 2 and so on."""
+    metrics = [Metric(name, 1 + nth, datatype=DOUBLE, value=2.0) for nth, name in enumerate(names)]
+    return write(ts, 0, [Metric("bdSeq", datatype=8, value=death), *metrics])
+
+
+def certificate(death: int) -> bytes:
+    return write(MS, None, [Metric("bdSeq", datatype=8, value=death)])
+
+
+@pytest.mark.parametrize(("before", "after"), [((MS + YEARS, 3), (MS, 4)), ((MS, 255), (MS - 1, 0)), ((0, 0), (0, 0))])
+def test_a_later_birth_counts_whatever_its_clock_says(before: tuple[int, int], after: tuple[int, int]) -> None:
+    codec = Sparkplug()
+    [first] = codec.decode(named(*before, "load_t", "x_m"), NODE.format("NBIRTH"))
+    told(codec, 1)
+    [second] = codec.decode(named(*after, "x_m", "load_t"), NODE.format("NBIRTH"))
+    assert second.flags == ()
+    data_after = told(codec, 1)
+    assert data_after.values == {"x_m": 1.0}
+    assert (data_after.boot, data_after.seq) == (second.boot, 1)
+    assert second.boot != first.boot
+    [gone] = codec.decode(certificate(after[1]), NODE.format("NDEATH"))
+    assert (gone.online, gone.flags) == (False, ())
+
+
+def test_a_clock_that_ran_ahead_costs_the_birth_alone() -> None:
+    pipeline = through([
+        (NODE.format("NBIRTH"), named(MS + YEARS, 3, "load_t", "x_m")),
+        (NODE.format("NBIRTH"), named(MS, 4, "x_m", "load_t")),
+        (NODE.format("NDATA"), data(1, 7.5)),
+        (NODE.format("NDEATH"), certificate(4)),
+    ])  # fmt: skip
+    assert [record.reason for record in pipeline.take_quarantine()] == ["clock_future"]
+    device = pipeline.directory.devices[1]
+    assert next(iter(pipeline.records_of([device]))).latest["x_m"][1] == 7.5
+    assert not device.online
+    assert not [key for key in accounts(pipeline) if key[1] == "flagged"]
+
+
+def test_the_same_birth_once_more_is_no_new_life() -> None:
+    codec = born()
+    told(codec, 1)
+    [again] = codec.decode(birth(), NODE.format("NBIRTH"))
+    assert (again.boot, again.seq) == (told(codec, 2).boot, 0)
+    assert told(codec, 2).seq == 2
+
+
+def test_a_node_that_has_lost_its_bdseq_is_believed_when_it_is_born_again_as_asked() -> None:
+    codec = born(death=9)
+    codec.decode(named(MS - 5_000, 0, "x_m"), NODE.format("NBIRTH"))
+    assert told(codec, 1).values == {"load_t": 1.0}
+    codec.wants(T0)
+    [request] = codec.wants(T0 + REORDER_NS)
+    assert request.topic == NODE.format("NCMD")
+    [second] = codec.decode(named(MS - 1_000, 0, "x_m"), NODE.format("NBIRTH"))
+    assert second.flags == ()
+    assert told(codec, 1).values == {"x_m": 1.0}
+    # With a clock that goes on it is believed at once.
+    codec.decode(named(MS + 9_000, 130, "y_m"), NODE.format("NBIRTH"))
+    assert told(codec, 1).values == {"y_m": 1.0}
+
+
+def test_whoever_died_is_not_read_by_its_old_names_until_it_is_born_again() -> None:
+    codec = born()
+    codec.decode(certificate(3), NODE.format("NDEATH"))
+    assert codec.wants(T0) == []
+    for number in range(1, 5):
+        with pytest.raises(RejectError, match="since its death"):
+            told(codec, number)
+    asked = [codec.wants(T0 + second * NS) for second in range(9)]
+    assert sum(map(len, asked)) == 1
+    again = Sparkplug()
+    again.restore(codec.take_state())
+    with pytest.raises(RejectError, match="since its death"):
+        told(again, 5)
+    again.decode(named(MS + 9_000, 4, "x_m"), NODE.format("NBIRTH"))
+    assert told(again, 1).values == {"x_m": 1.0}
+
+
+def test_a_device_is_not_read_before_its_birth_nor_after_its_death() -> None:
+    codec, signals = born(), [Metric("load_t", 20, datatype=DOUBLE, value=1.0)]
+
+    def said(seq: int) -> Reading:
+        counter, crane = codec.decode(write(MS, seq, signals), DEVICE.format("DDATA"))
+        assert (counter.device, counter.seq) == (EDGE, seq)
+        return crane
+
+    assert (said(1).values, [each.reason for each in said(2).refused]) == ({}, ["no_birth"])
+    codec.wants(T0)
+    assert len(codec.wants(T0 + REORDER_NS)) == 1
+    born(codec, MS + 5_000)
+    codec.decode(write(MS, 1, signals), DEVICE.format("DBIRTH"))
+    assert said(2).values == {"load_t": 1.0}
+    codec.decode(write(MS, 3, []), DEVICE.format("DDEATH"))
+    assert (said(4).values, [each.reason for each in said(5).refused]) == ({}, ["no_birth"])
+    codec.decode(write(MS, 6, signals), DEVICE.format("DBIRTH"))
+    assert said(7).values == {"load_t": 1.0}
+
+
+def test_a_node_whose_device_is_never_born_is_not_asked_without_end() -> None:
+    codec, asked = born(), 0
+    for second in range(3_600):
+        requests = codec.wants(T0 + second * NS)
+        asked += len(requests)
+        if requests:
+            born(codec, MS + second * 1_000)
+        codec.decode(write(MS, 1, []), DEVICE.format("DDATA"))
+    assert 8 <= asked <= 13
+
+
+def test_frames_that_are_read_again_are_read_by_the_names_of_their_own_life() -> None:
+    codec = Sparkplug()
+    first, second = named(MS, 3, "load_t"), named(MS + 9_000, 4, "x_m")
+    for each in (first, second):
+        codec.decode(each, NODE.format("NBIRTH"))
+    codec.decode(certificate(4), NODE.format("NDEATH"))
+    again = Sparkplug()
+    again.restore(codec.take_state(), earlier=True)
+    assert told(again, 1).values == {"x_m": 1.0}
+    again.decode(first, NODE.format("NBIRTH"))
+    assert told(again, 1).values == {"load_t": 1.0}
+    again.decode(second, NODE.format("NBIRTH"))
+    assert told(again, 1).values == {"x_m": 1.0}
+
+
 def test_metrics_of_other_times_and_kinds_stay_apart() -> None:
     metrics = [
         Metric("load_t", ts=MS, datatype=DOUBLE, value=5.0),

@@ -98,8 +98,10 @@ class Jt808:
         self.learned = False
         return msgspec.msgpack.encode([(*key, parts) for key, parts in self._open.items()])
 
-    def restore(self, state: bytes) -> None:
-        """Put back what :meth:`take_state` gave."""
+    def restore(self, state: bytes, *, earlier: bool = False) -> None:
+        """Put back what :meth:`take_state` gave; ``earlier``: the frames to come are from before, and so of no part."""
+        if earlier:
+            return
         kept = msgspec.msgpack.decode(state, type=list[tuple[str, int, int, Parts]])
         self._open = {(phone, kind, total): parts for phone, kind, total, parts in kept}
 

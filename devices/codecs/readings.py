@@ -119,8 +119,8 @@ class Remembering(Protocol):
     def take_state(self) -> bytes:
         """Return the memory and note that it is kept."""
 
-    def restore(self, state: bytes) -> None:
-        """Put back what :meth:`take_state` gave."""
+    def restore(self, state: bytes, *, earlier: bool = False) -> None:
+        """Put back what :meth:`take_state` gave; ``earlier``: for frames that came before, which are read again."""
 
 
 @runtime_checkable

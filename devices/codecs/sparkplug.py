@@ -7,6 +7,7 @@ aliases of later messages stand for: without it a message cannot be read.
 """
 
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
@@ -33,6 +34,9 @@ REORDER_NS: Final = 2 * NS
 FIRST_PATIENCE_NS: Final = 10 * NS
 LONGEST_PATIENCE_NS: Final = 600 * NS
 """How long a rebirth is waited for before it is asked for again: it doubles from the first to the longest."""
+MAX_PAST: Final = 16
+"""Lives remembered of a node before the one that it leads."""
+NO_BOOT: Final = -1
 MOST_AT_ONCE: Final = 5
 """Rebirths asked for at one time: a host that starts must not make every node of a plant be born at once."""
 REBIRTH: Final = "Node Control/Rebirth"
@@ -55,11 +59,11 @@ class Node(msgspec.Struct, array_like=True):
     """What is remembered of an edge node."""
 
     boot: int | None = None
-    """Made of the birth's time and bdSeq; None before a birth."""
+    """Made of the birth's time and bdSeq, a number of its own for each life; None before a birth."""
     born: int = 0
     """Time of the birth, ms since 1970."""
     death: int = 0
-    """The birth's bdSeq: that of its death certificate."""
+    """The birth's bdSeq modulo 256: that of its death certificate."""
     high: int = 0
     """Highest sequence number so far, unwrapped."""
     missing: list[int] = []
@@ -71,6 +75,19 @@ class Node(msgspec.Struct, array_like=True):
     """Since when it is, ns UTC; 0 before that was noticed."""
     ask_at: int = 0
     patience: int = FIRST_PATIENCE_NS
+    said: bytes = b""
+    """Hash of the birth."""
+    past: list[int] = []
+    """Boots of the lives before, the newest at the end."""
+    doubted: int = NO_BOOT
+    """Boot of a birth that looked like one of a life before."""
+    dead: bool = False
+    gone: list[str] = []
+    """Devices that have died since they were born."""
+    asked: bool = False
+    """Whether a rebirth has been asked for in this life."""
+    recalled: bool = False
+    """Whether frames are read that came before all this was learned: it counts until they say otherwise."""
 
 
 class Address(NamedTuple):
@@ -108,21 +125,30 @@ class Sparkplug:
         node = self._node(address)
         self.learned = True
         if address.kind == "NBIRTH":
-            return self._born(node, address, found)
+            return self._born(node, address, found, blake2b(payload, digest_size=8).digest())
         if address.kind == "NDEATH":
             return self._dead(node, address, found)
         return self._told(node, address, found)
 
     def _told(self, node: Node, address: Address, found: Payload) -> list[Reading]:
         """Read what follows a node's birth: its data, and births, data and deaths of its devices."""
-        if node.boot is None:
+        if node.boot is None or node.dead:
             node.wanting = True
-            raise RejectError(Reason.NO_BIRTH, "", f"no birth of node {address.node[:64]!r} has been seen")
+            since = " since its death" if node.dead else ""
+            raise RejectError(Reason.NO_BIRTH, "", f"no birth of node {address.node[:64]!r} has been seen{since}")
         counter = self._counter(node, address, found)
         if address.kind == "DDEATH":
+            if address.device in node.devices and address.device not in node.gone:
+                node.gone = [*node.gone, address.device]
             return [counter, Reading(device=address.here, ts=_ns(found.ts), online=False)]
+        alive = address.device in node.devices and address.device not in node.gone
+        if address.kind == "DDATA" and not alive and not node.recalled:
+            node.wanting = True
+            reject = Reject(Reason.NO_BIRTH, "", f"no birth of device {address.device[:64]!r} has been seen")
+            return [counter, Reading(device=address.here, ts=_ns(found.ts), refused=(reject,))]
         if address.kind == "DBIRTH":
             _learn(node, found)
+            node.gone = [device for device in node.gone if device != address.device]
             if address.device not in node.devices:
                 node.devices = [*node.devices, address.device][-MAX_ALIASES:]
         readings = _readings(found, address.here, node.aliases)
@@ -141,6 +167,8 @@ class Sparkplug:
         requests: list[Request] = []
         for (group, name), node in self._nodes.items():
             if not node.wanting:
+                if node.patience > FIRST_PATIENCE_NS and now > node.ask_at + LONGEST_PATIENCE_NS:
+                    node.patience, self.learned = FIRST_PATIENCE_NS, True
                 continue
             node.since = node.since or now
             if now < max(node.since + REORDER_NS, node.ask_at):
@@ -149,7 +177,7 @@ class Sparkplug:
                 break
             node.ask_at = now + node.patience
             node.patience = min(2 * node.patience, LONGEST_PATIENCE_NS)
-            self.learned = True
+            node.asked = self.learned = True
             asked = write(now // MS, None, [Metric(REBIRTH, datatype=BOOLEAN, value=True)])
             requests.append(Request(f"{NAMESPACE}/{group}/NCMD/{name}", asked))
         return requests
@@ -159,10 +187,12 @@ class Sparkplug:
         self.learned = False
         return msgspec.msgpack.encode([(*key, node) for key, node in self._nodes.items()])
 
-    def restore(self, state: bytes) -> None:
-        """Put back what :meth:`take_state` gave."""
+    def restore(self, state: bytes, *, earlier: bool = False) -> None:
+        """Put back what :meth:`take_state` gave; ``earlier``: the frames to come are from before."""
         kept = msgspec.msgpack.decode(state, type=list[tuple[str, str, Node]])
         self._nodes = {(group, name): node for group, name, node in kept}
+        for node in self._nodes.values() if earlier else ():
+            node.recalled, node.dead, node.past = True, False, []
 
     def _node(self, address: Address) -> Node:
         key = address.group, address.node
@@ -173,28 +203,38 @@ class Sparkplug:
             node = self._nodes[key] = Node()
         return node
 
-    def _born(self, node: Node, address: Address, found: Payload) -> list[Reading]:
-        born, death = min(found.ts or 0, LAST_MS), _death_of(found)
-        boot = born << 8 | death & 0xFF
-        aliases = node.aliases
-        if node.boot is None or (boot != node.boot and born >= node.born):
-            aliases = {}
-            fresh = Node(boot, born, death, found.seq or 0, aliases=aliases)
-            self._nodes[address.group, address.node] = fresh
-            _learn(fresh, found)
-        [first, *others] = _readings(found, address.edge, aliases)
-        # One that comes late speaks of a life that is over.
+    def _born(self, node: Node, address: Address, found: Payload, said: bytes) -> list[Reading]:
+        born, death = min(found.ts or 0, LAST_MS), _death_of(found) & 0xFF
+        boot = born << 8 | death
+        if _is_repeated(node, boot, said):
+            [first, *others] = _readings(found, address.edge, node.aliases)
+            first.boot, first.seq, first.online = node.boot, found.seq or 0, True
+            return [first, *others]
+        if _is_old(node, boot):
+            # It speaks of a life that is over.
+            [first, *others] = _readings(found, address.edge, {})
+            first.boot, first.seq, first.flags = boot, found.seq or 0, (*first.flags, "old_birth")
+            return [first, *others]
+        past = node.past if node.boot is None or node.recalled else [*node.past, node.boot][-MAX_PAST:]
+        while boot in past:
+            # Births of a node without a clock all say the same time.
+            boot += 1 << 8
+        fresh = Node(boot, born, death, found.seq or 0, said=said, past=past)
+        # Whoever is born again and again for nothing is not asked more often for it.
+        fresh.ask_at, fresh.patience = node.ask_at, node.patience
+        self._nodes[address.group, address.node] = fresh
+        _learn(fresh, found)
+        [first, *others] = _readings(found, address.edge, {})
         first.boot, first.seq, first.online = boot, found.seq or 0, True
-        if boot < (node.boot or 0):
-            first.flags += ("old_birth",)
         return [first, *others]
 
     @staticmethod
     def _dead(node: Node, address: Address, found: Payload) -> list[Reading]:
         """Return that a node and its devices are gone, unless the certificate is of a life before this one."""
         here = address.edge
-        if node.boot is not None and _death_of(found) != node.death:
+        if node.boot is not None and _is_behind(_death_of(found), node.death):
             return [Reading(device=here, info={"old_death": _death_of(found)}, flags=("old_death",))]
+        node.dead, node.wanting, node.since = True, False, 0
         # Its timestamp is that of the connection, not of the end: the time of receipt counts.
         gone = [here, *(device_id(address.group, address.node, device) for device in node.devices)]
         return [Reading(device=device, online=False) for device in gone]
@@ -214,12 +254,44 @@ class Sparkplug:
             node.high = number
         elif number in node.missing:
             node.missing.remove(number)
-            if not node.missing and not node.ask_at:
+            if not node.missing and not node.asked:
                 # What was missing has come within the time that it may be under way.
                 node.wanting, node.since = False, 0
         node.wanting = node.wanting or bool(node.missing)
         reading.seq = number
         return reading
+
+
+def _is_behind(death: int, other: int) -> bool:
+    """Tell whether a bdSeq, which counts 0 to 255 and around, is of a life before that of another."""
+    return death - other & 0xFF >= 128  # noqa: PLR2004 - half a round
+
+
+def _is_repeated(node: Node, boot: int, said: bytes) -> bool:
+    """Tell whether a birth is the node's own once more, and not that of another life without a clock."""
+    if node.boot is None or node.recalled or boot < 1 << 8:
+        return False
+    # Memories of before have no hash of it.
+    return said == node.said or (not node.said and boot == node.boot)
+
+
+def _is_old(node: Node, boot: int) -> bool:
+    """Tell whether a birth is of a life before the node's.
+
+    bdSeq says so, not the time, which a wrong clock would set for ever. A node that has lost its bdSeq begins at 0
+    again and looks as old; unless its time is later, it is asked for another birth, and believed then.
+    """
+    death, born = boot & 0xFF, boot >> 8
+    if node.boot is None or node.recalled:
+        return False
+    if born and boot in node.past:
+        return True
+    if not _is_behind(death, node.death) or born > node.born:
+        return False
+    if node.doubted != NO_BOOT and node.doubted & 0xFF == death and (node.doubted != boot or not born):
+        return False
+    node.doubted, node.wanting = boot, True
+    return True
 
 
 @lru_cache(maxsize=65_536)
