@@ -162,7 +162,12 @@ def _reduce_alike(values: Float32s, start: Ints, rows: int, scale: Floats, at: I
     """Reduce stretches of equal length, side by side, into the places ``at``."""
     # A row is copied as one item, and reducing along the rows then goes through memory in one direction.
     row = np.dtype((np.void, values.shape[1] * values.itemsize))
-    lines = np.take(values.view(row)[:, 0], start + np.arange(rows)[:, None], mode="clip")
+    lines = values.view(row)[:, 0]
+    if start[-1] - start[0] == (len(start) - 1) * rows:
+        # Neighbours.
+        lines = np.ascontiguousarray(lines[start[0] : start[-1] + rows].reshape(-1, rows).T)
+    else:
+        lines = np.take(lines, start + np.arange(rows)[:, None], mode="clip")
     beside = lines.view(np.float32).reshape(rows, -1)
     extent.low[at] = beside.min(axis=0).reshape(len(at), -1)
     extent.high[at] = beside.max(axis=0).reshape(len(at), -1)

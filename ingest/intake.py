@@ -8,8 +8,11 @@ window for every acknowledgement.
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import ssl
+import struct
+import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +22,7 @@ import mqtt5
 from ingest.packets import MessageTable, Splitter
 
 READ_STEP: Final = 65_536
+COUNT: Final = struct.Struct("i")
 
 
 class SessionError(Exception):
@@ -135,6 +139,12 @@ class Intake:
                 return packet
             self._check_size(0)
         return None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much has arrived at the socket and is not taken yet, of TLS as it comes."""
+        (waiting,) = COUNT.unpack(fcntl.ioctl(self._socket.fileno(), termios.FIONREAD, bytes(COUNT.size)))
+        return int(waiting)
 
     def release(self) -> None:
         """Note that what was handed out has been acknowledged."""

@@ -30,6 +30,8 @@ CONNACK_TIMEOUT_S: Final = 10.0
 PUBACK: Final = 0x4002
 """How an acknowledgement begins: its type, and that the two bytes of the packet id are all that follows, for a reason
 code of 0 and no properties may be left out (MQTT 5, 3.4.2.1)."""
+PLENTY: Final = 1 << 20
+"""With so much at the socket it is read without a pause, bytes."""
 GATHER: Final = 3.0
 """How much longer than the last batch took the next is let gather."""
 FIRST_ERROR_CODE: Final = 0x80
@@ -182,7 +184,11 @@ class Session:
 
         What is done once for a batch costs as much as hundreds of messages. So the more work the last one was, the more
         is let gather, until reads are as far apart as they may be; whoever has no time to spare does not pause for it.
+        Nor is there a pause where much has come already: large messages are enough of a batch before they are many, and
+        the broker must not find the socket full.
         """
+        if self._intake.waiting_bytes >= PLENTY:
+            return 0
         config, work = self._config, self._loop.time() - self._began
         return max(config.tick_s, min(GATHER * work, config.period_s - work))
 

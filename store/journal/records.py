@@ -30,6 +30,8 @@ HEAD: Final = np.dtype(
 CRC: Final = struct.Struct("<I")
 CRC_BYTES: Final = CRC.size
 LOW: Final = 0xFFFF_FFFF
+LARGE: Final = 4_096
+"""Records of so many bytes, on the average, take longer to copy than to be looked at one by one."""
 MAX_BODY: Final = 268_500_000
 """Largest body, bytes: MQTT's largest packet and a topic."""
 
@@ -66,7 +68,7 @@ class LaidOut(NamedTuple):
     """What :class:`Encoded` holds, the frames as columns."""
 
     frames: FrameTable
-    blob: bytearray
+    blob: bytes | bytearray
 
 
 def encode(start: int, recv_ts: int, epoch: int, messages: Iterable[tuple[str, bytes, int]]) -> Encoded:
@@ -92,11 +94,34 @@ def lay_out(
     heads["name_bytes"], heads["flags"] = name_bytes, flags
     parts: list[bytes] = [b""] * (3 * count)
     parts[0::3], parts[1::3], parts[2::3] = heads.view(f"V{RECORD.size}").tolist(), names, payloads
-    bare = b"".join(parts)
-    covered = cut(bare, begin + CRC_BYTES, end)
-    checksums = np.fromiter(map(google_crc32c.value, covered), np.int64, count) ^ (place & LOW)
-    blob = bytearray(bare)
-    octets = np.frombuffer(blob, np.uint8)
-    octets[begin[:, None] + np.arange(CRC_BYTES)] = checksums.astype("<u4").view(np.uint8).reshape(count, CRC_BYTES)
+    blob: bytes | bytearray
+    if end[-1] >= LARGE * count:
+        # Copied once only, with its checksum in it.
+        heads["crc"] = _checksums_of_parts(parts) ^ (place & LOW)
+        parts[0::3] = heads.view(f"V{RECORD.size}").tolist()
+        blob = b"".join(parts)
+    else:
+        blob = _with_checksums(b"".join(parts), begin, end, place)
     frames = FrameTable(place, np.full(count, recv_ts), np.full(count, epoch), flags, topics, payloads)
     return LaidOut(frames, blob)
+
+
+def _checksums_of_parts(parts: Sequence[bytes]) -> Ints:
+    """Return the checksums of records given as head, name and payload each, their places not in them."""
+    value, extend = google_crc32c.value, google_crc32c.extend
+    heads, names, payloads = parts[0::3], parts[1::3], parts[2::3]
+    found = [
+        extend(value(head[CRC_BYTES:] + name), payload)
+        for head, name, payload in zip(heads, names, payloads, strict=True)
+    ]
+    return np.array(found, np.int64)
+
+
+def _with_checksums(bare: bytes, begin: Ints, end: Ints, place: Ints) -> bytearray:
+    """Put the checksums into records that lie one behind another from ``begin`` up to ``end``."""
+    covered = cut(bare, begin + CRC_BYTES, end)
+    checksums = np.fromiter(map(google_crc32c.value, covered), np.int64, len(begin)) ^ (place & LOW)
+    blob = bytearray(bare)
+    octets = np.frombuffer(blob, np.uint8)
+    octets[begin[:, None] + np.arange(CRC_BYTES)] = checksums.astype("<u4").view(np.uint8).reshape(-1, CRC_BYTES)
+    return blob
