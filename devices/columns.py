@@ -33,6 +33,8 @@ class Columns:
 
     def take(self, which: Bools | Ints) -> "Columns":
         """Return the samples selected by a mask or by positions."""
+        # Five columns: the mask is turned into positions once.
+        which = np.flatnonzero(which) if which.dtype == np.bool_ else which
         return Columns(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @classmethod

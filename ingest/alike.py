@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from analytics.radix import narrowed, order_by
 from analytics.rows import starts_of
 from devices.codecs.native_layouts import Layout, layout_of
 from devices.columns import Bools, Floats, Ints
@@ -173,7 +174,7 @@ class Together:
 
         Return (device, layout) → series; None where there are too few frames of each device.
         """
-        order = at[np.argsort(device[at], kind="stable")]
+        order = at[order_by(narrowed(device[at], len(self._directory.devices)))]
         whose = device[order]
         starts = starts_of(whose)
         if len(starts) * PER_DEVICE >= len(order):
@@ -203,7 +204,8 @@ class Together:
     ) -> dict[tuple[int, int], list[int]]:
         """Return (device, layout) → series, marking the devices in ``apart`` that have none for a name."""
         tables: dict[tuple[int, int], list[int]] = {}
-        for pair in np.unique(whose * len(layouts) + which).tolist() if layouts else ():
+        pairs = whose * len(layouts) + which
+        for pair in set(pairs[starts_of(pairs)].tolist()):
             index, number = divmod(pair, len(layouts))
             entry, layout = self._directory.devices[index], layouts[number]
             # The columns of a block may come in units of their own.
@@ -239,16 +241,21 @@ def _accepted(
     scattered = read.of_layout(lambda each: 0 if each.rows else len(each.names))[at]
     begin = np.cumsum(scattered) - scattered
     series, value = np.empty(int(scattered.sum()), np.int64), np.empty(int(scattered.sum()))
+    line = np.empty(int(device.max()) + 1, np.int64)
     blocks = []
     for number, values in enumerate(read.values):
         those = np.flatnonzero(layout == number)
         if not len(those):
             continue
-        devices, which = np.unique(device[those], return_inverse=True)
-        of_each = np.array([tables[index, number] for index in devices.tolist()], np.int64)[which]
+        devices = sorted(set(device[those].tolist()))
+        line[devices] = np.arange(len(devices))
+        of_each = np.array([tables[index, number] for index in devices], np.int64)[line[device[those]]]
         if read.layouts[number].rows:
             blocks.append(_stack(read.layouts[number], those, of_each, read.ts[at[those]], values, row[those]))
             continue
+        if len(those) == len(at):
+            series, value = of_each.ravel(), np.asarray(values[row].ravel(), np.float64)
+            break
         places = begin[those][:, None] + np.arange(values.shape[1])
         series[places] = of_each
         value[places] = values[row[those]]

@@ -152,6 +152,8 @@ class Batch:
 
     def accepted(self) -> Accepted:
         """Return everything accepted: what was taken one by one first, in its order, then what was taken together."""
+        if self.together is not None and not self.frames:
+            return self.together
         samples = np.array(self.samples, np.int64)
         one_by_one = Accepted(
             self.frames,

@@ -15,9 +15,11 @@ def book(ledger: Ledger, directory: Directory, batch: Batch, accepted: Accepted,
     device, samples = accepted.device, accepted.samples
     if batch.together is not None:
         ledger.receive(batch.together.device, batch.together.sent)
-    ledger.receive(np.array(batch.received, np.int64), np.array(batch.received_samples, np.int64))
-    duplicate_samples = np.array(batch.duplicate_samples, np.int64)
-    ledger.book(Account.DUPLICATE, np.array(batch.duplicate, np.int64), duplicate_samples)
+    if batch.received:
+        ledger.receive(np.array(batch.received, np.int64), np.array(batch.received_samples, np.int64))
+    if batch.duplicate:
+        duplicate_samples = np.array(batch.duplicate_samples, np.int64)
+        ledger.book(Account.DUPLICATE, np.array(batch.duplicate, np.int64), duplicate_samples)
     kept = samples > 0
     single = np.ones(len(samples), np.bool_)
     for compound in batch.compounds:

@@ -305,7 +305,7 @@ class Pipeline:
         late = self.watermarks.hear(device, ts, received, ts - ts % FINEST + FINEST)
         self.clocks.hear(device, ts, received)
         if len(ts):
-            self.age_ns = int(np.median(received - ts))
+            self.age_ns = int(np.sort(received - ts)[len(ts) // 2])
 
         columns = Columns(device[frame], metric, ts[frame], accepted.seq[frame], scaled(metric, value))
         self._add(series, columns, late[frame])

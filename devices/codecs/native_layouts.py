@@ -105,7 +105,7 @@ class Layout:
         octets = np.frombuffer(payloads, np.uint8).reshape(-1, self.size)
         same: Bools = np.ones(len(octets), np.bool_)
         for where, mask, expected in self._compared:
-            same &= ((octets[:, where] & mask) == expected).all(axis=1)
+            same &= _equal(octets[:, where], mask, expected)
         return same
 
     def read(self, payloads: bytes) -> Alike:
@@ -195,6 +195,17 @@ class Layout:
         end = at + 1 + np.dtype(dtype).itemsize
         self._mask[at + 1 : end] = 0
         return Number(at + 1, dtype), end
+
+
+def _equal(octets: Octets, mask: Octets, expected: Octets) -> Bools:
+    """Return in which of n rows the bits of ``mask`` are as ``expected``; shape (n,)."""
+    count = len(octets)
+    masked = octets.ravel() & np.frombuffer(mask.tobytes() * count, np.uint8)
+    # Mostly in all of them, and comparing two runs of bytes takes a tenth of comparing row by row.
+    if masked.tobytes() == expected.tobytes() * count:
+        return np.ones(count, np.bool_)
+    same: Bools = (masked.reshape(count, -1) == expected).all(axis=1)
+    return same
 
 
 def layout_of(payload: bytes) -> Layout | None:
