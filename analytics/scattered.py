@@ -3,10 +3,10 @@
 A sample that goes alone to the cell of its window touches memory that is in no cache as soon as there are many series.
 So samples wait until several of a series can go together, and those of neighbouring series go at the same time:
 
-    samples ──► loose, 65,536 ──by series──► buckets of 16,384 series ──when full──► sorted, reduced ──► cells
+    samples ──► loose, 65,536 ──by series──► buckets of 8,192 series ──when full──► sorted, reduced ──► cells
 
-Sorting is numpy's radix sort of 16 bits, an order of magnitude faster than its sorting by comparison. Up to one
-bucket's series, samples are reduced as they come.
+Sorting is numpy's radix sort of 16 bits, an order of magnitude faster than its sorting by comparison. Up to 16,384
+series, samples are reduced as they come.
 """
 
 from collections.abc import Iterator
