@@ -1,5 +1,6 @@
 """An ingest worker as a process of its own, to be killed, stopped and starved."""
 
+import json
 import os
 import resource
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from engines.ports import wait_until
 from faults import ROOT
@@ -64,6 +65,17 @@ class IngestProcess:
     def terminate(self, timeout_s: float = 30.0) -> int:
         """Ask it to end and return its exit status."""
         return self._end(signal.SIGTERM, timeout_s)
+
+    def ask(self, *arguments: str, timeout_s: float = 120.0) -> dict[str, Any]:
+        """Run another command of the product with the same settings, and return what it prints as JSON."""
+        command = [*self._command[:-1], *arguments, "--json"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-300:]}")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
     def wait(self, timeout_s: float = 30.0) -> int:
         """Wait for its own end and return its exit status."""

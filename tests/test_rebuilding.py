@@ -21,6 +21,7 @@ from ingest.recomputing import REBUILT
 from quayflow.main import app
 from store.data_folder import DataFolder
 from store.journal import DUPLICATE, Frame
+from store.line_protocol import measurement
 
 NOTHING_CHANGED = {
     "rows_missing": 0,
@@ -185,6 +186,18 @@ def test_on_servers_as_in_a_file(influx: Influx, postgres: Postgres, tmp_path: P
     assert there.hash().hexdigest() == here.hash().hexdigest()
     again = rebuild(there)
     assert again["rows_written"] == again["rows_removed"] == again["rows_in_pieces"] == 0
+
+
+def test_what_servers_forgot_is_as_it_was(influx: Influx, postgres: Postgres, tmp_path: Path) -> None:
+    instance = filled(tmp_path, (influx.create("forgetting"), postgres.create("forgetting")), lives=1)
+    before, rows = instance.hash().hexdigest(), instance.hash().rows
+    influx.ask(f'DROP MEASUREMENT "{measurement(10)}"', "forgetting")
+    influx.ask("DELETE FROM window_1m WHERE device = 'QC01'", "forgetting")
+    assert instance.hash().hexdigest() != before
+    account = rebuild(instance)
+    assert account["rows_missing"] == account["rows_written"] - account["rows_in_pieces"] > 0
+    assert (account["rows"], account["rows_refused"], account["rows_differing"]) == (rows, 0, 0)
+    assert instance.hash().hexdigest() == before
 
 
 def test_while_ingest_runs_it_is_refused_with_its_process(tmp_path: Path) -> None:

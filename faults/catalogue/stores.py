@@ -155,24 +155,39 @@ def _refused(ingest: IngestProcess) -> tuple[list[str], Counter[str]]:
 @fault(
     "F13",
     "sink-lies",
-    "the store answers 204 to every write and forgets them all",
-    "the journal brings everything back once the worker's checkpoint is put aside",
+    "the store answers 204 to every write and forgets them all; later it forgets a tier, and half of another",
+    "`quayflow journal rebuild` restores all of it, to the last bit",
 )
 def sink_lies(rig: Rig) -> Outcome:
-    """Believe a store that keeps nothing, then drive everything again from the journal."""
+    """Believe a store that keeps nothing, rebuild it from the journal, have it forget again, and rebuild again."""
     with _store() as (influx, proxy, url), rig.broker() as broker, rig.ingest(broker.port, windows_url=url) as ingest:
         proxy.trouble = Trouble.FORGET
         ingest.start()
         with Publisher(broker.port, readings(), 1_000.0) as publisher:
             time.sleep(rig.scaled(8.0, 2.0))
             publisher.stop()
-            rig.recovered(ingest, len(publisher.acked), now())
-            ingest.terminate()
-            forgotten = not _reader(influx)(10)
-            proxy.trouble = Trouble.NONE
-            for file in (*ingest.folder.glob("outbox.db*"), *ingest.folder.glob("quayflow.db*")):
-                file.unlink()
-            since = now()
-            ingest.start()
-            words = f"{'nothing' if forgotten else 'SOMETHING'} was stored before"
-            return _judged(rig, ingest, publisher, influx, since, words)
+        _, late = rig.recovered(ingest, len(publisher.acked), now())
+        ingest.terminate()
+        forgotten = not _reader(influx)(10)
+        proxy.trouble = Trouble.NONE
+        since = now()
+        restored = [_rebuilt(ingest)]
+        recovery_s = round(now() - since, 2)
+        found = verify(ingest.folder, publisher.acked, _reader(influx))
+        whole = ingest.ask("verify", "--data", str(ingest.folder))["store_hash"]
+        influx.ask(f'DROP MEASUREMENT "{measurement(10)}"', DATABASE)
+        influx.ask("DELETE FROM window_1m WHERE device =~ /[02468]$/", DATABASE)
+        damaged = ingest.ask("verify", "--data", str(ingest.folder))["store_hash"]
+        restored.append(_rebuilt(ingest))
+        again = ingest.ask("verify", "--data", str(ingest.folder))["store_hash"]
+    words = f"{'nothing' if forgotten else 'SOMETHING'} was stored before; {' and '.join(restored)}; "
+    words += "hash as before" if whole == again else "ANOTHER HASH"
+    holds = forgotten and damaged != whole == again
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words, late=late)
+
+
+def _rebuilt(ingest: IngestProcess) -> str:
+    """Rebuild, and say how much of what was missing came back."""
+    account = ingest.ask("journal", "rebuild")
+    missing, written = account["rows_missing"], account["rows_written"]
+    return f"{100 * written / missing if missing else 100:.0f} % of {missing} missing rows restored"
