@@ -47,6 +47,15 @@ def test_a_power_cut_at_any_call_of_the_disk_takes_nothing_that_was_acknowledged
         assert world.lives == 2
 
 
+def test_a_power_cut_that_never_comes_takes_nothing_from_a_store_that_forgets() -> None:
+    """The last worker ends in order before the call at which the power was to go."""
+    plan = plan_of(1_795_533_876_260)
+    assert (plan.sqlite, plan.forgetful, [each.what for each in plan.strikes]) == (True, True, ["power-at-call"])
+    with played(plan) as world:
+        assert world.spared
+        assert findings(world) == []
+
+
 def test_a_seed_is_one_schedule() -> None:
     def play() -> tuple[object, ...]:
         with played(plan_of(7)) as world:

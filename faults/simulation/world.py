@@ -113,7 +113,8 @@ class World:
                 self._note(f"the worker ended with {error!r}")
         dying.cancel()
         self.broker.cut()
-        if self._power:
+        # A cut that was to come at some call, and never came, takes nothing from a worker that ended in order.
+        if self._power and self.disk.dead:
             self.disk.lose_power()
             if self.plan.forgetful:
                 self._forget()
