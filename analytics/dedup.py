@@ -24,6 +24,14 @@ MAX_BOOTS: Final = 64
 MAX_FORGOTTEN: Final = 4_096
 """Boots forgotten of which the device's own number is remembered still: whatever comes of them is "too old"."""
 BOOT_BYTES: Final = 8
+COUNTED: Final = 0x51C0 << 48
+"""Boots of what is counted here begin with this, go on with the number of the count, and end with the stream."""
+OF_COUNT: Final = 0xFFFF << 48 | 0xFF
+NEXT_COUNT: Final = 0x100
+MAX_BEHIND: Final = 1_000
+"""A number further behind the last one begins another count."""
+MAX_AHEAD: Final = 1_000_000
+"""So does one further ahead than this: nothing sends so much while it is not heard."""
 
 
 class Verdict(Enum):
@@ -115,6 +123,23 @@ class SequenceTracker:
         if self._hashes is None:
             self._hashes = RecentHashes()
         return Verdict.DUPLICATE if self._hashes.see(digest) else Verdict.NEW
+
+    def count(self, stream: int, number: int) -> None:
+        """Note a number that tells what is missing and not what is repeated: its device counts anew as it pleases.
+
+        ``stream`` tells the counters of one device apart, 0 to 255. A number far from the last one is the first of
+        another count.
+        """
+        boot = next((each for each in reversed(self._boots) if each & OF_COUNT == COUNTED | stream), None)
+        if boot is None:
+            self.see(COUNTED | stream, number)
+            return
+        low, high = self._boots[boot].low, self._boots[boot].high
+        if not -MAX_BEHIND <= number - high <= MAX_AHEAD:
+            self.see(boot + NEXT_COUNT, number)
+        elif number >= low:
+            # What lies before the first one heard may be late or another count: of neither is anything missing.
+            self.see(boot, number)
 
     @property
     def lost(self) -> int:

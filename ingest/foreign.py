@@ -90,6 +90,8 @@ class Foreign:
                 if verdict is Verdict.DUPLICATE:
                     duplicate[target.index] = duplicate.get(target.index, 0) + samples
                 else:
+                    if reading.counter is not None and reading.seq is not None:
+                        target.tracker.count(reading.counter, reading.seq)
                     self._accept(frame, target, reading, nth, counted, digest, batch)
             except RejectError as error:
                 batch.refused.append(Refused(frame, target.index, error.reject, nth * READING_NUMBERS, samples))

@@ -62,6 +62,26 @@ def test_nothing_is_lost_once_everything_has_come(order: list[int], boot: int, f
     assert all(tracker.see(boot, first + nth) is Verdict.DUPLICATE for nth in order)
 
 
+def test_a_counter_that_begins_anew_tells_what_is_missing_and_nothing_else() -> None:
+    tracker = SequenceTracker()
+
+    def lost_after(*numbers: int) -> int:
+        nonlocal tracker
+        for number in numbers:
+            tracker.count(1, number)
+            tracker = SequenceTracker(tracker.state())
+        return tracker.lost
+
+    assert lost_after(5_000, 5_001, 5_004) == 2
+    assert lost_after(5_003) == 1
+    assert lost_after(0, 1, 2) == 1
+    assert lost_after(4) == 2
+    assert lost_after(2**62, 2**62 + 1) == 2
+    tracker.see(7, 0)
+    tracker.count(2, 9)
+    assert tracker.lost == 2
+
+
 def test_a_number_is_recognised_at_any_distance() -> None:
     tracker = SequenceTracker()
     for seq in (0, 10**6, 10**12, 2**63 - 1):

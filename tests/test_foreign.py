@@ -313,6 +313,31 @@ def test_a_native_frame_that_nobody_foresaw_is_refused(monkeypatch: pytest.Monke
     assert accounts(pipeline)[f"{SITE}/rfid-gate/G1", "quarantined", "undecodable"] == (2, 6)
 
 
+def test_what_a_reader_s_numbers_leave_out_is_booked_as_lost_also_over_a_restart() -> None:
+    gate = topic("rfid-gate", "G1", "zebra")
+
+    def heard(pipeline: Pipeline, reads: list[int], after: int = 0) -> None:
+        said = b'{"type":"SIMPLE","timestamp":%d,"data":{"idHex":"E280","eventNum":%d}}'
+        pipeline.process(numbered(frame(gate, said % (T0 // 10**6 + after + nth, nth)) for nth in reads))
+
+    def booked(pipeline: Pipeline, account: str) -> int:
+        return accounts(pipeline).get((f"{SITE}/rfid-gate/G1", account, ""), (0, 0))[0]
+
+    pipeline = run([])
+    heard(pipeline, [7, 8, 10])
+    assert booked(pipeline, "lost_before_journal") == 1
+    frozen = freeze(pipeline, WorkerBlob(), pipeline.touched())
+    later = pipeline_of(life=2, sources=sources())
+    thaw(later, frozen.state)
+    heard(later, [10, 13])
+    assert booked(later, "lost_before_journal") == 3
+    # What was late comes, and the reader begins anew: nothing of it is a duplicate.
+    heard(later, [9])
+    heard(later, [0, 1], after=5_000)
+    assert booked(later, "lost_before_journal") == 2
+    assert booked(later, "duplicate") == 1
+
+
 def test_devices_beyond_the_cap_are_refused_with_their_samples() -> None:
     readings = [Reading(device=f"T{n}", ts=T0, values={"x_m": 1.0}) for n in range(3)]
     pipeline = run(numbered([spelt("yard/1", *readings), spelt("yard/1", readings[2])]), max_devices=2)

@@ -40,6 +40,8 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     """A number that changes when the format's own counter begins anew, 0 to 2**64 - 1."""
     seq: int | None = None
     """The format's own counter, unwrapped by the codec where it wraps, 0 to 2**63 - 1."""
+    counter: int | None = None
+    """Which of the device's counters a ``seq`` without a ``boot`` is of, 0 to 255, where a gap in it is a loss."""
     values: dict[str, float | bool] = {}
     """Metric of the vocabulary → value in the metric's unit. Ranges are checked later, on whole columns."""
     happenings: tuple[Happening, ...] = ()

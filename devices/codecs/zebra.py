@@ -148,7 +148,7 @@ class Zebra:
         """Note the number of a reading; heartbeats are numbered apart from reads."""
         if seq is None or seq < 0:
             return
-        reading.seq = seq
+        reading.seq, reading.counter = seq, int(is_read)
         key = (topic, reading.device, is_read)
         last = self._last.get(key)
         if last is None and len(self._last) >= MAX_SOURCES:
