@@ -9,14 +9,16 @@ from bench.trial import receive, running_broker
 
 LIMIT: Final = "only_acks"
 FULL: Final = "full_ingest"
+JOURNALLED: Final = "journalled"
 SUBSCRIBERS: Final = {
     LIMIT: "receive_qos1_small_only_acks",
     "paho_manual": "receive_qos1_small_paho_manual",
     "aiomqtt_auto": "receive_qos1_small_aiomqtt_auto",
+    JOURNALLED: "receive_qos1_small_journalled",
     FULL: "ingest_qos1_small",
 }
 """Module of ``bench.subscribers`` → row."""
-MESSAGES: Final = {LIMIT: 200_000, "paho_manual": 100_000, "aiomqtt_auto": 40_000, FULL: 200_000}
+MESSAGES: Final = {LIMIT: 200_000, "paho_manual": 100_000, "aiomqtt_auto": 40_000, JOURNALLED: 200_000, FULL: 200_000}
 """Small messages per round: some seconds for each, so that neither its start nor its last commit counts for much."""
 PACKED: Final = {300: 66_000, 1_500: 20_000}
 """Samples per packed block → messages per round."""
@@ -28,9 +30,11 @@ PACKED_GOALS: Final = {300: 12e6, 1_500: 30e6}
     Row(SUBSCRIBERS[LIMIT], "messages/s", LIMIT, "only acknowledges: the limit"),
     Row(SUBSCRIBERS["paho_manual"], "messages/s", LIMIT, "paho-mqtt, manual acks, no work"),
     Row(SUBSCRIBERS["aiomqtt_auto"], "messages/s", LIMIT, "aiomqtt, automatic acks, no work"),
+    Row(SUBSCRIBERS[JOURNALLED], "messages/s", LIMIT, "session and journal of quayflow, nothing decoded"),
     Row(SUBSCRIBERS[FULL], "messages/s", LIMIT, "quayflow: journalled, windowed, stored", goal=1.0),
     Row("ingest_qos1_small_to_paho", "messages/s", "paho_manual", "quayflow, beside paho without work", goal=1.7),
     Row("ingest_qos1_small_cpu", "µs/message", "stated limit", "quayflow: CPU per message", 1, less_is_better=True),
+    Row("ingest_qos1_small_cpu_to_journal", "µs/message", JOURNALLED, "the same, beside its session and journal alone"),
 )
 def small(scale: Scale) -> Iterator[Round]:
     """Have every subscriber receive the same small messages, in turn."""
@@ -42,6 +46,7 @@ def small(scale: Scale) -> Iterator[Round]:
             yield found | {
                 "ingest_qos1_small_to_paho": Pair(full["rate"], figures["paho_manual"]["rate"]),
                 "ingest_qos1_small_cpu": Pair(full["cpu_us"], 6.0),
+                "ingest_qos1_small_cpu_to_journal": Pair(full["cpu_us"], figures[JOURNALLED]["cpu_us"]),
             }
 
 
