@@ -143,6 +143,7 @@ class Directory:
         self.max_site_devices, self.max_site_series = max_site_devices, max_site_series
         self._site_devices: Counter[str] = Counter()
         self._site_series: Counter[str] = Counter()
+        self._strange_devices = self._strange_series = 0
         self.devices: list[Device] = [Device(NOBODY, DeviceKey("", "", ""), {})]
         self.keys = SeriesTable(self)
         """The key of each series."""
@@ -173,6 +174,11 @@ class Directory:
             if capped and self._site_devices[key.site] >= self.max_site_devices:
                 msg = f"{self.max_site_devices} devices of site {key.site} are known already"
                 raise CardinalityError(msg)
+            if self._is_strange(key.site):
+                if capped and self._strange_devices >= self.max_devices // 2:
+                    msg = f"{self._strange_devices} devices of sites that are not registered are known already"
+                    raise CardinalityError(msg)
+                self._strange_devices += 1
             self._site_devices[key.site] += 1
             found = Device(len(self.devices), key, self._accepts[DeviceClass(key.device_class)])
             found.adopted = self.admission.adopted.get(key.uid, {})
@@ -183,9 +189,20 @@ class Directory:
     def admit(self, admission: Admission) -> None:
         """Take over what the registry says now."""
         self.admission = admission
+        self._strange_devices, self._strange_series = (
+            sum(number for site, number in of_site.items() if self._is_strange(site))
+            for of_site in (self._site_devices, self._site_series)
+        )
         for device in self.devices:
             device.adopted = admission.adopted.get(device.uid, {})
             device.block_names = ()
+
+    def _is_strange(self, site: str) -> bool:
+        """Return whether the registry has sites, and not this one: anybody can invent any number of those.
+
+        Together they get half of the places, so that the others' new devices always find one.
+        """
+        return bool(self.admission.sites) and site not in self.admission.sites
 
     def series(self, device: Device, metric: str, *, capped: bool = True) -> int:
         """Return the series of a metric that ``device`` publishes, entering it if it is new.
@@ -233,6 +250,11 @@ class Directory:
         if capped and self._site_series[device.key.site] >= self.max_site_series:
             msg = f"{self.max_site_series} series of site {device.key.site} are known already"
             raise CardinalityError(msg)
+        if self._is_strange(device.key.site):
+            if capped and self._strange_series >= self.max_series // 2:
+                msg = f"{self._strange_series} series of sites that are not registered are known already"
+                raise CardinalityError(msg)
+            self._strange_series += 1
         if found >= len(self.metric_of):
             more = np.zeros(len(self.metric_of) // 2, np.int64)
             self.metric_of = np.append(self.metric_of, more)

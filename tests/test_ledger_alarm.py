@@ -20,6 +20,8 @@ from ingest.directory import CardinalityError, Directory
 from ingest.edges import Edges
 from ingest.ledger import Account, Ledger
 from ingest.worker import IngestConfig, Worker
+from store.admission import admission_of
+from store.registry_entries import Policy, Site
 
 TELEMETRY = topic("vehicle", "T-001")
 PAYLOAD = b'{"v":1,"m":{"speed_mps":1.5}}'
@@ -153,6 +155,24 @@ def test_a_flooded_site_does_not_take_the_places_of_the_others() -> None:
     assert refused == 48
     assert ledger["CNNGB-DEMO/vehicle/T-001", "windowed", ""].samples == 2
     assert pipeline.ledger.balanced()
+
+
+def test_invented_sites_do_not_take_the_places_of_registered_ones() -> None:
+    directory = Directory(10, 20, max_site_devices=5)
+    directory.admit(admission_of([Site(site="CNNGB-DEMO", policy=Policy.OPEN)]))
+    taken = [directory.device(DeviceKey(f"CNNGB-S{n}", "vehicle", "A")) for n in range(5)]
+    for device in taken:
+        for metric in ("speed_mps", "odometer_m"):
+            directory.series(device, metric)
+    with pytest.raises(CardinalityError, match="5 devices of sites that are not registered"):
+        directory.device(DeviceKey("CNNGB-S9", "vehicle", "A"))
+    with pytest.raises(CardinalityError, match="10 series of sites that are not registered"):
+        directory.series(taken[0], "x_m")
+    for n in range(5):
+        directory.series(directory.device(DeviceKey("CNNGB-DEMO", "vehicle", f"T-{n}")), "speed_mps")
+    # A site that is registered later has its places; without any registered site there is nobody to keep them for.
+    directory.admit(admission_of([]))
+    directory.series(taken[0], "x_m")
 
 
 def test_a_checkpoint_is_not_held_to_the_caps_of_its_site() -> None:
