@@ -11,6 +11,7 @@ from quayflow.certificates import Authority, write_private
 from store.access import API, INGEST, PARTS, SIMULATOR, access_list, password_file
 from store.passwords import argon2_hash, mosquitto_hash, new_password
 from store.registry import Credential, SqlRegistry
+from store.registry_entries import Alias
 
 ACTOR: Final = "quayflow"
 SECRETS: Final = "secrets.json"
@@ -50,12 +51,19 @@ class BrokerAccess:
         credentials = self._registry.credentials()
         self._folder.mkdir(parents=True, exist_ok=True)
         write_private(self.files.passwords, password_file(credentials).encode())
-        write_private(self.files.rules, access_list(credentials).encode())
+        write_private(self.files.rules, access_list(credentials, self._aliases()).encode())
         if self.files.crl is not None and self._authority is not None:
             revoked = self._registry.revoked()
             self.files.crl.write_bytes(self._authority.revocations(revoked, self._now()))
         self._revision = revision
         return True
+
+    def _aliases(self) -> dict[str, list[Alias]]:
+        found: dict[str, list[Alias]] = {}
+        for entry in self._registry.every(Alias.kind):
+            if isinstance(entry, Alias):
+                found.setdefault(entry.device, []).append(entry)
+        return found
 
 
 def part_passwords(registry: SqlRegistry, folder: Path, now_ns: int) -> dict[str, str]:

@@ -68,7 +68,8 @@ class Gatekeeper:
     def permits(self, username: str, action: Action, topics: Sequence[str], asker: str) -> list[bool]:
         """Tell which topics a user may publish to, or filters it may subscribe to; StoreUnreachableError."""
         credential = self._valid(username)
-        found = [credential is not None and may(username, credential.uid, action, topic) for topic in topics]
+        aliases = [] if credential is None or not credential.uid else self._registry.aliases_of(credential.uid)
+        found = [credential is not None and may(username, credential.uid, action, topic, aliases) for topic in topics]
         verb = "publish to" if action == "write" else "subscribe to"
         for topic, allowed in zip(topics, found, strict=True):
             if not allowed:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from store.audit import GENESIS, AuditRow, append, first_broken
 from store.record_counters import counter, set_counter
-from store.registry_entries import KINDS, Entry, Mounting, document_of, entry_of, refuse_overlaps
+from store.registry_entries import KINDS, Alias, Entry, Mounting, document_of, entry_of, refuse_overlaps
 from store.sql_store import SqlStore
 from store.sqlite_files import reaching
 from store.tables import AUDIT, COUNTERS, CREDENTIALS, REGISTRY, REVOKED
@@ -70,6 +70,11 @@ class SqlRegistry(SqlStore):
         while page := self.entries(kind, site=site, after=found[-1].key if found else ""):
             found += page
         return found
+
+    def aliases_of(self, uid: str) -> list[Alias]:
+        """Return the foreign ids under which a device is known."""
+        found = self.every(Alias.kind, site=uid.partition("/")[0])
+        return [entry for entry in found if isinstance(entry, Alias) and entry.device == uid]
 
     def entry(self, kind: str, key: str) -> Entry | None:
         """Return one entry."""

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_port import MadePort, client_of
 
+from devices.codecs.registry import CODECS
 from devices.filters import matches
 from devices.times import NS
 from devices.topics import DeviceKey
@@ -32,6 +33,7 @@ from store.access import API, INGEST, PARTS, SIMULATOR, access_list, may, passwo
 from store.open import open_records, open_registry
 from store.passwords import argon2_hash, fits, mosquitto_hash, new_password
 from store.registry import Credential, SqlRegistry
+from store.registry_entries import Alias
 
 QC01 = DeviceKey("CNNGB-DEMO", "quay-crane", "QC01")
 T07 = DeviceKey("CNNGB-DEMO", "vehicle", "T-07")
@@ -71,6 +73,45 @@ def test_a_device_may_do_its_own_and_nothing_else(action: Any, where: str, allow
     assert not may("nobody", "", action, where)
 
 
+@pytest.mark.parametrize("codec", [name for name in CODECS if name != "native"])
+def test_a_device_may_speak_every_format_under_its_own_name_and_no_other(codec: str) -> None:
+    assert may(username_of(QC01), QC01.uid, "write", f"port/{QC01.uid}/{codec}")
+    assert not may(username_of(QC01), QC01.uid, "write", f"port/{T07.uid}/{codec}")
+    assert not may(username_of(QC01), QC01.uid, "read", f"port/{QC01.uid}/{codec}")
+
+
+NODE = Alias(scheme="sparkplug", foreign="BLCT:PLC-1", device=QC01.uid)
+PHONE = Alias(scheme="owntracks", foreign="li:phone", device=T07.uid)
+
+
+@pytest.mark.parametrize(
+    ("key", "alias", "action", "where", "allowed"),
+    [
+        (QC01, NODE, "write", "spBv1.0/BLCT/NBIRTH/PLC-1", True),
+        (QC01, NODE, "write", "spBv1.0/BLCT/DDATA/PLC-1/hoist", True),
+        (QC01, NODE, "read", "spBv1.0/BLCT/NCMD/PLC-1", True),
+        (QC01, NODE, "read", "spBv1.0/STATE/+", True),
+        (QC01, NODE, "write", "spBv1.0/BLCT/NDATA/PLC-2", False),
+        (QC01, NODE, "write", "spBv1.0/BLCT/NCMD/PLC-1", False),
+        (QC01, NODE, "write", "spBv1.0/OTHER/NDATA/PLC-1", False),
+        (QC01, NODE, "read", "spBv1.0/#", False),
+        (T07, PHONE, "write", "owntracks/li/phone", True),
+        (T07, PHONE, "write", "owntracks/li/phone/event", True),
+        (T07, PHONE, "read", "owntracks/li/phone/cmd", True),
+        (T07, PHONE, "write", "owntracks/li/phone/cmd", False),
+        (T07, PHONE, "write", "owntracks/wang/phone", False),
+        (T07, NODE, "write", "owntracks/BLCT/PLC-1", False),
+        (QC01, Alias(scheme="owntracks", foreign="+:#", device=QC01.uid), "write", "owntracks/li/phone", False),
+        (QC01, Alias(scheme="sparkplug", foreign="a/b:+", device=QC01.uid), "write", "spBv1.0/a/b/NDATA/x", False),
+    ],
+)
+def test_an_alias_gives_the_rights_of_who_speaks_under_it_and_no_others(
+    key: DeviceKey, alias: Alias, action: Any, where: str, allowed: bool
+) -> None:
+    assert may(username_of(key), key.uid, action, where, [alias]) is allowed
+    assert not may(username_of(key), key.uid, action, where)
+
+
 def test_a_part_may_do_what_it_works_on() -> None:
     assert may(INGEST, "", "read", "port/#")
     assert may(INGEST, "", "read", "$share/ingest/port/#")
@@ -101,7 +142,7 @@ def test_a_colon_in_an_id_does_not_end_the_user_name() -> None:
     (line,) = password_file([credential]).splitlines()
     name, _, rest = line.partition(":")
     assert (name, rest) == ("CNNGB-DEMO/quay-crane/02%3A42%3Aac%3A11", credential.broker_hash)
-    assert f"topic write port/{key.uid}/telemetry" in access_list([credential])
+    assert f"topic write port/{key.uid}/telemetry" in access_list([credential], {})
 
 
 # --- passwords and certificates -----------------------------------------------------------------------------------
@@ -246,6 +287,23 @@ def test_a_device_with_its_credentials_can_neither_publish_nor_listen_elsewhere(
 
             everything = ["#", "$SYS/#", "port/#", "quayflow/#", topic(T07, "telemetry")]
             assert set(await overheard(broker, everything, everybody_speaks, **crane)) == {topic(QC01, "cmd")}
+
+        asyncio.run(play())
+
+
+def test_a_device_speaks_a_foreign_format_with_its_own_credentials_at_the_broker(
+    registry: SqlRegistry, tmp_path: Path
+) -> None:
+    part_passwords(registry, tmp_path / "broker", NOW)
+    crane = credential_of(registry, QC01)
+    registry.put(NODE, actor="cli:test", now_ns=NOW)
+    with guarded(registry, tmp_path / "broker") as (broker, _):
+
+        async def play() -> None:
+            for where in (f"port/{QC01.uid}/tic40", "spBv1.0/BLCT/NBIRTH/PLC-1", "spBv1.0/BLCT/DDATA/PLC-1/hoist"):
+                assert await attempt(broker, where, **crane) == "Success", where
+            for where in (f"port/{T07.uid}/tic40", "spBv1.0/BLCT/NDATA/PLC-2", "owntracks/li/phone"):
+                assert await attempt(broker, where, **crane) == "Not authorized", where
 
         asyncio.run(play())
 

@@ -20,6 +20,7 @@ from store.gatekeeper import AUDIT_ROWS, Gatekeeper
 from store.interface import StoreUnreachableError
 from store.open import open_registry
 from store.registry import Credential, SqlRegistry
+from store.registry_entries import Alias
 
 SECRET = "a secret of the brokers"
 QC01 = DeviceKey("CNNGB-DEMO", "quay-crane", "QC01")
@@ -328,6 +329,9 @@ class Gone(SqlRegistry):
         if not self.reads:
             raise StoreUnreachableError("away")
         return self.inner.credential(username)
+
+    def aliases_of(self, uid: str) -> list[Alias]:
+        return self.inner.aliases_of(uid)
 
     def note(self, rows: Any) -> None:
         raise StoreUnreachableError(f"away with {len(rows)} rows")
