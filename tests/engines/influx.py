@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engines.ports import free_port, listens, wait_until
+from engines.programs import program
 
 INFLUXD = """
 reporting-disabled = true
@@ -120,11 +121,13 @@ class Influx:
 
     def start(self) -> None:
         """Start influxd on the folder as it is, and nginx if it does not run."""
-        self._run("influxd", ["influxd", "run", "-config", str(self.folder / "influxdb.conf")])
+        self._run("influxd", [program("influxd"), "run", "-config", str(self.folder / "influxdb.conf")])
         wait_until(self._answers, f"influxd answers on {self.http}, see {self.folder}")
         if "nginx" not in self._processes:
             config = str(self.folder / "nginx.conf")
-            self._run("nginx", ["nginx", "-p", str(self.folder), "-c", config, "-e", str(self.folder / "nginx.log")])
+            self._run(
+                "nginx", [program("nginx"), "-p", str(self.folder), "-c", config, "-e", str(self.folder / "nginx.log")]
+            )
             wait_until(lambda: listens(self.proxy), f"nginx listens on {self.proxy}, see {self.folder}")
 
     def stop(self, *, kill: bool = False) -> None:

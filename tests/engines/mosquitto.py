@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engines.ports import free_port
+from engines.programs import program
 
 READY_S = 10.0
 BASE = {
@@ -29,14 +29,6 @@ BASE = {
 }
 CONNECT = bytes([0x10, 0x0D, 0, 4]) + b"MQTT" + bytes([4, 2, 0, 5, 0, 1]) + b"?"
 """An MQTT 3.1.1 CONNECT with a clean session and the client identifier "?"."""
-
-
-def program() -> str:
-    """Return the path of mosquitto; Debian keeps it where a user's PATH may not look."""
-    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if found is None:
-        raise RuntimeError("mosquitto is not installed: apt install mosquitto")
-    return found
 
 
 class Mosquitto:
@@ -72,7 +64,7 @@ class Mosquitto:
         with self.log.open("ab") as log:
             # Not the test run's own process group: Ctrl-C is for pytest, which then stops the broker in order.
             self._process = subprocess.Popen(
-                [program(), "-c", str(self.config)], stdout=log, stderr=log, start_new_session=True
+                [program("mosquitto"), "-c", str(self.config)], stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + READY_S
         while not self.answers():
