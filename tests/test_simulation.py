@@ -16,6 +16,8 @@ from faults.simulation.plan import MUCH, plan_of, power_cut
 from faults.simulation.store import folded
 from faults.simulation.verdict import findings, tally
 from faults.simulation.world import played
+from store.interface import StoreUnreachableError
+from store.sqlite_files import sync_wal
 
 SEEDS = 300
 AT_ONCE = 25
@@ -177,6 +179,18 @@ def test_names_that_were_not_synced_may_be_as_before(folder: Path) -> None:
         _empty(folder.parent / "graves")
     # In the order in which they were made: the file gone and the new one not there cannot be.
     assert outcomes == {(True, False), (True, True), (False, True)}
+
+
+@pytest.mark.parametrize("chance", range(10))
+def test_a_sync_of_the_store_that_fails_takes_nothing_from_the_living(folder: Path, chance: int) -> None:
+    log = folder / "quayflow.db-wal"
+    log.write_bytes(bytes(range(256)) * 64)
+    disk = Disk(folder, random.Random(chance))
+    with disk.mounted():
+        disk.failing.add("fdatasync")
+        with pytest.raises(StoreUnreachableError, match="cannot be synced"):
+            sync_wal(folder / "quayflow.db")
+    assert log.read_bytes() == bytes(range(256)) * 64
 
 
 def test_synced_names_stay(folder: Path) -> None:

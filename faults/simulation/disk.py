@@ -15,6 +15,10 @@ from typing import Any, Final
 
 CALLS: Final = ("open", "close", "write", "fdatasync", "fsync", "ftruncate", "truncate", "replace", "rename", "unlink")
 
+SQLITE_LOG: Final = "-wal"
+"""How the names of SQLite's logs end. Its calls do not come this way, so of these files nothing is known (see
+``SqliteSink``), and whoever lives reads what was written from the kernel, also after a sync that failed."""
+
 
 class Crash(BaseException):
     """The process is gone; nobody may catch this and go on."""
@@ -148,12 +152,12 @@ class Disk:
         try:
             self._turn("fdatasync")
         except OSError:
-            # The kernel says so once and may have dropped the pages: what the file holds now is anything.
-            self._tear(path, self._safe.get(path, 0))
-            self._safe[path] = Path(path).stat().st_size if Path(path).exists() else 0
+            if not path.endswith(SQLITE_LOG):
+                # The kernel says so once and may have dropped the pages: what the file holds now is anything.
+                self._tear(path, self._safe.get(path, 0))
+                self._safe[path] = Path(path).stat().st_size if Path(path).exists() else 0
             raise
-        if path.endswith("-wal"):
-            # SQLite's calls do not come this way, so of its files nothing is known: see SqliteSink.
+        if path.endswith(SQLITE_LOG):
             return
         if Path(path).is_dir():
             self._names = [each for each in self._names if each[0] != path]
