@@ -37,7 +37,9 @@ KEY_BYTES: Final = 32
 READ_BYTES: Final = 16_384
 """Bytes taken off a socket at once, into one buffer that all connections share."""
 MAX_UNSENT: Final = 16_384
-"""Bytes of replies that a terminal may leave unread."""
+"""Bytes of replies that a terminal may leave unread, besides those that the system keeps."""
+SYSTEM_UNSENT: Final = 16_384
+"""Bytes of replies that the system may keep per connection: left to itself, it takes megabytes for who does not read."""
 AT_LEAST_ONCE: Final = 1
 SWEEP_S: Final = 1.0
 BACKLOG: Final = 4_096
@@ -149,6 +151,8 @@ class Gateway:
     def _listen(self, codec: str, family: int, address: tuple[Any, ...]) -> None:
         listener = socket.create_server(address, family=family, backlog=BACKLOG)
         listener.settimeout(0)
+        # What is accepted inherits it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SYSTEM_UNSENT)
         self._listening[listener.fileno()] = codec, listener
         self.selector.register(listener, selectors.EVENT_READ)
         self.ports.setdefault(codec, listener.getsockname()[1])
