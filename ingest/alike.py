@@ -117,7 +117,7 @@ class Together:
         rest = np.ones(len(frames), np.bool_)
         rest[at] = False
         accepted = _accepted(table.take(at), device[at], read, at, tables)
-        return accepted, [frames[nth] for nth in np.flatnonzero(rest).tolist()]
+        return accepted, table.take(rest)
 
     # --- payloads ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple, overload
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from analytics.detectors.gates import TagRead
 from analytics.events import PortEvent
 from devices.columns import Floats, Ints
 from devices.rejects import Reject
+from devices.tables import Table
 from ingest.blocks import Block, Stack, stacked
 from ingest.directory import Device
 from store.journal import Frame
@@ -53,7 +54,7 @@ class Compound(NamedTuple):
     """Device index → how many of them were seen before."""
 
 
-class _Behind(Sequence[Frame]):
+class _Behind(Table[Frame]):
     """Frames and others behind them, looked at where they are."""
 
     def __init__(self, first: Sequence[Frame], then: Sequence[Frame]) -> None:
@@ -62,14 +63,8 @@ class _Behind(Sequence[Frame]):
     def __len__(self) -> int:
         return len(self._first) + len(self._then)
 
-    @overload
-    def __getitem__(self, at: int) -> Frame: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Frame]: ...
-    def __getitem__(self, at: int | slice) -> Frame | Sequence[Frame]:
-        if isinstance(at, slice):
-            return [self[nth] for nth in range(*at.indices(len(self)))]
-        return self._first[at] if at < len(self._first) else self._then[at - len(self._first)]
+    def item(self, nth: int) -> Frame:
+        return self._first[nth] if nth < len(self._first) else self._then[nth - len(self._first)]
 
 
 @dataclass(slots=True)

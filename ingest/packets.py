@@ -10,7 +10,7 @@ met for the first time, is for the codec, packet by packet, which also says what
 
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Final, NamedTuple, overload
+from typing import Final, NamedTuple
 
 import mqtt5
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from devices.columns import Bools, Ints
 from devices.octets import cut
+from devices.tables import Table
 
 PUBLISH: Final = 3
 """The packet's type (MQTT 5, 2.1.2)."""
@@ -37,7 +38,7 @@ class Message(NamedTuple):
     packet_id: int | None
 
 
-class MessageTable(Sequence[Message]):
+class MessageTable(Table[Message]):
     """Messages as columns, each n long; one is made a :class:`Message` where it is looked at by itself."""
 
     def __init__(self, topics: list[str], payloads: list[bytes], flags: Ints, packet_ids: Ints) -> None:
@@ -60,15 +61,9 @@ class MessageTable(Sequence[Message]):
         """Return n."""
         return len(self.topics)
 
-    @overload
-    def __getitem__(self, at: int) -> Message: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Message]: ...
-    def __getitem__(self, at: int | slice) -> Message | Sequence[Message]:
-        """Return a message, or a list of some."""
-        if isinstance(at, slice):
-            return [self[nth] for nth in range(*at.indices(len(self)))]
-        return Message(self.topics[at], self.payloads[at], int(self.flags[at]), int(self.packet_ids[at]) or None)
+    def item(self, nth: int) -> Message:
+        """Return a message."""
+        return Message(self.topics[nth], self.payloads[nth], int(self.flags[nth]), int(self.packet_ids[nth]) or None)
 
     def take(self, which: Bools) -> "MessageTable":
         """Return those selected by a mask."""

@@ -1,11 +1,12 @@
 """Frames: what the journal holds, one by one and as columns."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, overload
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from devices.columns import Ints
+from devices.columns import Bools, Ints
+from devices.tables import Table
 
 
 class Frame(NamedTuple):
@@ -20,7 +21,7 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-class FrameTable(Sequence[Frame]):
+class FrameTable(Table[Frame]):
     """Frames as columns, for most are taken together; one is made a :class:`Frame` where it is looked at by itself."""
 
     def __init__(
@@ -34,7 +35,6 @@ class FrameTable(Sequence[Frame]):
     ) -> None:
         """Take the columns as they are, all of n frames."""
         self._numbers = offset, recv_ts, epoch, flags
-        self._made: dict[int, Frame] = {}
         self.topics = topics
         self.payloads = payloads
 
@@ -48,6 +48,11 @@ class FrameTable(Sequence[Frame]):
         return cls(numbers[0], numbers[1], numbers[2], numbers[3], topics, payloads)
 
     @property
+    def offset(self) -> Ints:
+        """Where their records begin, (n,)."""
+        return self._numbers[0]
+
+    @property
     def recv_ts(self) -> Ints:
         """Times of receipt, ns UTC, (n,)."""
         return self._numbers[1]
@@ -56,25 +61,18 @@ class FrameTable(Sequence[Frame]):
         """Return n."""
         return len(self.topics)
 
-    @overload
-    def __getitem__(self, at: int) -> Frame: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Frame]: ...
-    def __getitem__(self, at: int | slice) -> Frame | Sequence[Frame]:
-        """Return a frame, the same object each time, or a list of some."""
-        if isinstance(at, slice):
-            return [self[nth] for nth in range(*at.indices(len(self)))]
-        if not -len(self) <= at < len(self):
-            raise IndexError(at)
-        at %= len(self)
-        frame = self._made.get(at)
-        if frame is None:
-            offset, recv_ts, epoch, flags = (int(column[at]) for column in self._numbers)
-            frame = self._made[at] = Frame(offset, recv_ts, epoch, flags, self.topics[at], self.payloads[at])
-        return frame
+    def __iter__(self) -> Iterator[Frame]:
+        """Make all of them, in a fraction of the time that one by one takes."""
+        return map(Frame, *(column.tolist() for column in self._numbers), self.topics, self.payloads)
 
-    def take(self, which: Ints) -> "FrameTable":
-        """Return the frames at some places, in the order of these."""
+    def item(self, nth: int) -> Frame:
+        """Return a frame."""
+        offset, recv_ts, epoch, flags = (int(column[nth]) for column in self._numbers)
+        return Frame(offset, recv_ts, epoch, flags, self.topics[nth], self.payloads[nth])
+
+    def take(self, which: Bools | Ints) -> "FrameTable":
+        """Return the frames under a mask or, in their order, at some places."""
+        which = np.flatnonzero(which) if which.dtype == np.bool_ else which
         if len(which) == len(self) and (np.diff(which) == 1).all():
             return self
         places = which.tolist()

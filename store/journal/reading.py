@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from store.journal.frames import Frame
+from store.journal.frames import Frame, FrameTable
 from store.journal.records import Damage
 from store.journal.scanning import SegmentScan
 from store.journal.segments import Segment, list_segments
@@ -41,7 +41,7 @@ def read(
 
 def _lots(
     folder: Path, start: int, selection: Selection, damaged: Callable[[Damage], None] | None
-) -> Iterator[list[Frame]]:
+) -> Iterator[FrameTable]:
     segments = list_segments(folder)
     for segment, after in zip_longest(segments, segments[1:]):
         yield from lots_of(segment, after, start, selection, damaged)
@@ -53,8 +53,8 @@ def lots_of(
     start: int,
     selection: Selection,
     damaged: Callable[[Damage], None] | None,
-) -> Iterator[list[Frame]]:
-    """Yield in lists what :func:`read` reads of one segment; ``after`` is the one that follows it."""
+) -> Iterator[FrameTable]:
+    """Yield in tables what :func:`read` reads of one segment; ``after`` is the one that follows it."""
     if after is not None and after.base <= start:
         return
     try:

@@ -1,14 +1,18 @@
 """Scanning: the frames of one segment, each verified, and the stretches that hold none."""
 
 from collections.abc import Iterator
-from itertools import chain
-from typing import Final
+from itertools import chain, repeat
+from typing import Final, cast
 
 import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
 
+from devices.columns import Ints
+from devices.octets import cut
 from store.journal.compressed import CompressedSegment
-from store.journal.frames import Frame
-from store.journal.records import CRC_BYTES, LOW, RECORD, Damage
+from store.journal.frames import Frame, FrameTable
+from store.journal.records import CRC, CRC_BYTES, HEAD, LOW, RECORD, Damage
 from store.journal.resync import next_record
 from store.journal.segments import COMPRESSED, HEADER, HeaderError, Segment, parse_header
 from store.journal.selection import EVERYTHING, Selection
@@ -57,8 +61,8 @@ class SegmentScan:
         """Yield the valid frames from offset ``start`` on that are wanted; damage in between is skipped and counted."""
         return chain.from_iterable(self.lots(start, selection))
 
-    def lots(self, start: int, selection: Selection = EVERYTHING) -> Iterator[list[Frame]]:
-        """Yield what :meth:`frames` does, in lists."""
+    def lots(self, start: int, selection: Selection = EVERYTHING) -> Iterator[FrameTable]:
+        """Yield what :meth:`frames` does, in tables."""
         base = self._segment.base
         position = max(start - base, HEADER.size)
         self.valid_bytes = position
@@ -69,7 +73,7 @@ class SegmentScan:
         else:
             yield from self._chunks(self._compressed, start, selection)
 
-    def _chunks(self, compressed: CompressedSegment, start: int, selection: Selection) -> Iterator[list[Frame]]:
+    def _chunks(self, compressed: CompressedSegment, start: int, selection: Selection) -> Iterator[FrameTable]:
         """Yield the frames of the chunks that may hold wanted ones.
 
         Damage at the end of the segment is left to :attr:`valid_bytes`, as in a plain one.
@@ -101,7 +105,7 @@ class SegmentScan:
     def _damaged(self, offset: int, length: int) -> None:
         self.damage.append(Damage(self._segment.path, offset, length))
 
-    def _stretch(self, data: bytes, base: int, position: int, selection: Selection) -> Iterator[list[Frame]]:
+    def _stretch(self, data: bytes, base: int, position: int, selection: Selection) -> Iterator[FrameTable]:
         """Yield the frames in ``data``, whose first byte lies at offset ``base``, from ``position`` in it on."""
         last = len(data) - RECORD.size
         before = base - self._segment.base
@@ -121,49 +125,74 @@ class SegmentScan:
 
 
 class _Reader:
-    """Reads records that lie one after another."""
+    """Reads records that lie one after another, as columns."""
 
     def __init__(self, data: bytes, base: int, selection: Selection) -> None:
         """``data`` begins at offset ``base``."""
         self._data, self._base, self._selection = data, base, selection
+        # At every place what would be the head of a record there: numpy picks out many at once.
+        self._heads = np.ndarray((max(len(data) - RECORD.size + 1, 0),), HEAD, data, 0, (1,))
         self._topics: dict[bytes, str | None] = {}
         """A topic's bytes → itself, None where it is not wanted."""
         self.count = 0
         """How many records the last lot had, wanted or not."""
 
-    def lot(self, position: int, last: int) -> tuple[list[Frame], int]:
+    def lot(self, position: int, last: int) -> tuple[FrameTable, int]:
         """Return the wanted frames of the records that begin from ``position`` on, and where they end.
 
         The last one begins at ``last`` or before; earlier where the next record is not intact.
         """
-        data, base, size, topics = self._data, self._base, len(self._data), self._topics
-        from_ns, to_ns = self._selection.from_ns, self._selection.to_ns
-        unpack, crc, new = RECORD.unpack_from, google_crc32c.value, tuple.__new__
-        header, covered, low = RECORD.size, CRC_BYTES, LOW
-        frames: list[Frame] = []
-        count = 0
+        bounds = np.array(self._bounds(position, last), np.int64)
+        begin, end = bounds[:-1], bounds[1:]
+        heads = self._heads[begin]
+        checksums = map(google_crc32c.value, cut(self._data, begin + CRC_BYTES, end))
+        crc = np.fromiter(checksums, np.int64, len(begin)) ^ (self._base + begin & LOW)
+        intact = (crc == heads["crc"]) & (heads["name_bytes"] <= heads["body"])
+        if not intact.all():
+            count = int(np.argmin(intact))
+            bounds, heads = bounds[: count + 1], heads[:count]
+            begin, end = bounds[:-1], bounds[1:]
+        self.count = len(begin)
+        return self._frames(begin, end, heads), int(bounds[-1])
+
+    def _bounds(self, position: int, last: int) -> list[int]:
+        """Return where records begin, and where the last one ends, by what they say of their lengths.
+
+        This is all that runs for each record by itself.
+        """
+        data, size, header, body_of = self._data, len(self._data), RECORD.size, CRC.unpack_from
+        bounds = [position]
         while position <= last:
-            checksum, body, recv_ts, epoch, name, flags, _ = unpack(data, position)
-            at = position + header
-            end = at + body
-            place = base + position
-            if end > size or name > body or crc(data[position + covered : end]) ^ (place & low) != checksum:
+            position += header + body_of(data, position + CRC_BYTES)[0]
+            if position > size:
                 break
-            payload_at = at + name
-            key = data[at:payload_at]
-            topic = topics[key] if key in topics else self._topic(key)
-            if topic is not None and from_ns <= recv_ts < to_ns:
-                frames.append(new(Frame, (place, recv_ts, epoch, flags, topic, data[payload_at:end])))
-            count += 1
-            position = end
-        self.count = count
-        return frames, position
+            bounds.append(position)
+        return bounds
+
+    def _frames(self, begin: Ints, end: Ints, heads: NDArray[np.void]) -> FrameTable:
+        """Return the wanted frames of intact records."""
+        at = begin + RECORD.size
+        payload_at = at + heads["name_bytes"]
+        names = cut(self._data, at, payload_at)
+        topics = list(map(self._topics.get, names, repeat("")))
+        if "" in topics:
+            topics = [self._topic(name) if topic == "" else topic for name, topic in zip(names, topics, strict=True)]
+        received = heads["recv_ts"]
+        wanted = (received >= self._selection.from_ns) & (received < self._selection.to_ns)
+        if None in topics:
+            wanted &= np.array([topic is not None for topic in topics], np.bool_)
+        known = [topic or "" for topic in topics] if None in topics else cast("list[str]", topics)
+        recv_ts, epoch, flags = (heads[name].astype(np.int64) for name in ("recv_ts", "epoch", "flags"))
+        payloads = cut(self._data, payload_at, end)
+        frames = FrameTable(self._base + begin, recv_ts, epoch, flags, known, payloads)
+        return frames if wanted.all() else frames.take(wanted)
 
     def _topic(self, key: bytes) -> str | None:
         """Note a topic met for the first time."""
-        text = key.decode(errors="replace")
-        topic = self._topics[key] = text if self._selection.wants(text) else None
-        return topic
+        if key not in self._topics:
+            text = key.decode(errors="replace")
+            self._topics[key] = text if self._selection.wants(text) else None
+        return self._topics[key]
 
 
 def _as_it_is(segment: Segment) -> Segment:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from store.journal.ballast import Ballast
-from store.journal.frames import Frame
+from store.journal.frames import FrameTable
 from store.journal.reading import lots_of
 from store.journal.records import RECORD, Damage, JournalError, JournalFullError
 from store.journal.scanning import SegmentScan
@@ -86,8 +86,8 @@ class JournalWriter:
                 pass
         self.ballast.restore()
 
-    def replay(self, start: int, damaged: Callable[[Damage], None] | None = None) -> Iterator[list[Frame]]:
-        """Yield the frames from offset ``start`` on, in lists, and be ready to append when all of them are read.
+    def replay(self, start: int, damaged: Callable[[Damage], None] | None = None) -> Iterator[FrameTable]:
+        """Yield the frames from offset ``start`` on, in tables, and be ready to append when all of them are read.
 
         One scan of the newest segment serves both, so it is verified from its beginning. Nothing comes a second time.
         ``damaged`` is told of what had to be skipped.
@@ -100,10 +100,8 @@ class JournalWriter:
         newest = segments[-1]
         scan = SegmentScan(newest)
         for lot in scan.lots(newest.base):
-            if lot[0].offset >= start:
-                yield lot
-            elif lot[-1].offset >= start:
-                yield [frame for frame in lot if frame.offset >= start]
+            if rest := lot.take(lot.offset >= start):
+                yield rest
         for damage in scan.damage:
             if damaged is not None and damage.offset + damage.length > start:
                 damaged(damage)
