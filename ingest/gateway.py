@@ -39,7 +39,7 @@ READ_BYTES: Final = 16_384
 MAX_UNSENT: Final = 16_384
 """Bytes of replies that a terminal may leave unread, besides those that the system keeps."""
 SYSTEM_UNSENT: Final = 16_384
-"""Bytes of replies that the system may keep per connection: left to itself, it takes megabytes for who does not read."""
+"""Bytes of replies that the system may keep per connection: left to itself, megabytes for who does not read."""
 AT_LEAST_ONCE: Final = 1
 SWEEP_S: Final = 1.0
 BACKLOG: Final = 4_096
