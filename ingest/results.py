@@ -32,6 +32,9 @@ STATUS_PERIOD_S: Final = 1.0
 BROKER_S: Final = 5.0
 """How long the broker may take over a message, over all that still waits at the end, or over the goodbye, s."""
 MAX_EVENTS_WAITING: Final = 10_000
+EVENTS_TOGETHER: Final = 20
+"""Events handed to the client at once: to wait for the broker after each costs more than the event, and beyond this
+many unacknowledged messages the client holds back the rest anyway."""
 _encode = msgspec.json.Encoder().encode
 
 Live = Mapping[tuple[str, str], Mapping[str, Mapping[str, float]]]
@@ -134,10 +137,7 @@ class Results:
 
         while not stop.is_set():
             while self._events and in_time():
-                event = self._events[0]
-                document = self._carriers().document(event)
-                await client.publish(event_topic(event.site, event.type), _encode(document), qos=1)
-                self._events.popleft()
+                await self._tell_events(client)
             while self._told and in_time():
                 topic, payload = next(iter(self._told.items()))
                 await client.publish(topic, payload, retain=True)
@@ -161,6 +161,19 @@ class Results:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
                 status_due = began + STATUS_PERIOD_S
             await _wait(stop, max(LIVE_LEAST_S, cost * (1 - LIVE_SHARE) / LIVE_SHARE))
+
+    async def _tell_events(self, client: aiomqtt.Client) -> None:
+        """Publish the first of the events that wait; those that the broker has not taken wait on."""
+        some = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_TOGETHER))]
+        carriers = self._carriers()
+        messages = [(event_topic(event.site, event.type), _encode(carriers.document(event))) for event in some]
+        told = await asyncio.gather(
+            *(client.publish(topic, payload, qos=1) for topic, payload in messages), return_exceptions=True
+        )
+        failed = [(event, error) for event, error in zip(some, told, strict=True) if error is not None]
+        if failed:
+            self._events.extendleft(event for event, _ in reversed(failed))
+            raise failed[0][1]
 
 
 def _host_state(host: str, since_ms: int, *, online: bool) -> tuple[str, bytes]:
