@@ -18,11 +18,12 @@ from devices.columns import Ints
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
+from devices.unknown_names import refusal_of
 from ingest.alike import FOREIGN, KINDS, NOBODYS, OTHER, TELEMETRY, Together
 from ingest.batch import WHOLE, Batch, Refused, set_online
 from ingest.blocks import Block, Float32s
 from ingest.checks import MAX_AHEAD, MAX_BOOT, MAX_SPAN, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
-from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError, unknown_name
+from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError
 from ingest.foreign import Foreign
 from ingest.sources import Feed
 from ingest.unforeseen import Unforeseen
@@ -237,7 +238,7 @@ class Decoder:
         where = native.pointer("names", nth)
         adopted = device.adopted.get(name)
         if name not in device.accepts and adopted is None:
-            raise RejectError(Reason.UNKNOWN_METRIC, where, unknown_name(device, name))
+            raise RejectError(Reason.UNKNOWN_METRIC, where, refusal_of(device.uid, name))
         try:
             return self._directory.series(device, adopted.metric if adopted else name)
         except CardinalityError as error:
@@ -269,7 +270,7 @@ class Decoder:
                     batch.value.append(found.value)
                     accepted += 1
                     continue
-                reject = Reject(Reason.UNKNOWN_METRIC, native.pointer("m", name), unknown_name(device, name))
+                reject = Reject(Reason.UNKNOWN_METRIC, native.pointer("m", name), refusal_of(device.uid, name, value))
             batch.refused.append(Refused(frame, device.index, reject, nth, 1))
         return accepted
 

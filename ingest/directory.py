@@ -9,10 +9,11 @@ import numpy as np
 
 from analytics.dedup import SequenceTracker
 from analytics.rows import SeriesKey
+from devices.codecs.texts import number_of
 from devices.columns import Ints
 from devices.times import NS
 from devices.topics import DeviceKey
-from devices.vocabulary import INDEX, METRICS, DeviceClass, accepted_from
+from devices.vocabulary import BY_NAME, INDEX, METRICS, DeviceClass, accepted_from
 from store.admission import EVERYBODY, Admission, Adopted
 from store.interface import Scalar
 
@@ -91,14 +92,6 @@ class Sample(NamedTuple):
 
     series: int
     value: float
-
-
-def unknown_name(device: Device, name: str) -> str:
-    """Return what to say of a name that is no metric of a device's class, and that nobody has adopted."""
-    return (
-        f"{name[:64]!r} is not a metric of a {device.key.device_class}; see /v1/vocabulary, "
-        f"or say what it is: quayflow device adopt {device.uid} {name[:64]} METRIC"
-    )
 
 
 class SeriesTable(Sequence[SeriesKey]):
@@ -216,14 +209,19 @@ class Directory:
             found = device.series[metric] = self._enter(device, metric, capped=capped)
         return found
 
-    def sample(self, device: Device, name: str, value: float) -> Sample | None:
-        """Return where a value under ``name`` goes, None where the name is unknown; CardinalityError at the cap."""
-        if name in device.accepts:
-            return Sample(self.series(device, name), value)
-        adopted = device.adopted.get(name)
-        if adopted is None:
+    def sample(self, device: Device, name: str, value: Scalar) -> Sample | None:
+        """Return where a value under ``name`` goes, None where the name is unknown.
+
+        CardinalityError at the cap, ValueError for a text that is no number.
+        """
+        adopted = None if name in device.accepts else device.adopted.get(name)
+        if adopted is None and name not in device.accepts:
             return None
-        return Sample(self.series(device, adopted.metric), value * adopted.scale + adopted.offset)
+        metric = adopted.metric if adopted else name
+        number = value if isinstance(value, int | float) else number_of(value, BY_NAME[metric])
+        if adopted is not None:
+            number = number * adopted.scale + adopted.offset
+        return Sample(self.series(device, metric), number)
 
     def derived_series(self, device: Device, metric: str, *, capped: bool = True) -> int:
         """Return the series of a metric that ingest derives for ``device``; otherwise as :meth:`series`."""

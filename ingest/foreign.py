@@ -17,10 +17,11 @@ from devices.codecs import native
 from devices.codecs.readings import Happening, Reading, Scalar, bounded
 from devices.rejects import Reason, Reject, RejectError
 from devices.topics import DEVICE, DeviceKey
+from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
 from ingest.batch import Batch, Compound, Refused, set_online
 from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, tag_read
-from ingest.directory import CardinalityError, Device, Directory, NotAdmittedError, unknown_name
+from ingest.directory import CardinalityError, Device, Directory, NotAdmittedError
 from ingest.sources import Feed, Feeds, Source
 from ingest.unforeseen import Unforeseen
 from store.journal import DUPLICATE, RETAINED, Frame
@@ -197,16 +198,17 @@ class Foreign:
     def _accept_value(self, frame: Frame, device: Device, name: str, value: Scalar, number: int, batch: Batch) -> None:
         """Take over a value under a name of the vocabulary or an adopted one, or refuse it by its name."""
         try:
-            found = self._directory.sample(device, name, value) if isinstance(value, int | float) else None
+            found = self._directory.sample(device, name, value)
         except CardinalityError as error:
             reject = Reject(Reason.CARDINALITY, native.pointer(name), str(error))
+        except ValueError as error:
+            reject = Reject(Reason.WRONG_TYPE, native.pointer(name), str(error))
         else:
             if found is not None:
                 batch.series.append(found.series)
                 batch.value.append(found.value)
                 return
-            detail = f"{unknown_name(device, name)} (it was {value!r:.40})"
-            reject = Reject(Reason.UNKNOWN_METRIC, native.pointer(name), detail)
+            reject = Reject(Reason.UNKNOWN_METRIC, native.pointer(name), refusal_of(device.uid, name, value))
         batch.refused.append(Refused(frame, device.index, reject, number, 1))
 
     def _accept_happening(

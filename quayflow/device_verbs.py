@@ -8,22 +8,23 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import typer
 
-from devices.topics import DEVICE, SITE, DeviceKey, Stream, topic_of
-from devices.vocabulary import DeviceClass, accepted_from
+from devices.topics import DEVICE, SITE, DeviceKey
+from devices.unknown_names import adopt_command, quoted
+from devices.vocabulary import DeviceClass
 from quayflow.failures import FAILED, UNREACHABLE, USAGE
 from quayflow.settings import Settings
 from store.access import username_of
 from store.admission import read_admission
 from store.device_health import Health, health_of
-from store.interface import StoreUnreachableError
+from store.interface import StoreUnreachableError, UnknownName
 from store.open import StoreUrlError, open_records, open_registry
 from store.registry import Credential, SqlRegistry
 from store.registry_entries import Adoption, Entry, EntryError, Policy, RegisteredDevice, entry_of
+from store.trying_out import broker_address, publish_command
 
 TLS_FOLDER: Final = "tls"
 WATCH_PERIOD_S: Final = 0.5
@@ -140,13 +141,18 @@ class Look:
             time.time_ns(),
         )
 
-    def broker(self, settings: Settings) -> tuple[str, int]:
-        """Return host and port of the broker that ingest is connected to; those of the settings where none is."""
-        for status in self._records.workers().values():
-            url = urlsplit(str(status.get("broker_url", "")))
-            if url.hostname and url.port:
-                return url.hostname, url.port
-        return settings.broker_host, settings.broker_port
+    def command(self, settings: Settings, key: DeviceKey) -> str:
+        """Return the exact command that publishes one reading as the device; its password has to be filled in."""
+        address = broker_address(self._records.workers(), (settings.broker_host, settings.broker_port))
+        made = settings.data / TLS_FOLDER / "ca.pem"
+        tls = settings.broker_tls or settings.tls or made.exists()
+        credential = self._registry.credential(username_of(key))
+        return publish_command(key, address, credential, str(settings.broker_ca_file or made), tls=tls)
+
+    def unknown_names(self, key: DeviceKey) -> list[UnknownName]:
+        """Return the names that were refused of a device and that nobody has adopted."""
+        adopted = self._admission.adopted.get(key.uid, {})
+        return [each for each in self._records.unknown_names(key.uid) if each.name not in adopted]
 
     def close(self) -> None:
         """Close the records; idempotent."""
@@ -271,20 +277,26 @@ def show(
     with registry_of(settings, read_only=True) as registry, closing(Look(registry, settings)) as look:
         key = known_key(registry, settings, device, device_class)
         found = look.health(key)
-        credential = registry.credential(username_of(key))
-        command = publish_command(settings, look.broker(settings), key, credential)
-    document = {**msgspec.to_builtins(found), "publish": command}
+        command = look.command(settings, key)
+        unknown = look.unknown_names(key)
+    flags = () if settings.data == Settings.model_fields["data"].default else ("--data", str(settings.data))
+    adopt = {each.name: adopt_command(key.uid, each.name, "METRIC", *flags) for each in unknown}
+    document = {**msgspec.to_builtins(found), "publish": command, "adopt": adopt}
     if as_json:
         typer.echo(json.dumps(document))
     else:
         typer.echo(f"{'✔' if found.live else '✘'} {found.uid}: {found.verdict}")
         for name, value in document.items():
-            if name not in {"uid", "verdict", "live", "refusals", "publish"} and value not in (None, {}):
+            if name not in {"uid", "verdict", "live", "refusals", "publish", "adopt"} and value not in (None, {}):
                 typer.echo(f"  {name:<20} {value}")
         for refusal in found.refusals:
             typer.echo(f"  refused {refusal['received']}  {refusal['reason']} at {refusal['pointer'] or '/'}")
             typer.echo(f"    {refusal['detail']}")
-        typer.echo(f"  try: {document['publish']}")
+        for each in unknown:
+            value = f", last as {each.value}" if each.value else ""
+            typer.echo(f"  unknown {quoted(each.name)}, refused {each.refused} times{value}; say what it is:")
+            typer.echo(f"    {adopt[each.name]}")
+        typer.echo(f"  try: {command}")
     raise typer.Exit(0 if found.live else FAILED)
 
 
@@ -304,9 +316,7 @@ def watch(
         key = known_key(registry, settings, device, device_class)
         before = look.health(key)
         if not as_json:
-            typer.echo(
-                f"try: {publish_command(settings, look.broker(settings), key, registry.credential(username_of(key)))}"
-            )
+            typer.echo(f"try: {look.command(settings, key)}")
         after = asyncio.run(_until_heard(look, key, before, seconds, as_json=as_json))
     if as_json:
         typer.echo(msgspec.json.encode(after).decode())
@@ -332,20 +342,6 @@ async def _until_heard(look: Look, key: DeviceKey, before: Health, seconds: floa
         if found.accepted > before.accepted:
             break
     return last
-
-
-def publish_command(settings: Settings, broker: tuple[str, int], key: DeviceKey, credential: Credential | None) -> str:
-    """Return the exact command that publishes one reading as the device; its password has to be filled in."""
-    metric = next(iter(accepted_from(DeviceClass(key.device_class))))
-    payload = json.dumps({"v": 1, "m": {metric: 1}}, separators=(",", ":"))
-    who = f" -u '{credential.username}' -P PASSWORD" if credential is not None and credential.kind == "password" else ""
-    made = settings.data / TLS_FOLDER / "ca.pem"
-    ca = settings.broker_ca_file or made
-    tls = f" --cafile {ca}" if settings.broker_tls or settings.tls or made.exists() else ""
-    if credential is not None and credential.kind == "certificate":
-        tls = f" --cafile {ca} --cert CERTIFICATE --key KEY"
-    where = f"-h {broker[0]} -p {broker[1]}{tls}{who}"
-    return f"mosquitto_pub {where} -q 1 -t {topic_of(key, Stream.TELEMETRY)} -m '{payload}'"
 
 
 def _issue(

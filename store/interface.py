@@ -108,6 +108,18 @@ class QuarantineRecord(msgspec.Struct, frozen=True, kw_only=True):
     cursor: int = 0
 
 
+class UnknownName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that is no metric of its device's class, as the quarantine has it; times of receipt, ns UTC."""
+
+    name: str
+    value: str
+    """What was sent under it last, as JSON, cut; "" where that is not known."""
+    refused: int
+    """How many refusals of it are kept."""
+    first_ns: int
+    last_ns: int
+
+
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     """How many frames and samples of a device ended in an account."""
 
@@ -244,6 +256,9 @@ class Records(Protocol):
         limit: int = 100,
     ) -> list[QuarantineRecord]:
         """Return refusals, newest first, with cursor < ``before``."""
+
+    def unknown_names(self, uid: str) -> list[UnknownName]:
+        """Return the names that were refused of a device among its newest refusals of this kind, the newest first."""
 
     def ledger(self, *, uids: Iterable[str] | None = None) -> list[LedgerRow]:
         """Return the ledger rows of the devices, or of all."""

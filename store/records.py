@@ -1,7 +1,7 @@
 """Records (devices, events, quarantine, ledger, workers) on SQLite or PostgreSQL, through SQLAlchemy Core."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from sqlalchemy import (
@@ -17,7 +17,9 @@ from sqlalchemy import (
 
 from analytics.packing import whole
 from analytics.rows import WindowRows
-from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from devices.rejects import Reason
+from devices.unknown_names import unknown_in
+from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar, UnknownName
 from store.record_counters import counter, storable
 from store.record_writing import QUARANTINE_BYTES, in_parts, quarantine_figures, write_quarantine, write_records
 from store.refusals import Refusal, note_refusals, quarantined, without_refused
@@ -30,6 +32,9 @@ from store.tables import (
     QUARANTINE,
     WORKERS,
 )
+
+NAMED_FROM: Final = 5_000
+"""Newest refusals of a device that its unknown names are gathered from."""
 
 
 class QuarantineFigures(NamedTuple):
@@ -142,6 +147,20 @@ class SqlRecords(SqlStore):
         if before is not None:
             query = query.where(QUARANTINE.c.cursor < before)
         return [_quarantine(row) for row in self._rows(query)]
+
+    def unknown_names(self, uid: str) -> list[UnknownName]:
+        """Return the names that were refused of a device among its newest refusals of this kind, the newest first."""
+        query: Select[Any] = select(QUARANTINE.c.detail, QUARANTINE.c.recv_ns).order_by(QUARANTINE.c.cursor.desc())
+        query = _where(query, (QUARANTINE.c.uid, uid), (QUARANTINE.c.reason, Reason.UNKNOWN_METRIC))
+        found: dict[str, UnknownName] = {}
+        for row in self._rows(query.limit(NAMED_FROM)):
+            unknown, at = unknown_in(row["detail"]), row["recv_ns"]
+            if unknown is None:
+                continue
+            newest = UnknownName(name=unknown.name, value=unknown.value, refused=0, first_ns=at, last_ns=at)
+            named = found.setdefault(unknown.name, newest)
+            found[unknown.name] = msgspec.structs.replace(named, refused=named.refused + 1, first_ns=at)
+        return list(found.values())
 
     def quarantine_figures(self) -> QuarantineFigures:
         """Return how full the quarantine is and what was removed to keep it within its bound."""

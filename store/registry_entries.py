@@ -13,6 +13,7 @@ import msgspec
 
 from devices.times import parse_rfc3339
 from devices.topics import DEVICE, SITE, DeviceKey
+from devices.unknown_names import MAX_NAME, is_adoptable
 from devices.vocabulary import BY_NAME, DeviceClass
 
 Scalar = str | float | bool | None
@@ -221,13 +222,15 @@ class Adoption(Entry, frozen=True, kw_only=True):
     key_form: ClassVar[str] = "{device}#{name}"
     place_field: ClassVar[str] = "device"
     device: Uid
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     metric: str
     scale: float = 1.0
     offset: float = 0.0
 
     def check(self) -> None:
-        """Refuse what is no metric of the device's class, and numbers that cannot be."""
+        """Refuse a name that no store can hold, what is no metric of the device's class, and numbers that cannot be."""
+        if not is_adoptable(self.name):
+            raise EntryError("name: expected text without NUL and without halves of characters")
         device_class = DeviceKey.from_uid(self.device).device_class
         metric = BY_NAME.get(self.metric)
         if metric is None or metric.derived or device_class not in metric.classes:

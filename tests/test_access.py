@@ -482,6 +482,8 @@ def test_a_secured_installation_runs_and_a_device_added_to_it_is_heard(root: Pat
             assert found["credential"] == "password"
             assert "unknown_metric" in found["quarantined"]
             assert f"-p {ready['broker_port']} --cafile" in found["publish"]
+            adopt = f"quayflow device adopt --data {data} CNNGB-DEMO/quay-crane/QC09 'hoist mm' METRIC"
+            assert found["adopt"] == {"hoist mm": adopt}
             quayflow("device", "adopt", "QC09", "hoist mm", "hoist_height_m", "--scale", "0.001")
             quayflow("device", "rotate", "QC09")
             assert quayflow("device", "remove", "QC09")["credential"] is True

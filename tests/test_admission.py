@@ -97,7 +97,7 @@ def test_an_unknown_name_tells_how_to_adopt_it_and_then_counts_in_the_metric_s_u
     pipeline.process(numbered([frame(where, body)]))
     (refused,) = pipeline.take_quarantine()
     assert refused.reason == Reason.UNKNOWN_METRIC
-    assert "quayflow device adopt CNNGB-DEMO/quay-crane/QC01 hoist mm METRIC" in refused.detail
+    assert refused.detail.endswith(": quayflow device adopt CNNGB-DEMO/quay-crane/QC01 'hoist mm' METRIC")
     pipeline.admit(admission_of([ADOPTED]))
     pipeline.process([frame(where, body, offset=5_000)])
     assert pipeline.take_quarantine() == []

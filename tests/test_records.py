@@ -15,8 +15,9 @@ from made_rows import BEGIN, SITE
 from sqlalchemy import create_engine, text
 
 from devices.times import NS
+from devices.unknown_names import refusal_of
 from engines.postgres import Postgres, running_postgres
-from store.interface import LedgerRow, Scalar, StoreUnreachableError
+from store.interface import LedgerRow, QuarantineRecord, Scalar, StoreUnreachableError, UnknownName
 from store.open import StoreUrlError, open_records
 from store.record_writing import RECORD_OVERHEAD_BYTES
 from store.records import SqlRecords
@@ -161,6 +162,23 @@ def test_refusals_come_newest_first_and_once(writer: SqlRecords, records: SqlRec
     assert records.quarantine(before=found[4].cursor, limit=3) == found[5:8]
     assert records.quarantine(reason="wrong_type", before=21) == found[::2]
     assert records.quarantine(uid="u1", before=21) == [one for one in found if one.uid == "u1"]
+
+
+def test_unknown_names_are_gathered_by_device_the_newest_first(writer: SqlRecords, records: SqlRecords) -> None:
+    uid = f"{SITE}/quay-crane/QC01"
+
+    def unknown(number: int, name: str, *value: float, of: str = uid) -> QuarantineRecord:
+        base = refusal(number, reason="unknown_metric", uid=of)
+        return msgspec.structs.replace(base, detail=refusal_of(of, name, *value))
+
+    assert records.unknown_names(uid) == []
+    names = [unknown(1, "a b", 1.5), unknown(2, "高度", 7), unknown(3, "a b", 2.5), unknown(4, "x" * 300)]
+    others = [refusal(5, uid=uid), unknown(6, "of another", of=f"{SITE}/quay-crane/QC02")]
+    writer.write(commit(quarantine=names + others))
+    assert records.unknown_names(uid) == [
+        UnknownName(name="a b", value="2.5", refused=2, first_ns=BEGIN + 1, last_ns=BEGIN + 3),
+        UnknownName(name="高度", value="7", refused=1, first_ns=BEGIN + 2, last_ns=BEGIN + 2),
+    ]
 
 
 def test_text_that_no_engine_can_hold_is_replaced(writer: SqlRecords, records: SqlRecords) -> None:

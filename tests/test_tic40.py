@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from bench.frames import QUAY_CRANE, START_NS, TRUCK, tic40_trapped
 from devices.codecs.readings import Reading
 from devices.codecs.registry import make_codec
+from devices.codecs.texts import JOB_STEPS
 from devices.codecs.tic40 import MAX_PAYLOAD, Tic40, encode
 from devices.codecs.tic40_flat import Tic40Flat, encode_flat, parse_path
 from devices.codecs.tic40_gathering import DAY_NS, MAX_OBSERVATIONS
-from devices.codecs.tic40_words import ALIASES, ANY_TARGETS, CLASSES, JOB_STEPS, SUBJECTS, TARGETS, Target, value_of
+from devices.codecs.tic40_words import ALIASES, ANY_TARGETS, CLASSES, SUBJECTS, TARGETS, Target, value_of
 from devices.codecs.units import FACTORS, factor_of
 from devices.rejects import Reason, RejectError
 from devices.times import NS, parse_rfc3339

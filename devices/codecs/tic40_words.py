@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from devices.codecs.tag_reads import epoch_ns
+from devices.codecs.texts import from_text, is_yes_or_no
 from devices.codecs.units import FACTORS, factor_of
 from devices.times import parse_rfc3339
-from devices.vocabulary import BY_NAME, METRICS, DeviceClass, Kind, Metric
+from devices.vocabulary import BY_NAME, METRICS, DeviceClass, Metric
 
 QUAY, YARD, VEHICLE = DeviceClass.QUAY_CRANE, DeviceClass.YARD_CRANE, DeviceClass.VEHICLE
 CLASSES: Final = {
@@ -59,13 +60,6 @@ SIZES_FT: Final = {
     "che.spreader.size45foot.status": 45.0,
 }
 """States of which one at most is true, and the size that it means, ft."""
-JOB_STEPS: Final = (
-    "none", "moving to collect", "queuing to collect", "ready to collect",
-    "moving to deliver", "queuing to deliver", "ready to deliver",
-)  # fmt: skip
-"""Steps of a job (2023.007) by their value of the metric ``job_step``."""
-TRUE: Final = frozenset({"true", "yes", "on", "1"})
-FALSE: Final = frozenset({"false", "no", "off", "0"})
 UNIT_WORDS: Final = {
     "m": "meters", "m/s": "meters/second", "t": "ton", "deg": "degrees", "ft": "feet", "kW": "kilowatts",
     "s": "seconds", "kWh": "kilowatthours", "%": "percent", "L": "liters",
@@ -86,7 +80,7 @@ class Target(NamedTuple):
     @property
     def is_yes_or_no(self) -> bool:
         """Whether the metric is a state of which nothing is asked but whether it holds."""
-        return self.metric.kind is Kind.STATE and self.metric.maximum == 1
+        return is_yes_or_no(self.metric)
 
 
 def _targets(device_class: DeviceClass) -> dict[str, Target]:
@@ -142,7 +136,8 @@ def value_of(said: object, unit: str, target: Target) -> float | bool | None:
         if math.isfinite(number):
             return number
     metric = target.metric
-    plain = _from_text(said.strip(), target) if isinstance(said, str) else said
+    boolean = target.is_yes_or_no or target.when_true is not None
+    plain = from_text(said.strip(), metric, boolean=boolean) if isinstance(said, str) else said
     if plain is None:
         return None
     if not isinstance(plain, int | float):
@@ -162,32 +157,6 @@ def value_of(said: object, unit: str, target: Target) -> float | bool | None:
     return number
 
 
-def _from_text(said: str, target: Target) -> float | bool | None:
-    """Return what a text says: nothing, a boolean, a number or a step of a job."""
-    word = said.lower()
-    if not word:
-        return None
-    metric = target.metric
-    if metric.name == "job_step":
-        return _job_step(word)
-    if (target.is_yes_or_no or target.when_true is not None) and (word in TRUE or word in FALSE):
-        return word in TRUE
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError(f"{said[:40]!r}: expected a number or a boolean") from None
-
-
 @lru_cache(1_024)
 def _factor(foreign: str, unit: str) -> float:
     return factor_of(foreign, unit)
-
-
-def _job_step(said: str) -> float:
-    words = " ".join(re.split(r"[\s_-]+", said.lower()))
-    if words in JOB_STEPS:
-        return float(JOB_STEPS.index(words))
-    try:
-        return float(words)
-    except ValueError:
-        raise ValueError(f"{said[:40]!r}: expected one of {', '.join(JOB_STEPS)}") from None
