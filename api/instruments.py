@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from devices.times import NS
-from store.interface import LedgerRow, Scalar
+from store.interface import SEVERAL_WORKERS, LedgerRow, Scalar
 
 _SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -100,16 +100,23 @@ class _SnapshotCollector(Collector):
         snapshot = self.snapshot
         yield from _worker_families(snapshot)
         yield from _gateway_reasons(snapshot)
+        several = len({row.uid for row in snapshot.ledger if row.reason == SEVERAL_WORKERS})
         for name, text in (("frames", "Frames by account."), ("samples", "Samples by account.")):
             family = CounterMetricFamily(f"quayflow_ledger_{name}", text, labels=("account", "reason"))
             totals: dict[tuple[str, str], int] = {}
             for row in snapshot.ledger:
                 key = row.account, row.reason
                 totals[key] = totals.get(key, 0) + getattr(row, name)
+            if several:
+                # Nobody can tell, so nothing is told.
+                totals.pop(("lost_before_journal", ""), None)
             for key, total in sorted(totals.items()):
                 family.add_metric(key, total)
             yield family
         yield GaugeMetricFamily("quayflow_ledger_balanced", "1 if every account balances.", snapshot.ledger_balanced)
+        yield GaugeMetricFamily(
+            "quayflow_ledger_several_workers", "Devices that several workers have heard at a time.", several
+        )
         yield GaugeMetricFamily("quayflow_store_reachable", "1 if the records answered.", snapshot.store_reachable)
 
 
@@ -119,6 +126,7 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
     journal = GaugeMetricFamily("quayflow_ingest_journal_ok", "1 while the journal can write.", labels=("worker",))
     ballast = GaugeMetricFamily("quayflow_ingest_journal_ballast_released", "1 on a full disk.", labels=("worker",))
     fallback = GaugeMetricFamily("quayflow_ingest_share_fallback", "1 without the group.", labels=("worker",))
+    refused = GaugeMetricFamily("quayflow_ingest_share_refused", "1 where it takes nothing.", labels=("worker",))
     for worker, status in snapshot.workers.items():
         updated = status.get("updated_ns")
         if isinstance(updated, int | float):
@@ -126,8 +134,10 @@ def _worker_families(snapshot: Snapshot) -> Iterator[Metric]:
         broker.add_metric((worker,), status.get("broker") == "connected")
         journal.add_metric((worker,), status.get("journal") == "ok")
         ballast.add_metric((worker,), status.get("journal_ballast") == "released")
-        fallback.add_metric((worker,), str(status.get("subscription", "")).startswith("plain, "))
-    yield from (age, broker, journal, ballast, fallback)
+        subscription = str(status.get("subscription", ""))
+        fallback.add_metric((worker,), subscription.startswith("plain, "))
+        refused.add_metric((worker,), subscription.startswith("none, "))
+    yield from (age, broker, journal, ballast, fallback, refused)
     for figure in WORKER_FIGURES:
         kind = CounterMetricFamily if figure.counter else GaugeMetricFamily
         family = kind(figure.family, figure.text, labels=("worker",))

@@ -1,18 +1,22 @@
 """Whether answers can be relied on now: broker, journal, store, lag."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from api.problems import ApiError
 from api.wiring import Wiring
 from devices.times import NS
-from store.interface import Scalar, StoreUnreachableError
+from store.interface import Overlap, Scalar, StoreUnreachableError
 
 Check = dict[str, bool | str]
+
+RECENT_NS: Final = 60 * NS
+"""Two workers that have both heard a device as recently as this still do, ns."""
 
 
 async def checks(wiring: Wiring) -> dict[str, Check]:
     """Return the checks by name, each with ``ok`` and a sentence."""
-    store, committed = await _store(wiring)
+    store, committed, overlaps = await _store(wiring)
     workers = newest_statuses(committed, wiring.hub.workers())
     most_s = wiring.config.ready_lag_s
     now = wiring.clock()
@@ -36,8 +40,16 @@ async def checks(wiring: Wiring) -> dict[str, Check]:
         "journal": _check(nobody + silent + journals),
         "store": store,
         "lag": _check(nobody + silent + lags),
-        "ledger": _check(wrong),
+        "ledger": _check(wrong + _several([each for each in overlaps if each.until_ns > now - RECENT_NS])),
     }
+
+
+def _several(overlaps: Sequence[Overlap]) -> list[str]:
+    """Say which workers hear the same devices."""
+    found: dict[str, list[str]] = {}
+    for each in overlaps:
+        found.setdefault(f"{each.one} and {each.other}", []).append(each.uid)
+    return [f"{pair} both hear {len(uids)} devices, such as {uids[0]}" for pair, uids in found.items()]
 
 
 def _check(faults: list[str], otherwise: str = "ok") -> Check:
@@ -56,19 +68,22 @@ def _broker(wiring: Wiring, workers: Mapping[str, Mapping[str, Scalar]]) -> Chec
     where = f"{wiring.config.broker_host}:{wiring.config.broker_port}"
     words = {name: status.get("broker") for name, status in workers.items()}
     faults = [f"{name} is {word}" for name, word in words.items() if word != "connected"]
+    ways = {name: str(status.get("subscription", "")) for name, status in workers.items()}
+    faults += [f"{name} is subscribed to {way}" for name, way in ways.items() if way.startswith("none, ")]
     if not wiring.hub.connected:
         faults.insert(0, f"the API cannot reach {where}")
     return _check(faults, f"connected to {where}")
 
 
-async def _store(wiring: Wiring) -> tuple[Check, Mapping[str, Mapping[str, Scalar]]]:
+async def _store(wiring: Wiring) -> tuple[Check, Mapping[str, Mapping[str, Scalar]], Sequence[Overlap]]:
     try:
         committed = await wiring.stores.ask_lightly(wiring.stores.records.workers)
+        overlaps = await wiring.stores.ask_lightly(wiring.stores.records.overlaps)
     except StoreUnreachableError:
-        return {"ok": False, "detail": "the records cannot be reached; see the log"}, {}
+        return {"ok": False, "detail": "the records cannot be reached; see the log"}, {}, ()
     except ApiError as error:
-        return {"ok": False, "detail": error.detail}, {}
-    return {"ok": True, "detail": "the records answer"}, committed
+        return {"ok": False, "detail": error.detail}, {}, ()
+    return {"ok": True, "detail": "the records answer"}, committed, overlaps
 
 
 def newest_statuses(*sources: Mapping[str, Mapping[str, Scalar]]) -> dict[str, Mapping[str, Scalar]]:

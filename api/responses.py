@@ -108,7 +108,9 @@ class Device(Answer):
         "long its data are under way; null where it is not known.",
     )
     rate_hz: float | None = Field(description="Messages a second over the last minute or so; null where not known.")
-    lost_before_journal: int = Field(description="Messages that its sequence numbers say are missing.")
+    lost_before_journal: int | None = Field(
+        description="Messages that its sequence numbers say are missing; null where several workers hear it.",
+    )
     quarantined: dict[str, int] = Field(description="Reason → messages, or single values.")
     health: str = Field(description="Path of the answer that says why it is silent.")
 
@@ -321,7 +323,10 @@ class Accounts(Answer):
     duplicate: int
     quarantined: int
     shed: int
-    lost_before_journal: int = Field(description="Known to be missing from gaps in sequence numbers; never received.")
+    lost_before_journal: int | None = Field(
+        description="Known to be missing from gaps in sequence numbers; never received. Null, for it cannot be told, "
+        "where several workers hear a device: see the flag `several_workers`.",
+    )
 
 
 class LedgerEntry(Answer):
@@ -331,7 +336,7 @@ class LedgerEntry(Answer):
     frames: Accounts
     samples: Accounts
     quarantined_by_reason: dict[str, int]
-    flags: dict[str, int] = Field(description="Readings of foreign formats that were odd and kept, by what was odd.")
+    flags: dict[str, int] = Field(description="Readings that were odd and kept, by what was odd.")
 
 
 class LedgerTotal(Answer):
@@ -340,7 +345,7 @@ class LedgerTotal(Answer):
     frames: Accounts
     samples: Accounts
     quarantined_by_reason: dict[str, int]
-    flags: dict[str, int] = Field(description="Readings of foreign formats that were odd and kept, by what was odd.")
+    flags: dict[str, int] = Field(description="Readings that were odd and kept, by what was odd.")
 
 
 class Ledger(Answer):
@@ -398,7 +403,7 @@ class DeviceHealth(Answer):
     accepted: int = Field(description="Messages of which something was kept.")
     rate_hz: float | None = Field(description="Messages a second over the last minute or so; null where not known.")
     skew_s: float | None = Field(description="How far its clock is behind at its last message, s; negative is ahead.")
-    lost_before_journal: int
+    lost_before_journal: int | None
     duplicate: int
     quarantined: dict[str, int] = Field(description="Reason → messages, or single values.")
     refusals: list[HealthRefusal] = Field(description="The newest three.")

@@ -330,7 +330,7 @@ class Worker:
 
     async def _connect(self) -> Connection:
         """Open a session whose filters deliver; the first time, a canary finds out whether shared ones do."""
-        if self._sharing in {Sharing.UNKNOWN, Sharing.UNPROVEN}:
+        if self._sharing in {Sharing.UNKNOWN, Sharing.UNPROVEN, Sharing.DEALT}:
             self._sharing = await self._edges.probe(self._session_config)
             if self._sharing is Sharing.UNPROVEN:
                 log.warning(

@@ -45,5 +45,6 @@ def _print_table(devices: dict[str, dict[str, Any]], total: dict[str, Any]) -> N
             typer.echo(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
 
 
-def _line(title: str, counts: dict[str, int]) -> str:
-    return f"{title:<40}" + "".join(f"{counts[name]:>20,}" for name in ACCOUNTS)
+def _line(title: str, counts: dict[str, int | None]) -> str:
+    shown = ("unknown" if counts[name] is None else f"{counts[name]:,}" for name in ACCOUNTS)
+    return f"{title:<40}" + "".join(f"{each:>20}" for each in shown)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from store.interface import LedgerRow
+from store.interface import SEVERAL_WORKERS, LedgerRow
 
 ACCOUNTS: Final = ("received", "windowed", "merged_late", "duplicate", "quarantined", "shed", "lost_before_journal")
 ENDS: Final = ("windowed", "merged_late", "duplicate", "quarantined", "shed")
@@ -21,7 +21,10 @@ def is_balanced(rows: Iterable[LedgerRow]) -> bool:
 
 
 def accounts_of(rows: Iterable[LedgerRow]) -> dict[str, Any]:
-    """Return frames and samples by account, the quarantined frames by reason, and the flagged readings by flag."""
+    """Return frames and samples by account, the quarantined frames by reason, and the flagged readings by flag.
+
+    How many frames were lost before the journal is None where a device is heard by several workers.
+    """
     frames = dict.fromkeys(ACCOUNTS, 0)
     samples = dict.fromkeys(ACCOUNTS, 0)
     reasons: dict[str, int] = {}
@@ -35,4 +38,10 @@ def accounts_of(rows: Iterable[LedgerRow]) -> dict[str, Any]:
         if row.account == "quarantined":
             # A frame of which some samples are kept is not quarantined itself: those samples are counted alone.
             reasons[row.reason] = reasons.get(row.reason, 0) + (row.frames or row.samples)
-    return {"frames": frames, "samples": samples, "quarantined_by_reason": reasons, "flags": flags}
+    lost = None if SEVERAL_WORKERS in flags else frames["lost_before_journal"]
+    return {
+        "frames": {**frames, "lost_before_journal": lost},
+        "samples": samples,
+        "quarantined_by_reason": reasons,
+        "flags": flags,
+    }

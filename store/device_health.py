@@ -8,7 +8,7 @@ import msgspec
 from devices.times import NS, format_rfc3339
 from devices.topics import DeviceKey
 from store.admission import Admission
-from store.interface import DeviceRecord, LedgerRow, QuarantineRecord
+from store.interface import SEVERAL_WORKERS, DeviceRecord, LedgerRow, QuarantineRecord
 
 SILENT_S: Final = 30.0
 """Silence after which a device that does not say that it went is taken for silent, s."""
@@ -42,7 +42,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Its recent frames a second, up to its newest."""
     skew_s: float | None = None
     """Its newest event time before its last time of receipt, s; negative is ahead."""
-    lost_before_journal: int = 0
+    lost_before_journal: int | None = 0
+    """None where several workers hear it, which cannot tell."""
     duplicate: int = 0
     quarantined: dict[str, int] = {}
     """Reason → frames, or samples of frames that are kept otherwise."""
@@ -71,6 +72,8 @@ def health_of(
     if device is not None and device.last_event_ns > 0:
         skew_s = round((device.last_seen_ns - device.last_event_ns) / NS, 3)
     verdict = _verdict(device, refusal, refusals, silent_s, now_ns)
+    if verdict is None and lost is None:
+        verdict = "live, and heard by several workers: what it sent may count twice, and its losses cannot be told"
     if verdict is None and skew_s is not None and abs(skew_s) > SKEW_S:
         verdict = f"live, with a clock {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
     return Health(
@@ -97,15 +100,19 @@ def health_of(
     )
 
 
-def gaps_and_refusals(ledger: Iterable[LedgerRow]) -> tuple[int, dict[str, int]]:
-    """Return the frames that a device sent and that never came, and reason → frames, or single samples, refused."""
-    lost, refused = 0, dict[str, int]()
+def gaps_and_refusals(ledger: Iterable[LedgerRow]) -> tuple[int | None, dict[str, int]]:
+    """Return the frames that a device sent and that never came, and reason → frames, or single samples, refused.
+
+    None where several workers hear the device.
+    """
+    lost, refused, several = 0, dict[str, int](), False
     for row in ledger:
+        several |= row.reason == SEVERAL_WORKERS
         if row.account == "lost_before_journal":
             lost += row.frames
         elif row.account == "quarantined" and (row.frames or row.samples):
             refused[row.reason] = row.frames or row.samples
-    return lost, refused
+    return None if several else lost, refused
 
 
 def _verdict(

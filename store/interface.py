@@ -1,7 +1,7 @@
 """What rests, and the two interfaces behind which it rests: window rows and records."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -11,6 +11,9 @@ from devices.times import NS, format_rfc3339
 
 EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
 """Before every window that a store can hold; InfluxDB's own bound, less a year to round in."""
+
+SEVERAL_WORKERS: Final = "several_workers"
+"""Flag in the ledger of a device that several workers hear: how much of it was lost cannot be told."""
 
 Scalar = str | float | bool | None
 
@@ -130,6 +133,16 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     """For ``quarantined``, ``shed`` and ``flagged``, else ""."""
     frames: int
     samples: int
+
+
+class Overlap(NamedTuple):
+    """A device that two workers hear."""
+
+    uid: str
+    one: str
+    other: str
+    until_ns: int
+    """Time of receipt up to which both have heard it, ns UTC."""
 
 
 class HistoryRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,6 +275,9 @@ class Records(Protocol):
 
     def ledger(self, *, uids: Iterable[str] | None = None) -> list[LedgerRow]:
         """Return the ledger rows of the devices, or of all."""
+
+    def overlaps(self) -> list[Overlap]:
+        """Return the devices that two workers hear, by uid; once for each two."""
 
     def workers(self) -> dict[str, Mapping[str, Scalar]]:
         """Return worker → its last status; ``updated_ns`` is in it."""

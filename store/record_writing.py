@@ -3,21 +3,19 @@
 Everything is an upsert by a key made from content, so writing a commit again changes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Table, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Dialect
 
 from devices.rejects import Reason
 from store.audit import AuditRow, append
+from store.hearers import Hearers, Stretch
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
 from store.record_counters import counter, set_counter, storable
 from store.tables import COUNTERS, DEVICES, EVENTS, LEDGER, QUARANTINE, WORKERS
+from store.upserting import KEYS_PER_QUERY, in_parts, upsert
 
 QUARANTINE_BYTES: Final = 64 * 2**20
 """Bytes of quarantine records that are kept; the oldest beyond it are removed and counted."""
@@ -25,35 +23,26 @@ QUARANTINE_BYTES: Final = 64 * 2**20
 RECORD_OVERHEAD_BYTES: Final = 256
 """What a quarantine record is taken to need besides its texts and payload."""
 
-KEYS_PER_QUERY: Final = 500
-
-ROWS_PER_UPSERT: Final = 500
-"""Records that are dictionaries of columns at one time: those of ten thousand devices would take tens of megabytes."""
-
 AUDITED: Final = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_REGISTERED})
 """Refusals that the audit trail keeps: somebody spoke who may not."""
 
 
-def in_parts(keys: Iterable[str], size: int = KEYS_PER_QUERY) -> list[list[str]]:
-    """Return ``keys`` in lists of at most ``size``, as many as a query may name."""
-    every = list(keys)
-    return [every[start : start + size] for start in range(0, len(every), size)]
-
-
 def write_records(
-    connection: Connection, commit: Commit, quarantine_bytes: int = QUARANTINE_BYTES
+    connection: Connection, commit: Commit, hearers: Hearers, quarantine_bytes: int = QUARANTINE_BYTES
 ) -> list[EventRecord]:
     """Write a commit's devices, events, quarantine, ledger and status; return its new events with their cursors.
 
     What it retracts goes first. An event that carries a cursor keeps it unless one as great has been given before.
     """
-    _upsert(connection, DEVICES, map(_device_row, commit.devices))
+    heard: list[Stretch] = []
+    upsert(connection, DEVICES, _device_rows(commit.devices, heard))
+    hearers.note(connection, commit.worker, heard)
     retract(connection, commit, EVENTS)
     new = _write_events(connection, commit.events)
     write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
-    _upsert(connection, LEDGER, (_ledger_row(commit.worker, row) for row in commit.ledger))
+    upsert(connection, LEDGER, (_ledger_row(commit.worker, row) for row in commit.ledger))
     if commit.status:
-        _upsert(connection, WORKERS, [{"worker": commit.worker, "status": _json(commit.status)}])
+        upsert(connection, WORKERS, [{"worker": commit.worker, "status": _json(commit.status)}])
     return new
 
 
@@ -98,7 +87,7 @@ def number_events(
 
 def _write_events(connection: Connection, events: Sequence[EventRecord]) -> list[EventRecord]:
     numbered, new = number_events(connection, events, EVENTS, COUNTERS)
-    _upsert(connection, EVENTS, map(_event_row, numbered), key=("id",))
+    upsert(connection, EVENTS, map(_event_row, numbered), key=("id",))
     return new
 
 
@@ -139,28 +128,12 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
     return removed_bytes
 
 
-def _upsert(connection: Connection, table: Table, rows: Iterable[dict[str, Any]], key: tuple[str, ...] = ()) -> None:
-    """Insert rows; where the key (the primary key if none is given) exists, replace the other columns."""
-    statement, names = _upserting(table, key, connection.dialect)
-    waiting = iter(rows)
-    while some := list(islice(waiting, ROWS_PER_UPSERT)):
-        # Straight to the driver: to have SQLAlchemy look at each value of a row takes as long as to write it.
-        connection.exec_driver_sql(statement, [tuple(map(row.__getitem__, names)) for row in some] if names else some)
-
-
-@lru_cache(maxsize=16)
-def _upserting(table: Table, key: tuple[str, ...], dialect: Dialect) -> tuple[str, list[str]]:
-    """Return an upsert in SQL, and the order of its columns where the driver takes them in order."""
-    keys = key or tuple(column.name for column in table.primary_key)
-    insert = sqlite.insert(table) if dialect.name == "sqlite" else postgresql.insert(table)
-    others = {name: insert.excluded[name] for name in table.columns.keys() if name not in keys}  # noqa: SIM118
-    statement = insert.on_conflict_do_update(index_elements=keys, set_=others).compile(dialect=dialect)
-    return str(statement), list(statement.positiontup or ())
-
-
-def _device_row(device: DeviceRecord) -> dict[str, Any]:
-    row = {name: getattr(device, name) for name in device.__struct_fields__}
-    return row | {"latest": _json(device.latest), "info": _json(device.info)}
+def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch]) -> Iterator[dict[str, Any]]:
+    """Yield rows of devices, which are made anew each time that they are looked at; note when they were heard."""
+    for device in devices:
+        heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns))
+        row = {name: getattr(device, name) for name in device.__struct_fields__}
+        yield row | {"latest": _json(device.latest), "info": _json(device.info)}
 
 
 def _event_row(event: EventRecord) -> dict[str, Any]:

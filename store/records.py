@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     cast,
     func,
+    inspect,
     select,
 )
 
@@ -19,19 +20,31 @@ from analytics.packing import whole
 from analytics.rows import WindowRows
 from devices.rejects import Reason
 from devices.unknown_names import unknown_in
-from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar, UnknownName
+from store.hearers import Hearers, overlaps, with_several_workers
+from store.interface import (
+    Commit,
+    DeviceRecord,
+    EventRecord,
+    LedgerRow,
+    Overlap,
+    QuarantineRecord,
+    Scalar,
+    UnknownName,
+)
 from store.record_counters import counter, storable
-from store.record_writing import QUARANTINE_BYTES, in_parts, quarantine_figures, write_quarantine, write_records
+from store.record_writing import QUARANTINE_BYTES, quarantine_figures, write_quarantine, write_records
 from store.refusals import Refusal, note_refusals, quarantined, without_refused
 from store.sql_store import SqlStore
 from store.sqlite_files import reaching
 from store.tables import (
     DEVICES,
     EVENTS,
+    HEARD_BY,
     LEDGER,
     QUARANTINE,
     WORKERS,
 )
+from store.upserting import in_parts
 
 NAMED_FROM: Final = 5_000
 """Newest refusals of a device that its unknown names are gathered from."""
@@ -56,6 +69,7 @@ class SqlRecords(SqlStore):
         """Take the engine over; it is disposed of by :meth:`close`."""
         super().__init__(engine, name, create=create)
         self._quarantine_bytes = quarantine_bytes
+        self._hearers = Hearers()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -68,7 +82,7 @@ class SqlRecords(SqlStore):
             self._prepare()
             with self._engine.begin() as connection:
                 note_refusals(connection, commit.worker, whole(commit.rows), refused)
-                return write_records(connection, commit, self._quarantine_bytes)
+                return write_records(connection, commit, self._hearers, self._quarantine_bytes)
 
     def note_rebuilt(self, worker: str, rows: WindowRows, refusals: Sequence[Refusal], now_ns: int) -> None:
         """Note which rows the window store has refused of some that stand for all of their windows; it has the others.
@@ -180,7 +194,16 @@ class SqlRecords(SqlStore):
             found = [row for part in parts for row in self._rows(query.where(LEDGER.c.uid.in_(part)))]
         rows = [LedgerRow(**row) for row in found]
         with self._connection() as connection:
-            return rows if connection is None else without_refused(connection, rows)
+            if connection is None:
+                return rows
+            return with_several_workers(connection, without_refused(connection, rows))
+
+    def overlaps(self) -> list[Overlap]:
+        """Return the devices that two workers hear, by uid; once for each two."""
+        with self._connection() as connection:
+            if connection is None or not inspect(connection).has_table(HEARD_BY.name):
+                return []
+            return overlaps(connection)
 
     def workers(self) -> dict[str, Mapping[str, Scalar]]:
         """Return worker → its last status."""

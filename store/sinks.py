@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 
 from store.delivery import Backoff, Delivery, RecordsWriter
 from store.entries import encode
+from store.hearers import Hearers
 from store.interface import Checkpoint, Commit, EventRecord, StoreUnreachableError, WindowStore
 from store.record_counters import counter, set_counter
 from store.record_writing import QUARANTINE_BYTES, number_events, retract, write_records
@@ -92,6 +93,7 @@ class EmbeddedSink:
         self._engine = writer_engine(path, [WINDOWS, RECORDS, PROGRESS], synced=False)
         self._quarantine_bytes = quarantine_bytes
         self._rows = RowWriter()
+        self._hearers = Hearers()
         self._one_at_a_time = threading.Lock()
 
     def load(self, worker: str) -> Checkpoint | None:
@@ -105,7 +107,7 @@ class EmbeddedSink:
         try:
             with self._one_at_a_time, reaching(self._name), self._engine.begin() as connection:
                 self._rows.write(raw(connection), commit.rows)
-                new = write_records(connection, commit, self._quarantine_bytes)
+                new = write_records(connection, commit, self._hearers, self._quarantine_bytes)
                 keep_progress(connection, commit)
         except BaseException:
             self._rows.forget()

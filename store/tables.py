@@ -171,6 +171,16 @@ REFUSED_ROWS: Final = Table(
 )
 """Window rows that the window store has refused and not taken since; ``samples`` and ``late``: received ones in it."""
 
+HEARD_BY: Final = Table(
+    "heard_by",
+    RECORDS,
+    Column("uid", _KEY, primary_key=True),
+    Column("worker", _KEY, primary_key=True),
+    Column("first_ns", BigInteger, nullable=False),
+    Column("last_ns", BigInteger, nullable=False),
+)
+"""From when to when a worker has heard a device, by times of receipt; only where the records know several workers."""
+
 WORKERS: Final = Table(
     "workers",
     RECORDS,

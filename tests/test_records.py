@@ -58,6 +58,7 @@ def test_reader_answers_nothing_until_the_writer_has_come(url: str, records: Sql
     assert records.ledger() == []
     assert records.ledger(uids=["a/b/c"]) == []
     assert records.workers() == {}
+    assert records.overlaps() == []
     assert records.last_cursor() == 0
     assert records.quarantine_figures() == (0, 0, 0)
     writer = open_records(url, read_only=False)

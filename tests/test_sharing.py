@@ -1,8 +1,9 @@
 """Shared and disjoint subscriptions: on a real broker, and on one that grants what it does not serve."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import mqtt5
 import pytest
@@ -101,8 +102,74 @@ def test_a_filter_given_up_delivers_no_more(broker: Mosquitto) -> None:
     asyncio.run(scenario())
 
 
-def test_a_broker_that_serves_groups_is_found_to_do_so(broker: Mosquitto) -> None:
-    assert asyncio.run(probe(config_of(broker.port, filters=GROUP))) is Sharing.SHARED
+def test_mosquitto_is_found_to_deal_a_clients_messages_among_the_members(broker: Mosquitto) -> None:
+    assert asyncio.run(probe(config_of(broker.port, filters=GROUP))) is Sharing.DEALT
+
+
+class Groups:
+    """A broker that serves groups: ``chosen`` gives the member that gets a topic's messages, of those there are."""
+
+    def __init__(self, chosen: Callable[[str], int]) -> None:
+        self._chosen = chosen
+        self._members: list[tuple[Wire, list[str]]] = []
+
+    async def __call__(self, wire: Wire) -> None:
+        await wire.connected()
+        while True:
+            packet = await wire.packet()
+            if isinstance(packet, mqtt5.SubscribePacket):
+                self._members.append((wire, [each.pattern for each in packet.topic_filters]))
+                granted = [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE for _ in packet.topic_filters]
+                wire.send(mqtt5.SubAckPacket(packet.packet_id, granted).write())
+            if isinstance(packet, mqtt5.PublishPacket):
+                plainly = [member for member, patterns in self._members if packet.topic in patterns]
+                group = self._members[self._chosen(packet.topic) % len(self._members)][0]
+                for member in plainly or [group]:
+                    member.send(packet.write())
+
+
+BY_CLIENT: dict[str, tuple[Callable[[str], int], Sharing]] = {
+    "all of a client to the first": (lambda _: 0, Sharing.SHARED),
+    "all of a client to the last": (lambda _: 1, Sharing.SHARED),
+    "by the topic": (lambda topic: crc32(topic.encode()), Sharing.DEALT),
+}
+
+
+@pytest.mark.parametrize("name", BY_CLIENT)
+def test_a_group_serves_where_one_member_gets_all_that_a_client_says(name: str) -> None:
+    chosen, expected = BY_CLIENT[name]
+
+    async def scenario() -> Sharing:
+        async with scripted_broker(Groups(chosen)) as broker:
+            return await probe(config_of(broker.port, filters=GROUP))
+
+    assert asyncio.run(scenario()) is expected
+
+
+def test_a_worker_subscribes_to_nothing_where_messages_are_dealt_and_says_what_to_do(
+    broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> dict[str, object]:
+        store = f"sqlite:///{tmp_path / 'quayflow.db'}"
+        session = config_of(broker.port, filters=GROUP)
+        worker = Worker(IngestConfig(tmp_path / "data", store, store, session), "test")
+        stop = asyncio.Event()
+        running = asyncio.create_task(worker.run(stop))
+        async with asyncio.timeout(20):
+            while "Nothing is subscribed to" not in caplog.text and not running.done():  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.02)
+        await publish_numbers(broker, range(10))
+        await asyncio.sleep(0.5)
+        status = worker.status()
+        stop.set()
+        await running
+        return status
+
+    status = asyncio.run(scenario())
+    assert (status["subscription"], status["frames"]) == (Sharing.DEALT, 0)
+    assert status["broker"] != "connected"
+    for words in ("topic_filters: $share/ingest/port/#", "port/SITE/#", "hash_clientid"):
+        assert words in caplog.text
 
 
 def test_without_a_group_nothing_is_asked_of_the_broker() -> None:

@@ -141,7 +141,7 @@ const frameAccounts = fields({
   duplicate: number,
   quarantined: number,
   shed: number,
-  lost_before_journal: number,
+  lost_before_journal: orNull(number),
 });
 export type FrameAccounts = Infer<typeof frameAccounts>;
 

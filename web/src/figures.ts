@@ -290,6 +290,7 @@ export class Figures {
     if (!value) return this.missing(this.ledger, "");
     const { frames } = value.total;
     const number = (count: number): string => decimal(count, 0, language());
+    const lost = frames.lost_before_journal === null ? t("figure.ledger.unknown") : number(frames.lost_before_journal);
     const difference = ledgerDifference(value);
     return {
       value: value.balanced ? `✓ ${t("figure.ledger.balanced")}` : `✗ ${t("figure.ledger.off", { difference: number(difference) })}`,
@@ -306,7 +307,7 @@ export class Figures {
       old: this.ledger.stale ? this.ledger.age : null,
       about: [
         [t("about.definition"), t("figure.ledger.about")],
-        ["", t("figure.ledger.shed", { shed: number(frames.shed), lost: number(frames.lost_before_journal) })],
+        ["", t("figure.ledger.shed", { shed: number(frames.shed), lost })],
         [t("about.completeThrough"), clockOf(value.complete_through)],
         [t("about.source"), api.LEDGER_PATH],
       ],

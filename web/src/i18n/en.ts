@@ -46,6 +46,7 @@ export const en = {
   "figure.ledger.detail2": "late {late} · duplicate {duplicate} · refused {quarantined}",
   "figure.ledger.about":
     "Every message received ends in exactly one account: received = windowed + merged late + duplicate + quarantined + shed. A difference means that messages are unaccounted for.",
+  "figure.ledger.unknown": "unknown, several workers hear the same device",
   "figure.ledger.shed": "shed {shed} · lost before the journal {lost}",
   "figure.devices": "Devices live",
   "figure.devices.of": "of {total}",

@@ -46,6 +46,7 @@ export const zh: Dictionary = {
   "figure.ledger.detail2": "迟到 {late} · 重复 {duplicate} · 拒收 {quarantined}",
   "figure.ledger.about":
     "每条收到的消息都归入且只归入一个账户：收到 = 入窗 + 迟到并入 + 重复 + 拒收 + 削减。出现差额即有消息去向不明。",
+  "figure.ledger.unknown": "未知（同一设备由多个工作进程接收）",
   "figure.ledger.shed": "削减 {shed} · 入日志前丢失 {lost}",
   "figure.devices": "在线设备",
   "figure.devices.of": "/ {total}",
