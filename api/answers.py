@@ -11,6 +11,9 @@ _encode = msgspec.json.Encoder().encode
 PROBLEM_SCHEMA: Final = {"$ref": "#/components/schemas/Problem"}
 _ALWAYS: Final = (422, 503)
 _WORDS: Final = {
+    400: "The body is not text",
+    401: "The secret is missing or wrong",
+    403: "Nobody may change anything from there",
     404: "No such device",
     409: "Several devices have this id",
     422: "A parameter is wrong; `errors` names it",

@@ -30,6 +30,7 @@ from api.routes import (
     devices,
     events,
     ledger,
+    names,
     operations,
     quarantine,
     registry,
@@ -91,6 +92,7 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     for module in (
         devices,
         registry,
+        names,
         telemetry,
         throughput,
         events,
@@ -126,10 +128,21 @@ def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments,
         windows.close()
         raise
     registry = open_registry(config.records_url)
-    audit = None if config.access_secret is None else open_registry(config.records_url, read_only=False)
-    gatekeeper = None if audit is None else Gatekeeper(registry, audit, clock)
+    changes = config.change_secret is not None or config.local_changes
+    writes = changes or config.access_secret is not None
+    audit = open_registry(config.records_url, read_only=False) if writes else None
+    gatekeeper = None if audit is None or config.access_secret is None else Gatekeeper(registry, audit, clock)
     stores = Stores(config, windows, records, registry, instruments, audit)
-    return Wiring(config, stores, LiveHub(config, stores, instruments), instruments, clock, version, gatekeeper)
+    return Wiring(
+        config,
+        stores,
+        LiveHub(config, stores, instruments),
+        instruments,
+        clock,
+        version,
+        gatekeeper=gatekeeper,
+        changes=audit if changes else None,
+    )
 
 
 def _version() -> str:

@@ -5,10 +5,7 @@ had not asked, and may then allow. Shapes: docs.emqx.com, "Use HTTP Service" of 
 docs.vernemq.com, "Webhooks". These routes are no part of the read side, and not in its description.
 """
 
-import base64
-import binascii
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from api.changing import proven_as
 from api.problems import ApiError
 from api.wiring import STATE_KEY, Wiring
 from store.access import Action
@@ -160,7 +158,7 @@ def _route(
         )
 
     async def _answer(request: Request, wiring: Wiring) -> Answer:
-        if wiring.gatekeeper is None or not _proves(request, secret):
+        if wiring.gatekeeper is None or proven_as(request, secret) is None:
             log.warning("%s asked at %s without the secret, and was denied", broker, request.url.path)
             return Answer("unknown", "wrong_secret", denial)
         try:
@@ -178,20 +176,6 @@ def _route(
             return Answer("unknown", "failed", denial)
 
     return answer
-
-
-def _proves(request: Request, secret: str) -> bool:
-    """Tell whether the request carries the secret; compared in the same time whatever is there."""
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        # VerneMQ sends no headers of one's own, but takes user and password from the address that it is given.
-        try:
-            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
-            given = ""
-    elif scheme.lower() != "bearer":
-        given = ""
-    return secrets.compare_digest(given.strip().encode(), secret.encode())
 
 
 def _topic_of(entry: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 PORTS: Final = range(1, 65_536)
 LEAST_SECRET: Final = 16
-"""Characters that the secret of the brokers has at least."""
+"""Characters that a secret has at least."""
 _AT_LEAST: Final = {
     "max_points": 1,
     "max_cells": 1,
@@ -56,6 +56,12 @@ class ApiConfig:
     access_secret: str | None = field(default=None, repr=False)
     """What a broker that asks who may do what proves itself with, 16 characters or more; None: none may ask."""
 
+    change_secret: str | None = field(default=None, repr=False)
+    """What who changes the registry proves itself with, 16 characters or more; None: see ``local_changes``."""
+
+    local_changes: bool = False
+    """Whether, without ``change_secret``, whoever sits at the machine of the API may change the registry."""
+
     max_question_bytes: int = 1 << 20
     """Largest body of such a question, bytes; VerneMQ sends the message along."""
 
@@ -87,7 +93,7 @@ class ApiConfig:
     """Longest query string, bytes."""
 
     max_body_bytes: int = 65_536
-    """Largest request body, bytes; no endpoint needs one."""
+    """Largest request body, bytes; those that endpoints read are far smaller."""
 
     stream_clients: int = 200
     """Most open live streams."""
@@ -117,10 +123,10 @@ class ApiConfig:
             raise ValueError(f"broker_port is {self.broker_port}; allowed: 1 to 65535")
         if self.broker_password is not None and self.broker_username is None:
             raise ValueError("broker_username is missing; a password needs one")
-        if self.access_secret is not None and len(self.access_secret) < LEAST_SECRET:
-            raise ValueError(
-                f"access_secret has {len(self.access_secret)} characters; allowed: {LEAST_SECRET} and more"
-            )
+        for name in ("access_secret", "change_secret"):
+            secret = getattr(self, name)
+            if secret is not None and len(secret) < LEAST_SECRET:
+                raise ValueError(f"{name} has {len(secret)} characters; allowed: {LEAST_SECRET} and more")
         for name, least in _AT_LEAST.items():
             value = getattr(self, name)
             if not value >= least:

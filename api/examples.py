@@ -223,6 +223,41 @@ EXAMPLES: Final[dict[str, Any]] = {
                 "received": "2026-11-23T07:41:09.203Z",
             },
         ],
+        "publish": "mosquitto_pub -h 127.0.0.1 -p 1883 -q 1 -t port/CNNGB-DEMO/quay-crane/QC01/telemetry "
+        """-m '{"v":1,"m":{"hoist_height_m":1}}'""",
+    },
+    "names": {
+        "uid": "CNNGB-DEMO/quay-crane/QC01",
+        "items": [
+            {
+                "name": "hoist mm",
+                "value": "14500",
+                "refused": 112,
+                "first": "2026-11-23T07:40:12.4Z",
+                "last": "2026-11-23T07:59:59.6Z",
+                "adopted": None,
+                "guesses": [{"metric": "hoist_height_m", "scale": 0.001}],
+                "command": "quayflow device adopt CNNGB-DEMO/quay-crane/QC01 'hoist mm' METRIC",
+            },
+            {
+                "name": "Load_kg",
+                "value": "",
+                "refused": 0,
+                "first": None,
+                "last": None,
+                "adopted": {"metric": "load_t", "scale": 0.001, "offset": 0.0},
+                "guesses": [],
+                "command": "quayflow device adopt CNNGB-DEMO/quay-crane/QC01 Load_kg METRIC",
+            },
+        ],
+        "next": None,
+    },
+    "adopted_name": {
+        "device": "CNNGB-DEMO/quay-crane/QC01",
+        "name": "hoist mm",
+        "metric": "hoist_height_m",
+        "scale": 0.001,
+        "offset": 0.0,
     },
     "vocabulary": {
         "items": [

@@ -38,7 +38,10 @@ def known_parameters(app: FastAPI) -> dict[str, frozenset[str]]:
     """Return path → names of its query parameters, as described."""
     return {
         path: frozenset(
-            parameter["name"] for parameter in operations["get"].get("parameters", ()) if parameter["in"] == "query"
+            parameter["name"]
+            for operation in operations.values()
+            for parameter in operation.get("parameters", ())
+            if parameter["in"] == "query"
         )
         for path, operations in app.openapi()["paths"].items()
     }
@@ -54,10 +57,10 @@ def _build(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
-    for operations in description["paths"].values():
-        for parameter in operations["get"].get("parameters", ()):
+    for operation in (each for operations in description["paths"].values() for each in operations.values()):
+        for parameter in operation.get("parameters", ()):
             parameter["schema"] = _without_null(parameter["schema"])
-        answer = operations["get"]["responses"]["200"]["content"].get("application/json", {})
+        answer = operation["responses"]["200"]["content"].get("application/json", {})
         if "example" in answer:
             answer["example"] = EXAMPLES[answer["example"]]
     return description

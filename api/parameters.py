@@ -1,6 +1,6 @@
 """Query parameters that several endpoints share, and the checks that FastAPI does not make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -25,9 +25,10 @@ from api.times import (
 )
 from api.wiring import Wiring
 from devices.times import NS, format_rfc3339
-from devices.topics import DEVICE, SITE
+from devices.topics import DEVICE, SITE, DeviceKey
 from devices.vocabulary import DeviceClass
 from store.interface import DeviceRecord
+from store.registry_entries import RegisteredDevice
 
 MAX_LIMIT: Final = 1_000
 DAY_NS: Final = 86_400 * NS
@@ -188,11 +189,42 @@ async def device_of(wiring: Wiring, text: str, parameter: str, site: str | None 
         detail = f"no device {text!r} has been heard" + ("" if site is None else f" at {site}")
         raise ApiError("unknown-device", detail, errors=[{"parameter": parameter, "detail": detail}])
     if len(found) > 1:
-        uids = [device.uid for device in found]
-        detail = f"{len(found)} devices are called {text!r}: {', '.join(uids[:10])}"
-        errors = [{"parameter": parameter, "detail": detail}]
-        raise ApiError("ambiguous-device", detail, errors=errors, members={"uids": uids[:100]})
+        raise _ambiguous(text, parameter, [device.uid for device in found])
     return found[0]
+
+
+def _ambiguous(text: str, parameter: str, uids: Sequence[str]) -> ApiError:
+    detail = f"{len(uids)} devices are called {text!r}: {', '.join(uids[:10])}"
+    errors = [{"parameter": parameter, "detail": detail}]
+    return ApiError("ambiguous-device", detail, errors=errors, members={"uids": list(uids[:100])})
+
+
+async def known_key(wiring: Wiring, text: str, parameter: str) -> DeviceKey:
+    """Return the device that an id or a uid names, also one that is registered or refused and was never heard."""
+    try:
+        return DeviceKey.from_uid((await device_of(wiring, text, parameter)).uid)
+    except ApiError as error:
+        if error.kind.slug != "unknown-device":
+            raise
+        unheard = await wiring.stores.ask(_unheard, wiring, text)
+        if not unheard:
+            raise
+        if len(unheard) > 1:
+            raise _ambiguous(text, parameter, [key.uid for key in unheard]) from None
+        return unheard[0]
+
+
+def _unheard(wiring: Wiring, text: str) -> list[DeviceKey]:
+    """Return the devices that an id or a uid may mean of which nothing was ever accepted. Blocking."""
+    registry, records = wiring.stores.registry, wiring.stores.records
+    if "~" not in text:
+        every = [DeviceKey.from_uid(entry.key) for entry in registry.every(RegisteredDevice.kind)]
+        return [key for key in every if key.device == text]
+    key = DeviceKey.from_uid(text.replace("~", "/"))
+    if key.device_class not in set(DeviceClass):
+        return []
+    known = registry.entry(RegisteredDevice.kind, key.uid) or records.quarantine(uid=key.uid, limit=1)
+    return [key] if known else []
 
 
 class Paging:

@@ -82,7 +82,7 @@ _KINDS: Final = (
         "unknown-device",
         404,
         "No such device",
-        "No device of this id has been heard.",
+        "No device of this id has been heard, and none is registered.",
         "/v1/devices lists the devices. A device appears there with its first accepted or refused message.",
     ),
     ProblemKind(
@@ -103,15 +103,15 @@ _KINDS: Final = (
         "method-not-allowed",
         405,
         "The method is not allowed here",
-        "This is the read side: every path answers GET and HEAD, and those for brokers POST.",
-        "Use GET. Devices are written to over MQTT.",
+        "Nearly all paths answer GET and HEAD alone; `Allow` says what this one does.",
+        "See /docs. Devices are written to over MQTT.",
     ),
     ProblemKind(
         "content-too-large",
         413,
         "The request body is too large",
-        "No endpoint reads a body, so only small ones are tolerated.",
-        "Send parameters in the query, without a body.",
+        "No endpoint reads a large body, so only small ones are tolerated.",
+        "Send what /docs says that the endpoint reads.",
     ),
     ProblemKind(
         "query-too-long",
@@ -126,6 +126,28 @@ _KINDS: Final = (
         "The request is malformed",
         "The request could not be understood as HTTP.",
         "Check the client.",
+    ),
+    ProblemKind(
+        "not-authorised",
+        401,
+        "The secret is missing or wrong",
+        "Who changes something proves itself with `Authorization: Bearer` and the secret of the installation.",
+        "Send the secret that the setting of the endpoint names.",
+    ),
+    ProblemKind(
+        "changes-off",
+        403,
+        "Nothing may be changed from there",
+        "Without the setting `change_secret` only whoever sits at the machine of the API may change the registry, and "
+        "not where the broker asks for credentials, nor through a proxy.",
+        "Set `change_secret` and send it, or use `quayflow device` on the machine.",
+    ),
+    ProblemKind(
+        "not-adopted",
+        404,
+        "The name has not been adopted",
+        "Nobody has said that this name of the device means a metric.",
+        "The names of the device, at /v1/devices/{id}/names, say which are adopted.",
     ),
     ProblemKind(
         "internal-error",
@@ -259,13 +281,22 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     detail = KINDS[slug].meaning
     if slug == "method-not-allowed":
-        # Nobody but a broker posts, and only where it asks who may do what.
-        allowed = "POST" if headers.get("Allow") == "POST" else "GET, HEAD"
+        # The framework names the methods of the first route at a path alone, and HEAD goes where GET does.
+        allowed = _allowed(request) or ("POST" if headers.get("Allow") == "POST" else "GET, HEAD")
         headers["Allow"] = allowed
         detail = f"{request.method} is not allowed here; allowed: {allowed}"
+    elif slug == "bad-request":
+        detail = str(error.detail)
     elif slug == "not-found":
         detail = f"nothing at {request.url.path[:200]}; /docs lists every path"
     return problem_response(ApiError(slug, detail, headers=headers), request.url.path)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of the described path that a request is for, "" where it is not described."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = [method.upper() for method in request.app.openapi()["paths"].get(path, {})]
+    return ", ".join([*(method for method in methods), *(["HEAD"] if "GET" in methods else [])])
 
 
 def _on_store_unreachable(request: Request, error: Exception) -> Response:

@@ -407,6 +407,50 @@ class DeviceHealth(Answer):
     duplicate: int
     quarantined: dict[str, int] = Field(description="Reason → messages, or single values.")
     refusals: list[HealthRefusal] = Field(description="The newest three.")
+    publish: str = Field(description="Command that publishes one reading as the device; its password is to fill in.")
+
+
+class Meaning(Answer):
+    """What a name of a device's own means: value × scale + offset is the metric, in its unit."""
+
+    metric: str
+    scale: float
+    offset: float
+
+
+class Guess(Answer):
+    """A metric that a name may mean, and what its values would be multiplied by."""
+
+    metric: str
+    scale: float
+
+
+class DeviceName(Answer):
+    """A name of a device's own, which is no metric of its class."""
+
+    name: str
+    value: str = Field(description="What was sent under it last, as JSON, cut; empty where that is not known.")
+    refused: int = Field(description="Refusals of it among the newest 5000 of the device.")
+    first: Time | None
+    last: Time | None = Field(description="When it was refused last.")
+    adopted: Meaning | None
+    guesses: list[Guess] = Field(description="Metrics that it may mean, the likeliest first.")
+    command: str = Field(description="Command that adopts it, but for the metric.")
+
+
+class DeviceNames(Answer):
+    """The names of a device's own."""
+
+    uid: str
+    items: list[DeviceName]
+    next: None
+
+
+class AdoptedName(Meaning):
+    """An adopted name."""
+
+    device: str = Field(description="The device's uid.")
+    name: str
 
 
 class VocabularyMetric(Answer):

@@ -14,6 +14,7 @@ from api.shapes import time_json
 from api.stores import Stores
 from store.gatekeeper import Gatekeeper
 from store.interface import DeviceRecord
+from store.registry import SqlRegistry
 
 STATE_KEY: Final = "wiring"
 
@@ -31,6 +32,8 @@ class Wiring:
     version: str
     gatekeeper: Gatekeeper | None = None
     """Answers brokers that ask who may do what; None where none may ask."""
+    changes: SqlRegistry | None = None
+    """The registry open for changes; None where nobody may change anything."""
 
     async def complete_through_ns(self, devices: Iterable[DeviceRecord]) -> int | None:
         """Return up to when answers about ``devices`` are complete, ns UTC; None if no worker ever reported."""

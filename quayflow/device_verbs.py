@@ -213,11 +213,9 @@ def remove(
         now = time.time_ns()
         gone = registry.remove(RegisteredDevice.kind, key.uid, actor=actor(), now_ns=now)
         withdrawn = registry.withdraw(username_of(key), actor=actor(), now_ns=now)
-        names = [
-            each.key for each in registry.every(Adoption.kind, site=key.site) if each.key.startswith(f"{key.uid}#")
-        ]
+        names = registry.adoptions_of(key.uid)
         for each in names:
-            registry.remove(Adoption.kind, each, actor=actor(), now_ns=now)
+            registry.remove(Adoption.kind, each.key, actor=actor(), now_ns=now)
     result = {"uid": key.uid, "registration": gone, "credential": withdrawn, "adopted_names": len(names)}
     typer.echo(json.dumps(result) if as_json else f"{key.uid}: " + ("removed" if gone or withdrawn else "not there"))
     raise typer.Exit(0 if gone or withdrawn or names else FAILED)

@@ -159,6 +159,8 @@ async def run_api(settings: Settings) -> None:
         broker_tls=settings.broker_tls,
         broker_ca_file=settings.broker_ca_file,
         access_secret=settings.access_secret,
+        change_secret=settings.change_secret,
+        local_changes=settings.local_changes and not settings.secure,
         registration=settings.registration,
     )
     server = uvicorn.Server(

@@ -18,7 +18,7 @@ from devices.vocabulary import DeviceClass
 
 FILE: Final = Path("quayflow.toml")
 PREFIX: Final = "QUAYFLOW_"
-SECRETS: Final = frozenset({"broker_password", "access_secret"})
+SECRETS: Final = frozenset({"broker_password", "access_secret", "change_secret"})
 """Settings that are never printed."""
 
 
@@ -64,6 +64,11 @@ class Settings(BaseSettings):
 
     access_secret: str | None = Field(None, min_length=16, repr=False)
     """What a broker that asks the API who may do what proves itself with; without it the API answers no broker."""
+
+    change_secret: str | None = Field(None, min_length=16, repr=False)
+    """What who changes the registry through the API, or on its page, proves itself with."""
+    local_changes: bool = True
+    """Whether, without `change_secret` and `secure`, whoever sits at the machine of the API may change the registry."""
 
     broker_host: str = "127.0.0.1"
     """Name or address of the MQTT broker."""

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from store.audit import GENESIS, AuditRow, append, first_broken
 from store.record_counters import counter, set_counter
-from store.registry_entries import KINDS, Alias, Entry, Mounting, document_of, entry_of, refuse_overlaps
+from store.registry_entries import KINDS, Adoption, Alias, Entry, Mounting, document_of, entry_of, refuse_overlaps
 from store.sql_store import SqlStore
 from store.sqlite_files import reaching
 from store.tables import AUDIT, COUNTERS, CREDENTIALS, REGISTRY, REVOKED
@@ -75,6 +75,11 @@ class SqlRegistry(SqlStore):
         """Return the foreign ids under which a device is known."""
         found = self.every(Alias.kind, site=uid.partition("/")[0])
         return [entry for entry in found if isinstance(entry, Alias) and entry.device == uid]
+
+    def adoptions_of(self, uid: str) -> list[Adoption]:
+        """Return the names of its own that are adopted of a device, by name."""
+        found = self.every(Adoption.kind, site=uid.partition("/")[0])
+        return [entry for entry in found if isinstance(entry, Adoption) and entry.device == uid]
 
     def entry(self, kind: str, key: str) -> Entry | None:
         """Return one entry."""

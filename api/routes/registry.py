@@ -2,17 +2,19 @@
 
 from typing import Annotated, Any, Final
 
+import msgspec
 from fastapi import APIRouter, Path, Request, Response
 
 from api.answers import answer, describe
-from api.parameters import Cursor, DeviceId, Limit, Paging, Site, device_of
+from api.parameters import Cursor, DeviceId, Limit, Paging, Site, known_key
 from api.responses import DeviceHealth, RegistryPage
 from api.wiring import Given, Wiring
 from devices.topics import DeviceKey
 from store.access import username_of
 from store.admission import read_admission
-from store.device_health import Health, health_of
+from store.device_health import health_of
 from store.registry_entries import KINDS, Policy, document_of
+from store.trying_out import broker_address, publish_command
 
 NEWEST: Final = 3
 router = APIRouter(tags=["devices"])
@@ -58,17 +60,22 @@ async def list_registry(
     **describe("health", 404, 409),
 )
 async def get_health(wiring: Given, id: DeviceId) -> Response:  # noqa: A002 - the name in the path
-    """Whether a device is live, and the first reason why it is not; its rate, clock, gaps and newest refusals."""
-    key = DeviceKey.from_uid((await device_of(wiring, id, "id")).uid)
-    health = await wiring.stores.ask(_health, wiring, key)
-    return answer(health)
+    """Whether a device is live, and the first reason why it is not; its rate, clock, gaps and newest refusals.
+
+    A device that is registered, or of which everything was refused, is answered for too. `publish` is the command that
+    publishes one reading as the device.
+    """
+    key = await known_key(wiring, id, "id")
+    return answer(await wiring.stores.ask(_health, wiring, key))
 
 
-def _health(wiring: Wiring, key: DeviceKey) -> Health:
+def _health(wiring: Wiring, key: DeviceKey) -> dict[str, Any]:
     """Blocking."""
-    registry, records = wiring.stores.registry, wiring.stores.records
+    registry, records, config = wiring.stores.registry, wiring.stores.records, wiring.config
     credential = registry.credential(username_of(key))
-    return health_of(
+    address = broker_address(records.workers(), (config.broker_host, config.broker_port))
+    ca = None if config.broker_ca_file is None else str(config.broker_ca_file)
+    health = health_of(
         key,
         records.device(key.uid),
         records.ledger(uids=[key.uid]),
@@ -77,3 +84,5 @@ def _health(wiring: Wiring, key: DeviceKey) -> Health:
         None if credential is None else credential.kind,
         wiring.clock(),
     )
+    command = publish_command(key, address, credential, ca, tls=config.broker_tls)
+    return {**msgspec.to_builtins(health), "publish": command}
