@@ -32,6 +32,10 @@ MAX_BEHIND: Final = 1_000
 """A number further behind the last one begins another count."""
 MAX_AHEAD: Final = 1_000_000
 """So does one further ahead than this: nothing sends so much while it is not heard."""
+MAX_SKIPPED: Final = 1_000
+"""The same of a counter that wraps: further ahead is as far from the last number as any other would be."""
+FIRST_NUMBERS: Final = (0, 1)
+"""With these a device begins that has begun anew."""
 
 
 class Verdict(Enum):
@@ -128,7 +132,7 @@ class SequenceTracker:
         """Note a number that tells what is missing and not what is repeated: its device counts anew as it pleases.
 
         ``stream`` tells the counters of one device apart, 0 to 255. A number far from the last one is the first of
-        another count.
+        another count. For counters that wrap there is :meth:`count_round`.
         """
         boot = next((each for each in reversed(self._boots) if each & OF_COUNT == COUNTED | stream), None)
         if boot is None:
@@ -140,6 +144,44 @@ class SequenceTracker:
         elif number >= low:
             # What lies before the first one heard may be late or another count: of neither is anything missing.
             self.see(boot, number)
+
+    def count_round(
+        self, stream: int, number: int | None, wraps_at: int, *, anew: bool = False, known: bool = False
+    ) -> int:
+        """Note a number of a counter that goes round at ``wraps_at``; return it as if the counter never did.
+
+        None stands for one that cannot be read: that after the last one. With ``anew`` the device may have begun to
+        count anew, which then is told by any step back; else only by a step too far for what is late or lost. What is
+        ``known`` to be a repetition begins no count. Numbers of two counts are never the same.
+        """
+        boot = COUNTED | stream
+        if boot != self._boot and (
+            (number is None and boot not in self._boots) or self._turn_to(boot, number or 0) is not None
+        ):
+            return number or 0
+        state = self._current
+        high = state.high
+        ahead = 1 if number is None else (number - high) % wraps_at
+        if ahead == 1:
+            state.high = high + 1
+            return high + 1
+        if 1 < ahead <= min(MAX_SKIPPED, wraps_at // 2) and not (anew and number in FIRST_NUMBERS):
+            return self._noted(boot, high + ahead)
+        behind = -ahead % wraps_at
+        if behind == 0 or (behind <= MAX_BEHIND and not anew):
+            return self._noted(boot, high - behind)
+        if not known:
+            self._lost_before += _missing(state)
+            fresh = (high // wraps_at + 2) * wraps_at + (number or 0)
+            self._boots[boot] = self._current = BootState(fresh, fresh)
+            return fresh
+        return high - behind
+
+    def _noted(self, boot: int, number: int) -> int:
+        # What lies before the first one heard may be late or another count: of neither is anything missing.
+        if number >= self._current.low:
+            self.see(boot, number)
+        return number
 
     @property
     def lost(self) -> int:

@@ -33,9 +33,9 @@ from devices.rejects import RejectError
 
 MAX_BAD: Final = 16
 """Refusals in a row after which a connection is closed."""
-RESTARTED: Final = 1_000
-"""A serial that is further ahead than this is that of a terminal that has started anew."""
 CODE_DIGITS: Final = 16
+MAX_REGISTRATIONS: Final = 4
+"""Registrations of a terminal that has not authenticated yet that are kept, the last ones."""
 NOT_REGISTERED: Final = "not_registered"
 """Refusal of a terminal that the registry does not let speak."""
 
@@ -60,8 +60,6 @@ class Conversation(Protocol):
     """Why the terminal is not worth listening to any more, in a word; "" while it is."""
     garbage: int
     """Bytes that belonged to no frame."""
-    missed: int
-    """Messages that the terminal's counter says were sent and that never came."""
 
     @property
     def waiting(self) -> int:
@@ -92,13 +90,12 @@ class Jt808Conversation:
             "_bad",
             "_buffer",
             "_key",
-            "_last",
             "_now",
-            "_registration",
+            "_registrations",
             "_serial",
             "_synchronised",
         ),
-        *("device", "garbage", "missed", "over"),
+        *("device", "garbage", "over"),
     )
 
     def __init__(
@@ -109,16 +106,16 @@ class Jt808Conversation:
         ``anyone``: terminals are believed without a code.
         """
         self.device = self.over = ""
-        self.garbage = self.missed = 0
+        self.garbage = 0
         self._key = key
         self._now = now
         self._admits = admits
         self._anyone = anyone
         self._buffer = bytearray()
         self._synchronised = False
-        self._registration: tuple[bytes, ...] = ()
+        self._registrations: dict[str, tuple[bytes, ...]] = {}
+        """Phone number → what was registered under it: it counts once the terminal is believed."""
         self._serial = 0
-        self._last: int | None = None
         self._bad = 0
 
     @property
@@ -158,35 +155,28 @@ class Jt808Conversation:
             # Whoever is known has it in quarantine, under its name.
             return Said((frame,)) if self.device else Said(refused="undecodable")
         if not self.device:
-            said = self._introduced(message, frame)
-            if said is not None:
-                return said
+            return self._introduced(message, frame)
         if message.phone != self.device:
             if "checksum" in message.flags:
                 return Said((frame,))
             return Said(reply=self._general(message, bodies.FAILED), refused="other_phone")
-        self._count(message.serial)
         return Said((frame,), self._reply(message))
 
-    def _introduced(self, message: Message, frame: bytes) -> Said | None:
-        """Answer a terminal that is not believed yet; None once it is and the frame is one like any other."""
+    def _introduced(self, message: Message, frame: bytes) -> Said:
+        """Answer a terminal that is not believed yet."""
         if message.flags:
             # A name that may be damaged is nobody's.
             return Said(refused="damaged")
         if not self._admits(message.phone):
             return Said(reply=self._refusal(message), refused=NOT_REGISTERED)
-        if self._anyone and message.kind != REGISTER:
-            self.device = message.phone
-            return None
         if message.kind == REGISTER:
             return self._registered(message, frame)
-        if message.kind != AUTHENTICATE or not self._knows_code(message):
+        if not self._anyone and (message.kind != AUTHENTICATE or not self._knows_code(message)):
             refused = "wrong_code" if message.kind == AUTHENTICATE else "not_authenticated"
             return Said(reply=self._general(message, bodies.FAILED), refused=refused)
         self.device = message.phone
-        self._count(message.serial)
-        frames, self._registration = (*self._registration, frame), ()
-        return Said(frames, self._reply(message))
+        registered, self._registrations = self._registrations.get(self.device, ()), {}
+        return Said((*registered, frame), self._reply(message))
 
     def _registered(self, message: Message, frame: bytes) -> Said:
         """Hand out the code; the message is kept until the terminal has shown that it is the one it names."""
@@ -194,7 +184,8 @@ class Jt808Conversation:
             registration(message.body, of_2019=message.of_2019)
         except RejectError:
             return Said(reply=self._general(message, bodies.FAILED), refused="undecodable")
-        self._registration = (frame,)
+        known = self._registrations.get(message.phone, ())
+        self._registrations = {message.phone: known if frame in known else (*known, frame)[-MAX_REGISTRATIONS:]}
         return Said(reply=self._reply(message))
 
     def _knows_code(self, message: Message) -> bool:
@@ -229,12 +220,6 @@ class Jt808Conversation:
         serial, self._serial = self._serial, (self._serial + 1) & 0xFFFF
         return frame_of(kind, message.phone, serial, body, of_2019=message.of_2019)
 
-    def _count(self, serial: int) -> None:
-        """Count the serials that a terminal has left out, across their wrap; one sent again is behind."""
-        if self._last is not None and 1 < (ahead := (serial - self._last) & 0xFFFF) <= RESTARTED:
-            self.missed += ahead - 1
-        self._last = serial
-
 
 TELTONIKA_HEAD: Final = 8
 MAX_PACKET: Final = 16_384
@@ -245,13 +230,13 @@ PING: Final = 0xFF
 class TeltonikaConversation:
     """Teltonika: a terminal says its IMEI and then sends packets, each acknowledged with its number of records."""
 
-    __slots__ = ("_admits", "_bad", "_buffer", "device", "garbage", "missed", "over")
+    __slots__ = ("_admits", "_bad", "_buffer", "device", "garbage", "over")
 
     def __init__(self, admits: Callable[[str], bool] = everybody) -> None:
         """Start at the introduction; ``admits`` tells of an IMEI whether it may speak here."""
         self._admits = admits
         self.device = self.over = ""
-        self.garbage = self.missed = 0
+        self.garbage = 0
         self._buffer = bytearray()
         self._bad = 0
 

@@ -14,7 +14,7 @@ import msgspec
 from analytics.dedup import Verdict
 from analytics.events import PortEvent
 from devices.codecs import native
-from devices.codecs.readings import Happening, Reading, Scalar, bounded
+from devices.codecs.readings import Counter, Happening, Numbering, Reading, Scalar, bounded
 from devices.rejects import Reason, Reject, RejectError
 from devices.topics import DEVICE, DeviceKey
 from devices.unknown_names import refusal_of
@@ -64,7 +64,11 @@ class Foreign:
         ``device`` is that of the topic, or nobody. RejectError where the whole frame is unusable; nothing of it has
         been taken then.
         """
-        readings = self._decoded(frame, feed)
+        try:
+            readings = self._decoded(frame, feed)
+        except RejectError:
+            _count_refused(frame, device, feed)
+            raise
         if not any(_samples(reading, feed.device_class) for reading in readings):
             # Whatever else a frame may be about, it is a sign of life.
             readings[0].online = True
@@ -86,13 +90,10 @@ class Foreign:
                 target.last_seen = frame.recv_ts
                 target.touched = True
                 counted = _count(reading, target) or counted
-                digest = b"" if counted else _digest(reading)
-                verdict = counted.verdict if counted else _verdict_by_hash(frame, target, reading, digest)
+                verdict, digest = (counted.verdict, b"") if counted else _verdict_by_hash(frame, target, reading)
                 if verdict is Verdict.DUPLICATE:
                     duplicate[target.index] = duplicate.get(target.index, 0) + samples
                 else:
-                    if reading.counter is not None and reading.seq is not None:
-                        target.tracker.count(reading.counter, reading.seq)
                     self._accept(frame, target, reading, nth, counted, digest, batch)
             except RejectError as error:
                 batch.refused.append(Refused(frame, target.index, error.reject, nth * READING_NUMBERS, samples))
@@ -119,6 +120,9 @@ class Foreign:
         """Return the device of which a reading speaks, entering it if it is new."""
         if feed.named:
             if reading.device not in {"", feed.speaker}:
+                if reading.counter is not None and reading.counter.wraps_at:
+                    # On a connection of its own, it is the device's name that is damaged.
+                    device.tracker.count_round(reading.counter.stream, None, reading.counter.wraps_at)
                 detail = f"payload says {reading.device[:64]!r}, the topic says {feed.speaker!r}"
                 raise RejectError(Reason.IDENTITY_MISMATCH, "/device", detail)
             return device
@@ -271,16 +275,41 @@ def _count(reading: Reading, device: Device) -> Counted | None:
     return Counted(device.tracker.see(boot, seq), boot, seq)
 
 
-def _verdict_by_hash(frame: Frame, device: Device, reading: Reading, digest: bytes) -> Verdict:
-    """Judge a reading without a counter by what it says and when."""
+def _count_refused(frame: Frame, device: Device, feed: Feed) -> None:
+    """Note the number of a frame that cannot be used: it is in the journal, and so it is not lost before it."""
+    if feed.named and isinstance(feed.codec, Numbering):
+        counter, number = feed.codec.number_of(frame.payload)
+        if counter is not None:
+            _count_round(device, counter, number)
+
+
+def _count_round(device: Device, counter: Counter, seq: int, *, known: bool = False) -> int:
+    number = None if counter.doubtful else seq
+    return device.tracker.count_round(counter.stream, number, counter.wraps_at, anew=counter.anew, known=known)
+
+
+def _verdict_by_hash(frame: Frame, device: Device, reading: Reading) -> tuple[Verdict, bytes]:
+    """Judge a reading without a boot by what it says and when; return its hash too, and note its counter as seen."""
+    counter, seq, place = reading.counter, reading.seq, None
+    if counter is not None and seq is not None and counter.wraps_at and reading.ts is None:
+        # Sent again it has the same number: that is when it was said.
+        place = _count_round(device, counter, seq)
+    digest = _digest(reading, place)
     verdict = device.tracker.see_hash(digest)
+    if place is not None:
+        return verdict, digest
     if reading.ts is None and not frame.flags & (DUPLICATE | RETAINED):
         # Without a time the same may well be said twice; only the broker's word makes it a repetition.
-        return Verdict.NEW
-    return verdict
+        verdict = Verdict.NEW
+    if counter is not None and seq is not None:
+        if counter.wraps_at:
+            _count_round(device, counter, seq, known=verdict is Verdict.DUPLICATE)
+        elif verdict is not Verdict.DUPLICATE:
+            device.tracker.count(counter.stream, seq)
+    return verdict, digest
 
 
-def _digest(reading: Reading) -> bytes:
+def _digest(reading: Reading, place: int | None) -> bytes:
     """Return a hash of what a reading says and when, the same for live data and what was kept for later."""
     said = (reading.ts, reading.values, reading.happenings, reading.unknown, reading.refused, reading.online)
-    return blake2b(_encode(said), digest_size=12).digest()
+    return blake2b(_encode(said if place is None else (*said, place)), digest_size=12).digest()

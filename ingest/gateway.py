@@ -121,7 +121,7 @@ class Gateway:
         self.waiting_frames = self.waiting_bytes = 0
         self.paused = False
         """Whether no socket is read, because too much waits."""
-        self.accepted = self.frames = self.frame_bytes = self.garbage = self.missed = self.pauses = 0
+        self.accepted = self.frames = self.frame_bytes = self.garbage = self.pauses = 0
         self.refused: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
         self.ports: dict[str, int] = {}
@@ -235,7 +235,6 @@ class Gateway:
             "gateway_frames": self.frames,
             "gateway_bytes": self.frame_bytes,
             "gateway_garbage_bytes": self.garbage,
-            "gateway_missed": self.missed,
             "gateway_pauses": self.pauses,
         }
         figures |= {f"gateway_refused_{reason}": count for reason, count in self.refused.items()}
@@ -356,10 +355,9 @@ class _Connection:
 
     def _hear(self, data: bytes, now: float) -> None:
         gateway, talk = self._gateway, self.conversation
-        known, garbage, missed = talk.device, talk.garbage, talk.missed
+        known, garbage = talk.device, talk.garbage
         said = talk.receive(data)
         gateway.garbage += talk.garbage - garbage
-        gateway.missed += talk.missed - missed
         if talk.device and not known:
             self.topic = f"{ROOT}/{gateway.config.site}/{DeviceClass.VEHICLE}/{talk.device}/{self.codec}"
             gateway.introduced(self)

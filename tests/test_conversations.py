@@ -132,11 +132,16 @@ def test_the_platforms_serials_go_up_by_one() -> None:
     assert [open_frame(reply).serial for reply in replies] == [1, 2, 3]
 
 
-def test_left_out_serials_are_counted_across_the_wrap_and_neither_a_repetition_nor_a_restart() -> None:
-    conversation = authenticated(serial=65_533)
-    for serial, missed in ((65_534, 0), (1, 2), (1, 2), (0, 2), (1, 2), (2, 2), (40_000, 2), (40_002, 3)):
-        conversation.receive(frame_of(HEARTBEAT, PHONE, serial))
-        assert conversation.missed == missed, serial
+def test_registrations_count_once_their_terminal_is_believed_with_a_code_or_without_one() -> None:
+    again = frame_of(REGISTER, PHONE, 1, bodies.registration("浙B12345"))
+    others = frame_of(REGISTER, "13900000000", 0, bodies.registration("浙B54321"))
+    signed_on = frame_of(AUTHENTICATE, PHONE, 2, bodies.authentication(code_of(KEY, PHONE)))
+    for anyone, last in ((False, signed_on), (True, frame_of(HEARTBEAT, PHONE, 2))):
+        conversation = talk(anyone=anyone)
+        for registered in (others, REGISTRATION, REGISTRATION, again):
+            conversation.receive(registered)
+        [said] = conversation.receive(last)
+        assert said.frames == (REGISTRATION, again, last)
 
 
 frames = st.lists(

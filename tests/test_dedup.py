@@ -82,6 +82,44 @@ def test_a_counter_that_begins_anew_tells_what_is_missing_and_nothing_else() -> 
     assert tracker.lost == 2
 
 
+def test_a_counter_that_goes_round_tells_what_is_missing_and_numbers_on() -> None:
+    tracker = SequenceTracker()
+
+    def count(number: int | None, *, anew: bool = False, known: bool = False) -> int:
+        nonlocal tracker
+        tracker = through_a_checkpoint(tracker)
+        return tracker.count_round(3, number, 256, anew=anew, known=known)
+
+    assert count(None) == 0
+    assert [count(number) for number in (250, 251, 255, 1, 0)] == [250, 251, 255, 257, 256]
+    assert tracker.lost == 3
+    # Late, repeated, before the first one heard; a number that cannot be read is the next.
+    assert [count(number) for number in (252, 252, 249, None)] == [252, 252, 249, 258]
+    assert tracker.lost == 2
+    # A step back where the device may have begun anew, then none.
+    fresh = count(0, anew=True)
+    assert fresh > 258
+    assert fresh % 256 == 0
+    assert [count(number) - fresh for number in (1, 3, None, 1)] == [1, 3, 4, 1]
+    assert tracker.lost == 3
+    tracker.see(7, 0)
+    assert (count(5) - fresh, tracker.lost) == (5, 3)
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans(), st.booleans()), max_size=60))
+def test_a_counter_that_goes_round_tells_exactly_what_was_left_out(steps: list[tuple[int, bool, bool]]) -> None:
+    tracker, number, lost = SequenceTracker(), 65_400, 0
+    tracker.count_round(0, number, 65_536)
+    for left_out, starts, again in steps:
+        if starts and number % 65_536 > 1:
+            number = (number // 65_536 + 2) * 65_536
+            tracker.count_round(0, 0, 65_536, anew=True)
+        number, lost = number + left_out + 1, lost + left_out
+        for _ in range(1 + again):
+            tracker.count_round(0, number % 65_536, 65_536)
+        assert tracker.lost == lost
+
+
 def test_a_number_is_recognised_at_any_distance() -> None:
     tracker = SequenceTracker()
     for seq in (0, 10**6, 10**12, 2**63 - 1):

@@ -487,6 +487,7 @@ def test_a_terminals_positions_come_out_of_the_api(installation: tuple[IngestPro
         process.start()
         again = Terminal(*await asyncio.open_connection("127.0.0.1", port), PHONE)
         await again.ask(AUTHENTICATE, registered.body[3:])
+        again.serial += 3  # that never come
         for kind, body in ((LOCATION, where[2]), (LOCATION, where[3]), (LOCATION, where[4]), (BATCH, late)):
             assert (await again.ask(kind, body)).body[4] == bodies.ACCEPTED
 
@@ -508,6 +509,8 @@ def test_a_terminals_positions_come_out_of_the_api(installation: tuple[IngestPro
         # The third location came twice: before the end and after it.
         assert (found["frames"]["duplicate"], found["frames"]["quarantined"]) == (1, 0)
         assert found["flags"] == {"historical": 3}
+        # What the serials leave out, of which only the second connection left out any.
+        assert found["frames"]["lost_before_journal"] == 3
         [device] = client.get("/v1/devices", params={"class": "vehicle"}).json()["items"]
         assert device["info"]["plate"] == "浙B12345"
         assert device["latest"]["longitude_deg"]["value"] == pytest.approx(121.854)

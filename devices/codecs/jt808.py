@@ -31,7 +31,7 @@ from devices.codecs.jt808_frames import (
 )
 from devices.codecs.jt808_terminals import authentication, driver_card, registration
 from devices.codecs.jt808_times import time_of
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Counter, Happening, Reading, Scalar
 from devices.rejects import Reason, Reject, RejectError
 from devices.vocabulary import DeviceClass
 
@@ -57,6 +57,12 @@ READERS: Final[dict[int, tuple[int, Callable[[bytes], tuple[int, ...]], str]]] =
     item: (struct.calcsize(layout), struct.Struct(layout).unpack, name) for item, (layout, name) in ITEMS.items()
 }
 ODOMETER, FUEL = 0x01, 0x02
+SERIAL: Final = Counter(0, wraps_at=1 << 16)
+FIRST: Final = Counter(0, wraps_at=1 << 16, anew=True)
+"""Of a message with which a connection begins."""
+DAMAGED: Final = Counter(0, wraps_at=1 << 16, doubtful=True)
+DOUBTFUL: Final = frozenset({"checksum", "escape"})
+"""Flags of a frame of which every number may be wrong."""
 READ: Final = frozenset({ACKNOWLEDGE, HEARTBEAT, QUERY_TIME, REGISTER, AUTHENTICATE, SYNC_TIME})
 """Messages that are a sign of life and of which nothing else is missing."""
 
@@ -87,11 +93,24 @@ class Jt808:
         del topic
         message = open_frame(payload, strict=self._strict)
         if message.kind == LOCATION and message.part is None:
-            reading = Reading(device=message.phone, device_class=DeviceClass.VEHICLE, seq=message.serial)
-            reading.flags = message.flags
+            reading = Reading(
+                device=message.phone,
+                device_class=DeviceClass.VEHICLE,
+                seq=message.serial,
+                counter=_counter_of(message) if message.flags else SERIAL,
+                flags=message.flags,
+            )
             _take_location(message.body, reading)
             return [reading]
         return self._other(message)
+
+    def number_of(self, payload: bytes) -> tuple[Counter | None, int]:
+        """Return the counter and the serial of a frame that was refused."""
+        try:
+            message = open_frame(payload)
+        except RejectError:
+            return DAMAGED, 0
+        return _counter_of(message), message.serial
 
     def take_state(self) -> bytes:
         """Return the parts that wait, and note that they are kept."""
@@ -145,7 +164,22 @@ class Jt808:
 
 
 def _bare(message: Message) -> Reading:
-    return Reading(device=message.phone, device_class=DeviceClass.VEHICLE, seq=message.serial, flags=message.flags)
+    return Reading(
+        device=message.phone,
+        device_class=DeviceClass.VEHICLE,
+        seq=message.serial,
+        counter=_counter_of(message),
+        flags=message.flags,
+    )
+
+
+def _counter_of(message: Message) -> Counter | None:
+    """Return what the serial of a message counts: with a damaged one, only that there was one more."""
+    if message.kind & FROM_PLATFORM:
+        return None
+    if not DOUBTFUL.isdisjoint(message.flags):
+        return DAMAGED
+    return FIRST if message.kind in {REGISTER, AUTHENTICATE} else SERIAL
 
 
 def _flagged(reading: Reading, *flags: str) -> Reading:
@@ -205,6 +239,9 @@ def _batch(message: Message) -> Iterator[Reading]:
     for nth, item in enumerate(items):
         reading = _bare(message)
         reading.flags += late + odd
+        if nth:
+            # The serial is that of the message.
+            reading.counter = None
         try:
             _take_location(item, reading)
         except RejectError as error:

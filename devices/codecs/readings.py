@@ -27,6 +27,19 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     data: dict[str, Scalar] = {}
 
 
+class Counter(msgspec.Struct, frozen=True, gc=False):
+    """A counter of a device that begins anew as the device pleases: a gap in it is a loss, nothing else follows."""
+
+    stream: int
+    """Which of the device's counters it is, 0 to 255."""
+    wraps_at: int = 0
+    """The number at which it goes round to 0; 0: it never does."""
+    anew: bool = False
+    """Whether the device may have begun to count anew with this number."""
+    doubtful: bool = False
+    """Whether the number cannot be relied on: it is taken for the next one."""
+
+
 class Reading(msgspec.Struct, kw_only=True, gc=False):
     """What one device says of one instant. Nothing in it refers back to it: the collector need not look at it."""
 
@@ -40,8 +53,8 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     """A number that changes when the format's own counter begins anew, 0 to 2**64 - 1."""
     seq: int | None = None
     """The format's own counter, unwrapped by the codec where it wraps, 0 to 2**63 - 1."""
-    counter: int | None = None
-    """Which of the device's counters a ``seq`` without a ``boot`` is of, 0 to 255, where a gap in it is a loss."""
+    counter: Counter | None = None
+    """Which of the device's counters a ``seq`` without a ``boot`` is of, where a gap in it is a loss."""
     values: dict[str, float | bool] = {}
     """Metric of the vocabulary → value in the metric's unit. Ranges are checked later, on whole columns."""
     happenings: tuple[Happening, ...] = ()
@@ -123,6 +136,14 @@ class Remembering(Protocol):
 
     def restore(self, state: bytes, *, earlier: bool = False) -> None:
         """Put back what :meth:`take_state` gave; ``earlier``: for frames that came before, which are read again."""
+
+
+@runtime_checkable
+class Numbering(Protocol):
+    """A codec whose frames are numbered by their devices, also those that it refuses."""
+
+    def number_of(self, payload: bytes) -> tuple[Counter | None, int]:
+        """Return counter and number of a frame that :meth:`Codec.decode` has refused; None: it has no number."""
 
 
 @runtime_checkable

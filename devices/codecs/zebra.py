@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from devices.codecs.json_frames import JsonFrames
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Counter, Happening, Reading, Scalar
 from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
 from devices.vocabulary import DeviceClass
@@ -23,6 +23,8 @@ MAX_SOURCES: Final = 1_024
 MAX_BACKWARD: Final = 1_000
 """A number so far behind the last one or less is late; one further behind means that the reader has started again."""
 HEARTBEATS: Final = frozenset({"heartbeat", "heartbeatevt"})
+COUNTERS: Final = (Counter(0), Counter(1))
+"""Of heartbeats and other events, and of reads."""
 
 
 Number = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -148,7 +150,7 @@ class Zebra:
         """Note the number of a reading; heartbeats are numbered apart from reads."""
         if seq is None or seq < 0:
             return
-        reading.seq, reading.counter = seq, int(is_read)
+        reading.seq, reading.counter = seq, COUNTERS[is_read]
         key = (topic, reading.device, is_read)
         last = self._last.get(key)
         if last is None and len(self._last) >= MAX_SOURCES:
