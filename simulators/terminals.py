@@ -228,8 +228,10 @@ class _Terminal:
         self._tried -= count
 
     async def _asked(self, line: "_Line", kind: int, body: bytes) -> Message:
-        serial, self._serial = self._serial, (self._serial + 1) % SERIALS
-        return await line.ask(kind, serial, body)
+        """Say something and wait for the reply; the serial of what gets none is that of what is said instead of it."""
+        reply = await line.ask(kind, self._serial, body)
+        self._serial = (self._serial + 1) % SERIALS
+        return reply
 
 
 class _Line:
