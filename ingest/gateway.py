@@ -256,9 +256,13 @@ class Gateway:
         self.frame_bytes += of_bytes
         self.waiting_frames -= len(messages)
         self.waiting_bytes -= of_bytes
+        replies: dict[_Connection, bytes] = {}
         for connection, said in batch:
             if said.reply:
-                connection.send(said.reply)
+                # One packet of many: what the system keeps of small ones is far more than their bytes.
+                replies[connection] = replies[connection] + said.reply if connection in replies else said.reply
+        for connection, reply in replies.items():
+            connection.send(reply)
         if self.paused and self.waiting_frames <= self.config.max_waiting // 2:
             self._stood_still += asyncio.get_running_loop().time() - self._paused_at
             self.paused = False
