@@ -93,9 +93,12 @@ class Watermarks:
         result: Bools = self.mark[device] >= end
         return result
 
-    def tick(self, now: int) -> None:
-        """Move the watermarks of silent devices on to what ``now`` (ns UTC) implies."""
-        silence = now - self.heard
+    def tick(self, now: int, since: int = 0) -> None:
+        """Move the watermarks of silent devices on to what ``now`` implies.
+
+        ``since`` when somebody has listened; both ns UTC.
+        """
+        silence = now - np.maximum(self.heard, since)
         idle = (self.heard > NEVER) & (silence > self.lateness.idle_ns)
         moved = self.newest - self.lateness.allowed_ns + silence
         self.mark[idle] = np.maximum(self.mark[idle], moved[idle])

@@ -165,10 +165,13 @@ class Pipeline:
         for device in np.unique(index).tolist():
             self.directory.devices[device].touched = True
 
-    def tick(self, now: int) -> None:
-        """Let time pass: move watermarks on and run the detectors on what they release."""
+    def tick(self, now: int, since: int = 0) -> None:
+        """Let time pass: move watermarks on and run the detectors on what they release.
+
+        ``since`` when whoever hands on frames has listened without a break; both ns UTC.
+        """
         self.ticked = max(self.ticked, now)
-        self.watermarks.tick(now)
+        self.watermarks.tick(now, since)
         self.detection.tick()
 
     def set_latest(self, series: int, ts: int, value: int) -> None:

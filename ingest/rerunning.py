@@ -31,6 +31,9 @@ BATCH: Final = 2_000
 DEVICE_HOURS: Final = 64
 """Hours of inputs that a pass holds in memory, over all its devices together: a crane's hour is about 1.5 MB."""
 
+MOST_INPUTS: Final = 2_000_000
+"""Inputs that a pass holds in memory, however many its devices have in an hour: 80 MB, and as much to sort them."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Hour).decode
 
@@ -88,6 +91,10 @@ class Undated(ClockOffsets):
         return np.concatenate(times) if times else np.empty(0, np.int64)
 
 
+class _TooManyInputsError(Exception):
+    """More inputs lie in the stretch than are held in memory."""
+
+
 class _Unwindowed(Windows):
     """Windows that take nothing: the rows of samples are not concerned."""
 
@@ -102,7 +109,7 @@ class _Start:
     """Where a device begins anew, and how far it goes."""
 
     def __init__(self, plan: Plan, history: Mapping[int, bytes], hours_each: int) -> None:
-        self.plan = plan
+        self.plan, self.history = plan, history
         self.hours = {start: decode_hour(blob) for start, blob in history.items()} | plan.hours
         self.possible = True
         self.since, self.state = 0, DetectorState()
@@ -143,7 +150,8 @@ class _Start:
         """Return the hours to go on from: what was known in them before the beginning stays."""
         result = {}
         for start, hour in self.hours.items():
-            if self.since and self.first_hour <= start and hour.since <= self.since:
+            # What was once the first hour says that nothing came before it, and other hours may have since.
+            if self.since and self.first_hour <= start <= self.since and hour.since <= self.since:
                 found = {id_: finding for id_, finding in hour.findings.items() if finding.known < self.since}
                 result[start] = Hour(hour.since, hour.state, found)
         return result
@@ -168,29 +176,83 @@ def run_again(
         held_from: since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
         config: rules of the pipeline.
         codecs: what the codecs of foreign formats remember, as of now: names told before the stretch count in it.
-        hours_each: how many hours each device goes on at most; by default so many as memory allows.
+        hours_each: how many hours each device goes on; by default so many as memory allows, and where even one device
+            in one hour says more than is held in memory, it cannot run again.
     """
-    hours_each = hours_each or max(1, DEVICE_HOURS // max(1, len(plans)))
-    starts = [_Start(plan, histories.get(plan.uid, {}), hours_each) for plan in plans]
+    most = hours_each or max(1, DEVICE_HOURS // max(1, len(plans)))
+    starts = [_Start(plan, histories.get(plan.uid, {}), most) for plan in plans]
     for start in starts:
         start.possible = start.possible and start.received_from >= held_from
     possible = [start for start in starts if start.possible]
     for start in starts:
         if not start.possible:
             yield Outcome(start.plan, {}, {}, {}, DetectorState(), 0, possible=False)
-    if not possible:
+    if possible:
+        yield from _run_together(possible, frames, config, codecs, whole=hours_each > 0)
+
+
+def _run_together(
+    starts: list[_Start],
+    frames: Callable[[int], Iterable[Frame]],
+    config: PipelineConfig,
+    codecs: Mapping[str, bytes],
+    *,
+    whole: bool,
+) -> Iterator[Outcome]:
+    """Run devices again in one go, or, where that is too much, half of them after the other, and one hour by hour."""
+    try:
+        pipeline = _ready(starts, frames, config, codecs, MOST_INPUTS if len(starts) > 1 or not whole else None)
+    except _TooManyInputsError:
+        half = len(starts) // 2
+        if not half:
+            yield from _run_hour(starts[0], frames, config, codecs)
+            return
+        for some in (starts[:half], starts[half:]):
+            topics = OfDevices((start.plan.uid for start in some), config.admission.aliases)
+
+            def of_those(since: int, topics: OfDevices = topics) -> Iterator[Frame]:
+                return (frame for frame in frames(since) if frame.topic in topics)
+
+            yield from _run_together(some, of_those, config, codecs, whole=whole)
         return
-    first = min(start.received_from for start in possible)
-    pipeline, undated = _gathered(possible, frames(first), config, codecs)
+    yield from _found(pipeline, starts)
+
+
+def _run_hour(
+    start: _Start, frames: Callable[[int], Iterable[Frame]], config: PipelineConfig, codecs: Mapping[str, bytes]
+) -> Iterator[Outcome]:
+    """Run a device again to the end of its hour, of which it has said more than is held in memory in more of them."""
+    shorter = _Start(start.plan, start.history, 1)
+    if shorter.end < start.end:
+        yield from _run_together([shorter], frames, config, codecs, whole=False)
+    else:
+        yield Outcome(start.plan, {}, {}, {}, DetectorState(), 0, possible=False)
+
+
+def _ready(
+    starts: list[_Start],
+    frames: Callable[[int], Iterable[Frame]],
+    config: PipelineConfig,
+    codecs: Mapping[str, bytes],
+    most: int | None,
+) -> Pipeline:
+    """Return a pipeline with all inputs of the devices' stretches; _TooManyInputsError where there are more."""
+    first = min(start.received_from for start in starts)
+    pipeline, undated = _gathered(starts, frames(first), config, codecs, most)
     if undated:
         every = OfDevices(undated, config.admission.aliases)
         again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
-        pipeline, _ = _gathered(possible, again, config, codecs)
-    indices = [pipeline.directory.device(DeviceKey.from_uid(start.plan.uid)).index for start in possible]
+        pipeline, _ = _gathered(starts, again, config, codecs, most)
+    return pipeline
+
+
+def _found(pipeline: Pipeline, starts: list[_Start]) -> Iterator[Outcome]:
+    """Run the detectors over the inputs gathered; yield what came of each device."""
+    indices = [pipeline.directory.device(DeviceKey.from_uid(start.plan.uid)).index for start in starts]
     detection = pipeline.detection
     detection.tick()
     events = {event.id: event for event in detection.take_events()}
-    for index, start in zip(indices, possible, strict=True):
+    for index, start in zip(indices, starts, strict=True):
         if not start.whole:
             events |= {event.id: event for event in _until(pipeline, index, start.end)}
         yield _outcome(pipeline, index, start, events)
@@ -222,7 +284,11 @@ def _enter(pipeline: Pipeline, start: _Start) -> int:
 
 
 def _gathered(
-    starts: list[_Start], frames: Iterable[Frame], config: PipelineConfig, codecs: Mapping[str, bytes]
+    starts: list[_Start],
+    frames: Iterable[Frame],
+    config: PipelineConfig,
+    codecs: Mapping[str, bytes],
+    most: int | None,
 ) -> tuple[Pipeline, set[str]]:
     """Return a pipeline that is ready to run the devices again, and which of them have inputs dated by receipt."""
     pipeline = Pipeline("again", 0, config)
@@ -231,18 +297,24 @@ def _gathered(
     for name, state in codecs.items():
         pipeline.foreign.feeds.restore(name, state, earlier=True)
     indices = [_enter(pipeline, start) for start in starts]
-    found = _gather(pipeline, indices, starts, frames, undated)
+    found = _gather(pipeline, indices, starts, frames, undated, most)
     return pipeline, {pipeline.directory.devices[index].uid for index in found & set(indices)}
 
 
 def _gather(
-    pipeline: Pipeline, indices: list[int], starts: list[_Start], frames: Iterable[Frame], undated: Undated
+    pipeline: Pipeline,
+    indices: list[int],
+    starts: list[_Start],
+    frames: Iterable[Frame],
+    undated: Undated,
+    most: int | None,
 ) -> set[int]:
     """Decode frames and keep the inputs that lie in the stretch of each device; return whose are dated by receipt."""
     detection, marks = pipeline.detection, pipeline.watermarks
     found: list[Columns] = []
     reads = []
     by_receipt: set[int] = set()
+    inputs = 0
     source = iter(frames)
     while batch := list(islice(source, BATCH)):
         pipeline.process(batch)
@@ -256,6 +328,9 @@ def _gather(
         found.append(columns.take((columns.ts >= low[columns.device]) & (columns.ts < high[columns.device])))
         reads += (some := [read for read in detection.reads if low[read.device] <= read.ts < high[read.device]])
         detection.reads.clear()
+        inputs += len(found[-1]) + len(some)
+        if most is not None and inputs > most:
+            raise _TooManyInputsError
         if len(times := undated.take_times()):
             by_receipt.update(found[-1].device[np.isin(found[-1].ts, times)].tolist())
             by_receipt.update(read.device for read in some if (times == read.ts).any())
@@ -283,8 +358,8 @@ def _outcome(pipeline: Pipeline, device: int, start: _Start, events: Mapping[str
     if start.whole:
         return Outcome(start.plan, before, hours, concerned, state, start.end)
     del hours[start.end]
-    following = min(each for each in start.hours if each >= start.end)
-    if start.hours[following].state == state and start.plan.need.last < start.end:
+    following = start.hours[min(each for each in start.hours if each >= start.end)]
+    if following.since and following.state == state and start.plan.need.last < start.end:
         # As it was: everything after this was found from the same state and the same inputs.
         return Outcome(start.plan, before, hours, concerned, state, start.end, settled=True)
     there = start.hours.get(start.end)

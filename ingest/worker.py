@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from devices.times import format_rfc3339
 from ingest.acknowledging import PERIOD_S, Acknowledger
+from ingest.attention import Attention
 from ingest.catching_up import CatchUp
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.config import IngestConfig
@@ -94,6 +95,7 @@ class Worker:
         self._broker = "connecting"
         self._sharing = Sharing.UNKNOWN
         self._held = Marks()
+        self._attention = Attention()
         self._journal_state = "ok"
         self._committed_offset = self._committed_frames = 0
         self._commit_seconds = self._commit_cost = 0.0
@@ -241,7 +243,8 @@ class Worker:
         recovered = 0
         for batch in self._journal.replay(offset, damaged):
             self._pipeline.process(batch)
-            self._pipeline.tick(batch[-1].recv_ts)
+            # Between two batches ingest may have been away, so silence tells nothing.
+            self._pipeline.tick(batch[-1].recv_ts, batch[-1].recv_ts)
             self._blob.epoch = max(self._blob.epoch, batch[-1].epoch)
             recovered += len(batch)
             self._oldest_uncommitted = self._oldest_uncommitted or batch[0].recv_ts
@@ -311,7 +314,9 @@ class Worker:
             known, began = True, clock()
             try:
                 while not stop.is_set():
+                    self._attention.turn_to(self._clock.steady())
                     messages = await session.read(stop)
+                    self._attention.leave(self._clock.steady())
                     kept = self._shed(messages)
                     if messages and (not kept or await self._take(kept)):
                         session.acknowledge(messages)
@@ -321,6 +326,7 @@ class Worker:
                 if clock() - began > STEADY_S:
                     delay = FIRST_DELAY_S
                 log.warning("%s; connecting again in %.1f s", error, delay)
+                self._attention.leave(self._clock.steady())
                 self._broker = "connecting"
                 await _pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, 10.0)
@@ -446,7 +452,8 @@ class Worker:
         self._look_at_space()
         before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), clock()
         while not stop.is_set():
-            self._pipeline.tick(self._clock.steady())
+            now = self._clock.steady()
+            self._pipeline.tick(now, self._attention.since(now))
             if (elapsed := clock() - at) >= RATE_PERIOD_S:
                 self._look_at_space()
                 totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)

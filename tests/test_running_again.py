@@ -294,6 +294,38 @@ def test_a_pass_takes_no_more_devices_than_it_can_hold() -> None:
     assert sum(event.type == "crane_move" for event in events.values()) == 2 * len(cranes)
 
 
+@pytest.mark.parametrize("most", [30, 100])
+def test_what_is_found_does_not_depend_on_how_many_inputs_a_pass_can_hold(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late() -> Store:
+        store = Store()
+        for second in (3 * HOUR, 2 * HOUR, HOUR, 100):
+            frames = [each for nth in range(5) for each in lift(f"QC{nth}", second, second + 10 * nth)]
+            store.take([each._replace(recv_ts=T0 + 4 * HOUR * NS) for each in frames])
+            store.pipeline.tick(T0 + 5 * HOUR * NS)
+        return store
+
+    reference, passes = late().found(), late()
+    monkeypatch.setattr("ingest.rerunning.MOST_INPUTS", most)
+    assert passes.found() == reference
+    assert passes.pipeline.detection.late_for_detectors == 0
+    assert sum(event.type == "crane_move" for event in reference[0].values()) == 20
+
+
+def test_a_device_that_says_more_in_an_hour_than_a_pass_can_hold_does_not_run_again_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store()
+    for second in (5_000, 100):
+        store.take([each._replace(recv_ts=T0 + 5_200 * NS) for each in lift("QC01", second, second)])
+        store.pipeline.tick(T0 + 5_300 * NS)
+    monkeypatch.setattr("ingest.rerunning.MOST_INPUTS", 5)
+    store.catch_up()
+    detection = store.pipeline.detection
+    assert (detection.late_for_detectors, detection.waiting_to_run_again, detection.runs_again) == (13, 0, 0)
+
+
 def test_what_the_journal_does_not_hold_any_more_is_counted() -> None:
     store = Store()
     for second in (5_000, 100):

@@ -107,6 +107,17 @@ def test_a_silent_device_moves_on_with_the_clock() -> None:
     assert marks.mark[0] == T0 + 9 * NS
 
 
+def test_a_device_that_nobody_listened_to_is_not_silent() -> None:
+    marks = watermarks()
+    hear(marks, [(0, T0, T0)])
+    marks.tick(T0 + 60 * NS, T0 + 55 * NS)
+    assert marks.mark[0] == T0 - 2 * NS
+    # What it sent meanwhile comes now.
+    assert hear(marks, [(0, T0 + 20 * NS, T0 + 61 * NS)]) == [False]
+    marks.tick(T0 + 80 * NS, T0 + 55 * NS)
+    assert marks.mark[0] == T0 + 37 * NS
+
+
 def test_a_clock_that_goes_back_moves_nothing() -> None:
     marks = watermarks()
     hear(marks, [(0, T0, T0)])
