@@ -165,6 +165,25 @@ def test_a_full_disk_stops_acknowledgements_until_there_is_space(broker: Mosquit
     assert ingest.said("Traceback") == 0
 
 
+def test_what_devices_say_while_the_disk_is_full_is_not_late(broker: Mosquitto, tmp_path: Path) -> None:
+    with IngestProcess(tmp_path / "data", broker.port, idle_s=0.5, lateness_s=0) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(), 500.0) as publisher:
+            verifier.until_taken(ingest.folder, 500)
+            # Over the end of a window.
+            time.sleep((7 - time.time()) % 10)
+            journal = next((ingest.folder / "journal").glob("*.qfj"))
+            ingest.limit_file_size(journal.stat().st_size + 1_000)
+            time.sleep(5)
+            ingest.limit_file_size(None)
+            found = settled(ingest, publisher)
+        assert ingest.said("nothing is acknowledged until there is space") == 1
+    assert found.good, found
+    frames = ingest.ask("ledger")["total"]["frames"]
+    assert frames["merged_late"] == 0, frames
+    assert frames["windowed"] == found.stored
+
+
 @pytest.mark.parametrize("journal_only", [True, False])
 def test_told_to_end_while_the_disk_is_full_it_ends_and_loses_nothing(
     journal_only: bool, broker: Mosquitto, ingest: IngestProcess
