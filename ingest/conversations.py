@@ -93,17 +93,25 @@ class Jt808Conversation:
             "_now",
             "_registrations",
             "_serial",
+            "_strict",
             "_synchronised",
         ),
         *("device", "garbage", "over"),
     )
 
     def __init__(
-        self, key: bytes, now: Callable[[], int], admits: Callable[[str], bool] = everybody, *, anyone: bool = False
+        self,
+        key: bytes,
+        now: Callable[[], int],
+        admits: Callable[[str], bool] = everybody,
+        *,
+        anyone: bool = False,
+        strict: bool = False,
     ) -> None:
         """``key`` makes the codes; ``now`` gives ns UTC. ``admits`` tells of a phone number whether it may speak here.
 
-        ``anyone``: terminals are believed without a code.
+        ``anyone``: terminals are believed without a code. ``strict``: damaged frames, which go to quarantine then, are
+        answered so, and a code is to be written as the edition has it.
         """
         self.device = self.over = ""
         self.garbage = 0
@@ -111,6 +119,7 @@ class Jt808Conversation:
         self._now = now
         self._admits = admits
         self._anyone = anyone
+        self._strict = strict
         self._buffer = bytearray()
         self._synchronised = False
         self._registrations: dict[str, tuple[bytes, ...]] = {}
@@ -190,8 +199,10 @@ class Jt808Conversation:
 
     def _knows_code(self, message: Message) -> bool:
         try:
-            code = authentication(message.body, of_2019=message.of_2019).code
+            code, _, flags = authentication(message.body, of_2019=message.of_2019)
         except RejectError:
+            return False
+        if flags and self._strict:
             return False
         return hmac.compare_digest(code.encode(), code_of(self._key, message.phone).encode())
 
@@ -199,6 +210,8 @@ class Jt808Conversation:
         """Return what the platform answers to a message that it takes."""
         if message.kind == ACKNOWLEDGE or message.kind & FROM_PLATFORM:
             return b""
+        if message.flags and self._strict:
+            return self._general(message, bodies.DAMAGED)
         if message.kind == REGISTER:
             body = bodies.registration_reply(message.serial, code_of(self._key, message.phone))
             return self._framed(message, REGISTER_REPLY, body)

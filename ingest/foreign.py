@@ -5,7 +5,7 @@ itself: by the format's own counter where it has one, which then counts for the 
 it says and when. The frame itself is booked once, to the device that the topic names or that is read first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -48,10 +48,10 @@ class Counted(NamedTuple):
 class Foreign:
     """Takes the readings of foreign frames into a batch."""
 
-    def __init__(self, directory: Directory, sources: Sequence[Source]) -> None:
-        """``directory`` is shared with the pipeline and grows here."""
+    def __init__(self, directory: Directory, sources: Sequence[Source], strict: Collection[str] = ()) -> None:
+        """``directory`` is shared with the pipeline and grows here; ``strict`` as in :class:`ingest.sources.Feeds`."""
         self._directory = directory
-        self.feeds = Feeds(directory, sources)
+        self.feeds = Feeds(directory, sources, strict)
         self._unforeseen = Unforeseen()
 
     def route(self, topic: str) -> tuple[Device, Feed] | None:

@@ -67,6 +67,8 @@ class GatewayConfig:
     """TCP port for Teltonika, 0 for a free one; None: not spoken."""
     anyone: bool = False
     """Whether JT/T 808 terminals are believed without the code that they were given."""
+    strict: bool = False
+    """Whether JT/T 808 messages that break the rules are answered so, and to be refused."""
     max_connections: int = 10_000
     """Connections beyond this many are closed at once."""
     introduction_s: float = 30.0
@@ -318,7 +320,10 @@ class Gateway:
 
     def _conversation(self, codec: str) -> Conversation:
         if codec == "jt808":
-            return Jt808Conversation(self.key, self.now, self._admits[codec], anyone=self.config.anyone)
+            config = self.config
+            return Jt808Conversation(
+                self.key, self.now, self._admits[codec], anyone=config.anyone, strict=config.strict
+            )
         return TeltonikaConversation(self._admits[codec])
 
 

@@ -75,6 +75,8 @@ class PipelineConfig:
     """Series of one site beyond this many are refused."""
     sources: tuple[Source, ...] = ()
     """Topics that carry foreign formats."""
+    strict: tuple[str, ...] = ()
+    """Codecs that refuse what they could read in spite of its faults."""
     admission: Admission = EVERYBODY
     """What the registry says at the start."""
     max_quarantine_per_commit: int = 2_000
@@ -124,7 +126,7 @@ class Pipeline:
         self.latest: Ints = np.zeros(256, np.int64)
         self.live: Bools = np.zeros(256, np.bool_)
         """Per series: newest event time and its scaled value, and whether it changed since :meth:`take_live`."""
-        self.foreign = Foreign(self.directory, config.sources)
+        self.foreign = Foreign(self.directory, config.sources, config.strict)
         self._decoder = Decoder(self.directory, self.foreign)
         self._events: list[EventRecord] = []
         self._quarantine: list[QuarantineRecord] = []

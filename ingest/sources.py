@@ -1,6 +1,6 @@
 """Where foreign frames come from: topics whose last level names a codec, and topic filters bound to one by settings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -75,10 +75,16 @@ class Feed(NamedTuple):
 class Feeds:
     """Finds the codec of a topic, and keeps the codecs' memory."""
 
-    def __init__(self, directory: Directory, sources: Sequence[Source]) -> None:
-        """Make one codec for each source; those named by topics are made when they are first needed."""
+    def __init__(self, directory: Directory, sources: Sequence[Source], strict: Collection[str] = ()) -> None:
+        """Make one codec for each source; those named by topics are made when they are first needed.
+
+        ``strict``: names of the codecs that refuse what they could read in spite of its faults.
+        """
         self._directory = directory
-        self._bound = [(source, make_codec(source.codec, source.zone)) for source in sources]
+        self._strict = frozenset(strict)
+        self._bound = [
+            (source, make_codec(source.codec, source.zone, strict=source.codec in self._strict)) for source in sources
+        ]
         self._by_name: dict[str, Codec] = {}
 
     def route(self, topic: str) -> tuple[Device, Feed] | None:
@@ -96,7 +102,7 @@ class Feeds:
         if name not in CODECS or name == NATIVE:
             return None
         device = self._directory.device(self._directory.admission.known_as(name, key))
-        codec = self._by_name.get(name) or self._by_name.setdefault(name, make_codec(name))
+        codec = self._by_name.get(name) or self._by_name.setdefault(name, self._made(name))
         return device, Feed(codec, device.key.site, DeviceClass(device.key.device_class), key.device)
 
     def take_states(self) -> dict[str, bytes]:
@@ -118,7 +124,7 @@ class Feeds:
         ``earlier``: the frames to come are from before, read again.
         """
         if name in CODECS:
-            self._by_name.setdefault(name, make_codec(name))
+            self._by_name.setdefault(name, self._made(name))
         codec = self._remembering().get(name)
         if codec is not None:
             codec.restore(state, earlier=earlier)
@@ -131,6 +137,9 @@ class Feeds:
     def is_sparkplug_host(self) -> bool:
         """Whether a source speaks Sparkplug, to whose nodes ingest is a host application."""
         return any(source.codec == "sparkplug" for source, _ in self._bound)
+
+    def _made(self, name: str) -> Codec:
+        return make_codec(name, strict=name in self._strict)
 
     def _remembering(self) -> dict[str, Remembering]:
         found: dict[str, Codec] = {f"{source.codec}:{','.join(source.topics)}": codec for source, codec in self._bound}

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from devices.codecs.readings import Reading
-from devices.codecs.registry import CODECS, make_codec
+from devices.codecs.registry import CODECS, STRICT, make_codec
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import format_rfc3339
 from devices.vocabulary import BY_NAME
@@ -23,6 +23,9 @@ ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028
 Name = Annotated[str, typer.Option("--codec", metavar="NAME", help=f"Wire format: {', '.join(CODECS)}.")]
 Topic = Annotated[str, typer.Option(metavar="T", help="Topic on which the message came, where the format needs it.")]
 Zone = Annotated[str, typer.Option(metavar="Z", help="Offset of times without a zone, such as +08:00.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse what could be read in spite of its faults, instead of flagging it.")
+]
 Hex = Annotated[str | None, typer.Option("--hex", metavar="H", help="The message as hexadecimal digits.")]
 File = Annotated[
     Path | None, typer.Option(metavar="F", exists=True, dir_okay=False, readable=True, help="File with the message.")
@@ -31,21 +34,22 @@ Stdin = Annotated[Literal["-"] | None, typer.Argument(metavar="[-]", help="Read 
 Json = Annotated[bool, typer.Option("--json", help="JSON lines alone, also for a reject.")]
 
 
-def decode(
+def decode(  # noqa: PLR0913 - the options
     source: Stdin = None,
     *,
     codec: Name,
     topic: Topic = "",
     zone: Zone = "",
+    strict: Strict = False,
     digits: Hex = None,
     file: File = None,
     as_json: Json = False,
 ) -> None:
     """Print what a message says as JSON lines; exit status 1 and the reason where it cannot be used."""
     try:
-        decoder = make_codec(codec, zone)
+        decoder = make_codec(codec, zone, strict=strict)
     except ValueError as error:
-        hint = "--zone" if codec in CODECS else "--codec"
+        hint = "--codec" if codec not in CODECS else "--strict" if strict and codec not in STRICT else "--zone"
         raise typer.BadParameter(str(error), param_hint=hint) from None
     payload = _payload(source, digits, file)
     try:

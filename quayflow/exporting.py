@@ -86,6 +86,8 @@ class ExportConfig:
     """Only topics that contain this."""
     sources: tuple[Source, ...] = ()
     """Where foreign formats come from, as ingest has it."""
+    strict: tuple[str, ...] = ()
+    """Codecs that refuse what they could read in spite of its faults, as ingest has it."""
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ def export(config: ExportConfig, advance: Callable[[int], None]) -> Exported:
 
     topics = None if config.topic is None else Containing(config.topic)
     frames = read(config.folder, topics=topics, from_ns=config.from_ns, to_ns=config.to_ns, damaged=damaged)
-    schema, rows_of = (FRAMES, _raw) if config.raw else (SAMPLES, _Samples(done, config.sources))
+    schema, rows_of = (FRAMES, _raw) if config.raw else (SAMPLES, _Samples(done, config))
     at = None
     with _writing(config, schema) as write:
         waiting: list[pa.RecordBatch] = []
@@ -170,11 +172,11 @@ def _write_lines(file: IO[str], rows: pa.Table) -> None:
 class _Samples:
     """Decodes frames into rows of samples."""
 
-    def __init__(self, done: Exported, sources: tuple[Source, ...]) -> None:
+    def __init__(self, done: Exported, config: ExportConfig) -> None:
         """``done`` counts what gives no row."""
         self._done = done
         self._directory = Directory(UNCAPPED, UNCAPPED)
-        self._decoder = Decoder(self._directory, Foreign(self._directory, sources))
+        self._decoder = Decoder(self._directory, Foreign(self._directory, config.sources, config.strict))
 
     def __call__(self, frames: list[Frame]) -> pa.RecordBatch:
         """Return the samples of frames: those of messages one by one, then those of packed blocks."""

@@ -313,16 +313,16 @@ def journal_export(  # noqa: PLR0913 - one flag each
     """Write what was received to a file for other tools: a row per sample, or with --raw a row per frame."""
     from quayflow.exporting import ExportConfig  # noqa: PLC0415 - as above
     from quayflow.exporting import run as run_export  # noqa: PLC0415 - as above
-    from quayflow.parts import sources_of  # noqa: PLC0415 - as above
+    from quayflow.parts import sources_of, strict_codecs_of  # noqa: PLC0415 - as above
 
     settings = settings_of(None, data=data)
     try:
-        sources = sources_of(settings)
+        sources, strict = sources_of(settings), strict_codecs_of(settings)
     except SettingsError as error:
         typer.echo(f"quayflow: {error}", err=True)
         raise typer.Exit(2) from None
     last = 2**63 - 1 if end is None else end
-    config = ExportConfig(folder_of(settings), out, form, raw, start or 0, last, topic, sources)
+    config = ExportConfig(folder_of(settings), out, form, raw, start or 0, last, topic, sources, strict)
     leave(lambda: run_export(config, as_json=as_json))
 
 

@@ -57,7 +57,13 @@ def pipeline_config_of(settings: Settings) -> "PipelineConfig":
         max_site_devices=settings.max_site_devices,
         max_site_series=settings.max_site_series,
         sources=sources_of(settings),
+        strict=strict_codecs_of(settings),
     )
+
+
+def strict_codecs_of(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the codecs that refuse what they could read in spite of its faults."""
+    return ("jt808",) if settings.jt808_strict else ()
 
 
 def registered_config_of(settings: Settings) -> "PipelineConfig":
@@ -101,6 +107,7 @@ def gateway_config_of(settings: Settings) -> "GatewayConfig | None":
         jt808_port=settings.jt808_port,
         teltonika_port=settings.teltonika_port,
         anyone=settings.jt808_anyone,
+        strict=settings.jt808_strict,
         max_connections=settings.gateway_connections,
         idle_s=settings.gateway_idle_s,
     )

@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """TCP port for JT/T 808 terminals; 0 takes a free one."""
     jt808_anyone: bool = False
     """Whether JT/T 808 terminals are believed without the code that they were given at registration."""
+    jt808_strict: bool = False
+    """Whether JT/T 808 messages are refused that break the rules and could be read all the same."""
     teltonika_port: int | None = Field(None, ge=0, le=65_535)
     """TCP port for Teltonika terminals; 0 takes a free one."""
     gateway_connections: int = Field(10_000, ge=1)

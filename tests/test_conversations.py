@@ -36,12 +36,12 @@ WHERE = bodies.location(NOW, 29.93, 121.85)
 GENERAL = 0x8001
 
 
-def talk(*, anyone: bool = False) -> Jt808Conversation:
-    return Jt808Conversation(KEY, lambda: NOW, anyone=anyone)
+def talk(*, anyone: bool = False, strict: bool = False) -> Jt808Conversation:
+    return Jt808Conversation(KEY, lambda: NOW, anyone=anyone, strict=strict)
 
 
-def authenticated(serial: int = 1) -> Jt808Conversation:
-    conversation = talk()
+def authenticated(serial: int = 1, *, strict: bool = False) -> Jt808Conversation:
+    conversation = talk(strict=strict)
     conversation.receive(frame_of(AUTHENTICATE, PHONE, serial, bodies.authentication(code_of(KEY, PHONE))))
     assert conversation.device == PHONE
     return conversation
@@ -112,6 +112,24 @@ def test_a_damaged_frame_is_taken_from_whom_is_known_and_from_nobody_else() -> N
     short = b"\x7e\x01\x02\x03\x7e"
     assert authenticated().receive(short) == [Said((short,))]
     assert talk().receive(short) == [Said(refused="undecodable")]
+
+
+def test_a_terminal_of_2019_is_believed_with_a_bare_code_unless_that_is_against_the_rules_here() -> None:
+    for code in (code_of(KEY, PHONE).encode(), b"\x10" + code_of(KEY, PHONE).encode()):
+        bare = frame_of(AUTHENTICATE, PHONE, 2, code, of_2019=True)
+        [said] = talk().receive(bare)
+        assert (said.frames, general(said)[2]) == ((bare,), bodies.ACCEPTED)
+        [said] = talk(strict=True).receive(bare)
+        assert (said.refused, general(said)[2]) == ("wrong_code", bodies.FAILED)
+    wrong = frame_of(AUTHENTICATE, PHONE, 2, code_of(KEY, "13900000000").encode(), of_2019=True)
+    assert talk().receive(wrong)[0].refused == "wrong_code"
+
+
+def test_a_damaged_frame_is_answered_as_such_where_it_goes_to_quarantine() -> None:
+    damaged = bytearray(frame_of(LOCATION, PHONE, 2, WHERE))
+    damaged[20] ^= 1
+    [said] = authenticated(strict=True).receive(bytes(damaged))
+    assert (said.frames, general(said)) == ((bytes(damaged),), (2, LOCATION, bodies.DAMAGED))
 
 
 def test_each_question_has_its_own_answer() -> None:

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from devices.codecs import native
+from devices.codecs.jt808_bodies import location
+from devices.codecs.jt808_frames import frame_of
 from devices.codecs.native import Block, Event, Status, Telemetry
 from devices.codecs.registry import CODECS, make_codec
 from devices.rejects import RejectError
@@ -80,6 +82,17 @@ def test_events_and_statuses_are_told_by_their_topic_or_their_fields() -> None:
         assert line["events"] == [{"type": "spreader_fault", "data": {"code": 17.0}}]
         _, [line] = decode("--codec", "native", "--topic", topics[1], "--hex", status.hex())
         assert (line["online"], line["info"]) == (False, {"maker": "ZPMC"})
+
+
+def test_a_strict_reading_refuses_what_is_else_flagged_and_is_not_for_every_format() -> None:
+    damaged = frame_of(0x0200, "13812345678", 1, location(10**18, 29.9, 121.8))[:-2] + b"\x00\x7e"
+    code, [line] = decode("--codec", "jt808", "--hex", damaged.hex())
+    assert (code, line["flags"]) == (0, ["checksum"])
+    code, [line] = decode("--codec", "jt808", "--strict", "--hex", damaged.hex())
+    assert (code, line["reject"]["pointer"]) == (1, "/checksum")
+    result = CliRunner().invoke(app, ["decode", "--codec", "epc", "--strict", "--hex", "00"])
+    assert result.exit_code == 2
+    assert "those that have are jt808" in " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

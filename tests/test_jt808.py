@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from devices.codecs import jt808_bodies as bodies
 from devices.codecs.jt808 import MAX_OPEN, Jt808
 from devices.codecs.jt808_frames import LENGTH, MAX_FRAME, checksum, frame_of, frames_of, open_frame
+from devices.codecs.jt808_terminals import authentication
 from devices.codecs.jt808_times import UNSET, digits_of, time_of
 from devices.codecs.readings import Reading
 from devices.rejects import RejectError
@@ -246,6 +247,34 @@ def test_what_terminals_get_wrong_is_flagged_or_in_strict_mode_refused() -> None
     )
     assert reading.flags == ("overrun",)
     assert reading.info["item_E0"] == b"ab".hex()
+
+
+def test_in_strict_mode_a_body_that_breaks_the_rules_is_refused_as_well() -> None:
+    where = bodies.location(T0, 29.93, 121.85)
+    batch = bytearray(bodies.batch([where, where], late=False))
+    batch[1] = 3
+    overrun = bodies.location(T0, 29.93, 121.85, items=b"\xe0\x09ab")
+    broken = {
+        "overrun": frame_of(0x0200, PHONE, 1, overrun),
+        "count": frame_of(0x0704, PHONE, 1, bytes(batch)),
+        "bare_code": frame_of(0x0102, PHONE, 1, b"code", of_2019=True),
+    }
+    for flag, frame in broken.items():
+        assert flag in decode(frame)[0].flags
+        with pytest.raises(RejectError) as caught:
+            Jt808(strict=True).decode(frame)
+        assert caught.value.reject.pointer == f"/{flag}"
+    assert Jt808(strict=True).decode(frame_of(0x0200, PHONE, 1, where)) == decode(frame_of(0x0200, PHONE, 1, where))
+
+
+@pytest.mark.parametrize("code", [b"code", b"0123456789abcdef", b"\x04code", b"\xd5\xe3"])
+def test_a_terminal_of_2019_may_leave_out_what_stands_around_its_code(code: bytes) -> None:
+    said = authentication(code, of_2019=True)
+    assert said.flags == ("bare_code",)
+    assert said.code == code.removeprefix(b"\x04").decode("gbk")
+    assert decode(frame_of(0x0102, PHONE, 1, code, of_2019=True))[0].flags == ("bare_code",)
+    full = authentication(bodies.authentication("code", of_2019=True, imei="123456789012345"), of_2019=True)
+    assert (full.code, full.flags) == ("code", ())
 
 
 def test_status_bits() -> None:

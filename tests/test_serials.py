@@ -119,6 +119,14 @@ def test_what_is_refused_or_damaged_is_in_the_journal_and_not_lost() -> None:
     assert booked(heard([signed_on(1), spoilt(located(5, 1), 11), said(6)])) == 3
 
 
+def test_a_strict_worker_has_in_quarantine_what_others_flag_and_loses_nothing_by_it() -> None:
+    frames = [signed_on(1), spoilt(located(2, 1), 30), said(3), said(5)]
+    tolerant, strict = heard(frames), heard(frames, pipeline_of(strict=("jt808",)))
+    assert (booked(tolerant, "quarantined"), booked(strict, "quarantined")) == (0, 1)
+    assert booked(tolerant) == booked(strict) == 1
+    assert booked(tolerant, "flagged") == 1
+
+
 def test_what_the_platform_says_is_not_numbered_by_the_terminal() -> None:
     assert booked(heard([signed_on(1), said(700, REPLY, bytes(5)), said(2)])) == 0
 

@@ -7,7 +7,7 @@ break the rules now and then; what can be read all the same is read and flagged.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -63,6 +63,12 @@ FIRST: Final = Counter(0, wraps_at=1 << 16, anew=True)
 DAMAGED: Final = Counter(0, wraps_at=1 << 16, doubtful=True)
 DOUBTFUL: Final = frozenset({"checksum", "escape"})
 """Flags of a frame of which every number may be wrong."""
+BROKEN: Final = {
+    "overrun": "an item reaches beyond the message",
+    "count": "a batch holds another number of locations than it says",
+    "bare_code": "a code without the length, IMEI and software of 2019",
+}
+"""Flag of a message that is not written after the rules → what is wrong with it; those of frames are not here."""
 READ: Final = frozenset({ACKNOWLEDGE, HEARTBEAT, QUERY_TIME, REGISTER, AUTHENTICATE, SYNC_TIME})
 """Messages that are a sign of life and of which nothing else is missing."""
 
@@ -83,7 +89,7 @@ class Jt808:
     name: Final = "jt808"
 
     def __init__(self, *, strict: bool = False) -> None:
-        """``strict``: a frame with a wrong checksum, length or escape is refused instead of flagged."""
+        """``strict``: what breaks the rules and could be read all the same is refused instead of flagged."""
         self._strict = strict
         self._open: Open = {}
         self.learned = False
@@ -101,8 +107,12 @@ class Jt808:
                 flags=message.flags,
             )
             _take_location(message.body, reading)
-            return [reading]
-        return self._other(message)
+            readings = [reading]
+        else:
+            readings = self._other(message)
+        if self._strict:
+            _check(readings)
+        return readings
 
     def number_of(self, payload: bytes) -> tuple[Counter | None, int]:
         """Return the counter and the serial of a frame that was refused."""
@@ -206,18 +216,29 @@ def _readings(message: Message) -> Iterator[Reading]:
         reading.happenings = (Happening("cmd", {"message": f"0x{kind:04X}", "body": body.hex()}),)
     else:
         reading.online = True
-        reading.info = _facts(message)
-        if kind not in READ:
-            _flagged(reading, "not_read")
+        _take_facts(message, reading)
     yield reading
 
 
-def _facts(message: Message) -> dict[str, Scalar]:
+def _take_facts(message: Message, reading: Reading) -> None:
+    """Read what a terminal says of itself; of a message that is not read, only which it is."""
     if message.kind == REGISTER:
-        return registration(message.body, of_2019=message.of_2019)
-    if message.kind == AUTHENTICATE:
-        return authentication(message.body, of_2019=message.of_2019).facts
-    return {} if message.kind in READ else {"message": f"0x{message.kind:04X}"}
+        reading.info = registration(message.body, of_2019=message.of_2019)
+    elif message.kind == AUTHENTICATE:
+        said = authentication(message.body, of_2019=message.of_2019)
+        reading.info = said.facts
+        _flagged(reading, *said.flags)
+    elif message.kind not in READ:
+        reading.info = {"message": f"0x{message.kind:04X}"}
+        _flagged(reading, "not_read")
+
+
+def _check(readings: Sequence[Reading]) -> None:
+    """Refuse a message that breaks the rules."""
+    for reading in readings:
+        for flag in reading.flags:
+            if flag in BROKEN:
+                raise RejectError(Reason.UNDECODABLE, f"/{flag}", BROKEN[flag])
 
 
 def _take_card(message: Message, reading: Reading) -> None:

@@ -15,6 +15,8 @@ from devices.times import NS
 
 ACCEPTED: Final = 0
 FAILED: Final = 1
+DAMAGED: Final = 2
+"""Result of a message with something wrong in it."""
 NO_SUCH_TERMINAL: Final = 4
 """Result of a registration: the platform's database has no such terminal."""
 

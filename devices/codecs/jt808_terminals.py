@@ -12,6 +12,9 @@ EDITIONS: Final = (("2013", 5, 20, 7), ("2011", 5, 8, 7))
 OF_2019: Final = ("2019", 11, 30, 30)
 REMOVED: Final = 2
 IMEI: Final = 15
+BARE: Final = ("bare_code",)
+FIRST_PRINTABLE: Final = 0x20
+"""No code begins below it, and no code has so many characters that its length does not."""
 
 
 class Authentication(NamedTuple):
@@ -19,6 +22,8 @@ class Authentication(NamedTuple):
 
     code: str
     facts: dict[str, Scalar]
+    flags: tuple[str, ...] = ()
+    """``bare_code``: a terminal of 2019 has left out what its edition puts around the code."""
 
 
 class Card(NamedTuple):
@@ -51,16 +56,22 @@ def registration(body: bytes, *, of_2019: bool = False) -> dict[str, Scalar]:
 
 
 def authentication(body: bytes, *, of_2019: bool = False) -> Authentication:
-    """Return what an authentication (0x0102) says: in 2019 the code has a length, and IMEI and software follow."""
+    """Return what an authentication (0x0102) says: in 2019 the code has a length, and IMEI and software follow.
+
+    Some terminals of 2019 write the code as the editions before do, alone, or behind its length and nothing after it.
+    """
     if not of_2019:
         return Authentication(text_of(body), {})
     length = body[0] if body else 0
     rest = body[1 + length :]
-    if len(rest) < IMEI:
-        raise RejectError(Reason.UNDECODABLE, "", f"{len(body)} bytes: too short for an authentication of 2019")
-    return Authentication(
-        text_of(body[1 : 1 + length]), {"imei": text_of(rest[:IMEI]), "software": text_of(rest[IMEI:])}
-    )
+    if len(rest) >= IMEI:
+        code = text_of(body[1 : 1 + length])
+        return Authentication(code, {"imei": text_of(rest[:IMEI]), "software": text_of(rest[IMEI:])})
+    if 0 < length == len(body) - 1:
+        return Authentication(text_of(body[1:]), {}, BARE)
+    if length >= FIRST_PRINTABLE:
+        return Authentication(text_of(body), {}, BARE)
+    raise RejectError(Reason.UNDECODABLE, "", f"{len(body)} bytes: too short for an authentication of 2019")
 
 
 def driver_card(body: bytes, *, of_2019: bool = False) -> Card:

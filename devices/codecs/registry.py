@@ -45,14 +45,23 @@ LOCAL: Final[dict[str, Callable[[int], Codec]]] = {
 """Formats whose times may have no zone: name → factory from the offset of their local time, ns ahead of UTC."""
 
 
-def make_codec(name: str, zone: str = "") -> Codec:
+STRICT: Final[dict[str, Callable[[], Codec]]] = {"jt808": lambda: Jt808(strict=True)}
+"""Formats that are read in spite of what is wrong with a message, and flagged: name → factory that refuses it."""
+
+
+def make_codec(name: str, zone: str = "", *, strict: bool = False) -> Codec:
     """Return a new codec; ``zone`` is the offset of times that have none, such as ``+08:00``.
 
-    ValueError names the codecs that there are, and those whose times may have no zone.
+    ``strict``: what could be read in spite of its faults is refused instead of flagged. ValueError names the codecs
+    that there are, those whose times may have no zone, and those that can be strict.
     """
     factory = CODECS.get(name)
     if factory is None:
         raise ValueError(f"codec {name[:64]!r}: expected one of {', '.join(CODECS)}")
+    if strict:
+        if name not in STRICT:
+            raise ValueError(f"strict: codec {name!r} has no such mode; those that have are {', '.join(STRICT)}")
+        factory = STRICT[name]
     if not zone:
         return factory()
     if name not in LOCAL:
