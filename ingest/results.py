@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiomqtt
@@ -67,6 +67,8 @@ class Results:
         self._status = status
         self._now = now
         self._carriers = carriers
+        self.changed = asyncio.Event()
+        """To be set by whoever has changed what ``live`` gives, or queued something: nobody looks otherwise."""
         self._events: deque[EventRecord] = deque()
         self._told: dict[str, bytes] = {}
         self._requests: dict[str, bytes] = {}
@@ -76,6 +78,7 @@ class Results:
     def announce(self, events: list[EventRecord]) -> None:
         """Queue events that have been committed."""
         self._events.extend(events)
+        self._notice(events)
         while len(self._events) > MAX_EVENTS_WAITING:
             self._events.popleft()
             self.events_dropped += 1
@@ -83,10 +86,16 @@ class Results:
     def acknowledge(self, told: list[Told]) -> None:
         """Queue what devices are told of their messages; while the broker is away, the newest word for each is kept."""
         self._told.update(told)
+        self._notice(told)
 
     def request(self, requests: list[Request]) -> None:
         """Queue what codecs ask of those whom they listen to, the newest for each topic."""
         self._requests.update({request.topic: request.payload for request in requests})
+        self._notice(requests)
+
+    def _notice(self, queued: Sequence[object]) -> None:
+        if queued:
+            self.changed.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until ``stop``; connect again whenever the connection is lost."""
@@ -136,6 +145,8 @@ class Results:
             return clock() < end_by
 
         while not stop.is_set():
+            # First, so that whatever comes meanwhile is gone through in the next round.
+            self.changed.clear()
             while self._events and in_time():
                 await self._tell_events(client)
             while self._told and in_time():
@@ -161,6 +172,8 @@ class Results:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
                 status_due = began + STATUS_PERIOD_S
             await _wait(stop, max(LIVE_LEAST_S, cost * (1 - LIVE_SHARE) / LIVE_SHARE))
+            # What changes in steps is looked at right behind them: to look at times of its own would make it late.
+            await _first_of((stop, self.changed), status_due - clock())
 
     async def _tell_events(self, client: aiomqtt.Client) -> None:
         """Publish the first of the events that wait; those that the broker has not taken wait on."""
@@ -185,3 +198,15 @@ async def _wait(stop: asyncio.Event, seconds: float) -> None:
     """Sleep, but no longer than until ``stop``."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
+
+
+async def _first_of(events: Sequence[asyncio.Event], seconds: float) -> None:
+    """Sleep until one of the events is set, or for so long."""
+    if seconds <= 0 or any(event.is_set() for event in events):
+        return
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

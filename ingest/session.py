@@ -32,7 +32,7 @@ PUBACK: Final = 0x4002
 code of 0 and no properties may be left out (MQTT 5, 3.4.2.1)."""
 PLENTY: Final = 1 << 20
 """With so much at the socket it is read without a pause, bytes."""
-GATHER: Final = 3.0
+GATHER: Final = 20.0
 """How much longer than the last batch took the next is let gather."""
 FIRST_ERROR_CODE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
@@ -84,7 +84,7 @@ class SessionConfig:
     """No more than this is off the socket and not yet acknowledged, messages."""
     tick_s: float = 0.005
     """Shortest pause between reads while messages keep coming, s."""
-    period_s: float = 0.02
+    period_s: float = 0.03
     """How far apart reads may come under load, s; longer makes larger batches."""
     gather_s: float = 0.01
     """How long to gather after a silence, s: a quiet port then costs few syncs of the disk."""
@@ -165,7 +165,7 @@ class Session:
         if self._early:
             early, self._early = self._early, []
             return early
-        await asyncio.sleep(self._pause())
+        await self._gather()
         while True:
             self._flush()
             received = self._intake.receive()
@@ -179,18 +179,24 @@ class Session:
             else:
                 await self._wait_readable(until)
 
-    def _pause(self) -> float:
-        """Return how long to let messages gather, s.
+    async def _gather(self) -> None:
+        """Let messages gather.
 
         What is done once for a batch costs as much as hundreds of messages. So the more work the last one was, the more
         is let gather, until reads are as far apart as they may be; whoever has no time to spare does not pause for it.
         Nor is there a pause where much has come already: large messages are enough of a batch before they are many, and
-        the broker must not find the socket full.
+        the broker must not find the socket full. And where nothing more comes, a broker may have sent all that it lets
+        be under way, and wait for acknowledgements.
         """
-        if self._intake.waiting_bytes >= PLENTY:
-            return 0
         config, work = self._config, self._loop.time() - self._began
-        return max(config.tick_s, min(GATHER * work, config.period_s - work))
+        if self._intake.waiting_bytes >= PLENTY:
+            await asyncio.sleep(0)
+            return
+        await asyncio.sleep(config.tick_s / 2)
+        waiting = self._intake.waiting_bytes
+        await asyncio.sleep(config.tick_s / 2)
+        if self._intake.waiting_bytes > waiting:
+            await asyncio.sleep(max(0.0, min(GATHER * work, config.period_s - work) - config.tick_s))
 
     def acknowledge(self, messages: Sequence[Message]) -> None:
         """Send PUBACK for the QoS 1 messages of a batch, in the order received."""

@@ -89,6 +89,8 @@ class Worker:
         # Held from the place in the journal on to the last byte there: broker and gateway deliver beside each other.
         self._taking = asyncio.Lock()
         self._ahead = False
+        self._changed = asyncio.Event()
+        """Set where live values may have changed."""
         self._gateway: Gateway | None = None
         self._stop = asyncio.Event()
         self._pipeline = Pipeline(config.worker, 0, config.pipeline)
@@ -263,6 +265,7 @@ class Worker:
             carriers=lambda: Carriers() if self._follower is None else self._follower.carriers,
             host=f"quayflow-{self._config.worker}" if self._pipeline.foreign.feeds.is_sparkplug_host else "",
         )
+        self._changed = results.changed
         self._edges.tune()
         quiet = asyncio.Event()
         catch_up = CatchUp(
@@ -397,6 +400,7 @@ class Worker:
                 await _pause(self._stop, 1)
                 await self._with_space(append)
             self._ahead = False
+            self._changed.set()
             self._bytes += len(records.blob)
             if self._oldest_uncommitted is None:
                 self._oldest_uncommitted = received
@@ -454,6 +458,7 @@ class Worker:
         while not stop.is_set():
             now = self._clock.steady()
             self._pipeline.tick(now, self._attention.since(now))
+            self._changed.set()
             if (elapsed := clock() - at) >= RATE_PERIOD_S:
                 self._look_at_space()
                 totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)

@@ -63,7 +63,9 @@ def test_live_values_are_not_put_off_for_what_else_the_loop_has_to_do(
     async def scenario() -> None:
         stop = asyncio.Event()
         running = asyncio.ensure_future(results.run(stop))
-        await asyncio.sleep(SECONDS)
+        while loop.time() < SECONDS:
+            results.changed.set()
+            await asyncio.sleep(0.001)
         stop.set()
         await running
 
