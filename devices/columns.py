@@ -35,7 +35,7 @@ class Columns:
         """Return the samples selected by a mask or by positions."""
         # Five columns: the mask is turned into positions once.
         which = np.flatnonzero(which) if which.dtype == np.bool_ else which
-        return Columns(*(getattr(self, field.name)[which] for field in fields(self)))
+        return Columns(self.device[which], self.metric[which], self.ts[which], self.seq[which], self.value[which])
 
     @classmethod
     def empty(cls) -> Self:

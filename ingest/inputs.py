@@ -23,6 +23,8 @@ IS_CRANE_INPUT: Final[Bools] = np.isin(np.arange(len(METRICS)), INPUTS)
 """By metric index: whether the detector of moves reads it."""
 IS_INPUT: Final[Bools] = IS_CRANE_INPUT | IS_TIMED
 """By metric index: whether some detector reads it."""
+SMALL: Final = 4_096
+"""Parts of fewer inputs than this are looked at as one: numpy's cost per call is more than theirs."""
 IS_STATE: Final[Bools] = np.array([metric.kind is Kind.STATE for metric in METRICS])
 
 
@@ -94,6 +96,7 @@ class Waiting:
 
     def take(self, mark: Ints) -> Columns:
         """Take out the inputs up to the marks (devices,), ns UTC, sorted by (device, ts, seq, metric, value)."""
+        self._join_small()
         furthest = int(mark.max(initial=-1))
         ready, kept = [], []
         for earliest, columns in self._parts:
@@ -110,6 +113,14 @@ class Waiting:
             kept.append((int(rest.ts.min()), rest))
         self._parts = kept
         return in_order(Columns.concatenate(ready))
+
+    def _join_small(self) -> None:
+        """Make one of the small parts: each batch of devices that report rarely leaves one."""
+        small = [part for part in self._parts if len(part[1]) < SMALL]
+        if len(small) > 1:
+            large = [part for part in self._parts if len(part[1]) >= SMALL]
+            joined = Columns.concatenate([columns for _, columns in small])
+            self._parts = [*large, (min(earliest for earliest, _ in small), joined)]
 
 
 def in_order(columns: Columns) -> Columns:

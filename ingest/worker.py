@@ -53,7 +53,7 @@ FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
 """A connection that has lasted this long ends a row of failures, s."""
-RARELY_S: Final = 4.0
+RARELY_S: Final = 8.0
 RARELY_SHARE: Final = 0.04
 """Commits that take more than this share of the time are made up to :data:`RARELY_S` apart, s."""
 LAST_S: Final = 1.0
@@ -493,7 +493,8 @@ class Worker:
         """Commit every interval, less often where commits are large: to write the same less often costs less."""
         while not stop.is_set():
             share, cost = self._config.commit_share, self._commit_cost
-            rarely = min(RARELY_S, cost / RARELY_SHARE)
+            # From beginning to beginning: what the store lags behind is no more than this.
+            rarely = min(RARELY_S, cost / RARELY_SHARE) - self._commit_seconds
             await _pause(stop, max(self._config.commit_interval_s, cost * (1 - share) / share, rarely))
             if not stop.is_set():
                 await self._commit(results)

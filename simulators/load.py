@@ -47,7 +47,7 @@ SETTLED_S: Final = 2.5
 """What ingest says is about a second old: so long after a stage has begun, it says what it took in this stage."""
 COMPARED_S: Final = 0.5
 """Ingest's rate is known where what it said first and last lie at least so far apart."""
-LAG_S: Final = 5.0
+LAG_S: Final = 10.0
 """A store that is further behind than this cannot keep up, s."""
 MOST_STEPS: Final = 30
 FIGURES: Final = frozenset(
