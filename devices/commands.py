@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import msgspec
 
 from devices.codecs.native import FiniteScalar
+from devices.times import parse_rfc3339
 
 VERSION: Final = 1
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -18,6 +19,18 @@ class Command(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     id: Id
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
     args: Facts = {}
+    expires: str = ""
+    """From when on it is not to be begun any more, RFC 3339; "" is never."""
+
+    @property
+    def expires_ns(self) -> int | None:
+        """Return ``expires`` in ns UTC, None where it never does."""
+        return parse_rfc3339(self.expires) if self.expires else None
+
+    @property
+    def asked(self) -> bytes:
+        """Return what is asked for, whichever message asks: the same id with other content is another's."""
+        return _encode([self.name, self.args])
 
 
 class CommandAnswer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -51,6 +64,11 @@ def decode_command(payload: bytes) -> Command:
     if found.v != VERSION:
         msg = f"a command of version {found.v}: this build reads {VERSION}"
         raise ValueError(msg)
+    try:
+        found.expires_ns  # noqa: B018 - looked at, so that it can be relied on
+    except ValueError as error:
+        msg = f"not a command: expires: {error}"
+        raise ValueError(msg) from None
     return found
 
 

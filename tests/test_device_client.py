@@ -12,7 +12,8 @@ from analytics.dedup import SequenceTracker
 from devices import acks, commands
 from devices.acks import MAX_MISSING, BootMark
 from devices.client import ClientConfig, Ring, RingError
-from devices.client.command_desk import REMEMBERED, CommandDesk
+from devices.client.command_desk import CommandDesk
+from devices.client.command_log import REMEMBERED, CommandLog
 from devices.client.outbox import LONGEST_RESEND, Outbox
 from devices.codecs import native
 from devices.topics import DeviceKey
@@ -331,3 +332,91 @@ def test_a_device_without_commands_says_so() -> None:
     answer = CommandDesk(None).handle(commands.encode(commands.Command(1, "c", "stop")))
     assert answer is not None
     assert commands.decode_answer(answer).ok is False
+
+
+def answer_of(desk: CommandDesk, command: commands.Command, *, retained: bool = False) -> commands.CommandAnswer:
+    answer = desk.handle(commands.encode(command), retained=retained)
+    assert answer is not None
+    return commands.decode_answer(answer)
+
+
+def test_a_command_is_not_done_again_after_a_restart_and_answered_as_before(tmp_path: Path) -> None:
+    done: list[str] = []
+    command = commands.Command(1, "c1", "open_barrier", expires="2026-11-24T00:00:00Z")
+    answers = []
+    for _ in range(3):
+        desk = CommandDesk(lambda each: done.append(each.id), tmp_path, lambda: NOW)
+        answers.append(answer_of(desk, command))
+        desk.close()
+    assert (done, [answer.ok for answer in answers]) == (["c1"], [True] * 3)
+
+
+def test_of_a_command_that_a_restart_cut_off_it_is_said_that_nobody_knows(tmp_path: Path) -> None:
+    command, done = commands.Command(1, "c1", "lift"), []
+    log = CommandLog(tmp_path)
+    log.begin("c1", command.asked, None, NOW)
+    log.close()
+    found = answer_of(CommandDesk(done.append, tmp_path, lambda: NOW), command)
+    assert (found.ok, found.detail, done) == (
+        False,
+        "it was begun before a restart; whether it was done is not known",
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "retained", "why"),
+    [
+        (commands.Command(1, "c", "stop", expires="2026-11-23T08:00:00Z"), False, "it expired at"),
+        (commands.Command(1, "c", "stop"), True, "a retained command"),
+    ],
+)
+def test_a_command_that_is_too_old_or_of_any_age_is_refused_with_a_reason(
+    command: commands.Command, retained: bool, why: str
+) -> None:
+    done: list[commands.Command] = []
+    found = answer_of(CommandDesk(done.append, now=lambda: NOW), command, retained=retained)
+    assert (found.ok, found.detail[: len(why)], done) == (False, why, [])
+
+
+def test_an_id_that_was_another_command_s_is_refused() -> None:
+    desk = CommandDesk(lambda _: None)
+    assert answer_of(desk, commands.Command(1, "c", "set_rate", {"hz": 5})).ok
+    assert answer_of(desk, commands.Command(1, "c", "set_rate", {"hz": 6})).detail.startswith("this id was that of")
+
+
+def test_a_command_is_not_forgotten_as_long_as_it_could_still_be_begun() -> None:
+    done: list[str] = []
+    desk = CommandDesk(lambda each: done.append(each.name), now=lambda: NOW)
+    lasting = commands.Command(1, "c", "lasting", expires="2027-01-01T00:00:00Z")
+    desk.handle(commands.encode(lasting))
+    for number in range(REMEMBERED + 1):
+        desk.handle(commands.encode(commands.Command(1, f"n{number}", "tick")))
+    desk.handle(commands.encode(lasting))
+    assert done.count("lasting") == 1
+
+
+def test_what_cannot_be_noted_is_not_done(tmp_path: Path) -> None:
+    done: list[commands.Command] = []
+    desk = CommandDesk(done.append, tmp_path, lambda: NOW)
+    desk.close()
+    found = answer_of(desk, commands.Command(1, "c", "stop"))
+    assert (found.ok, done) == (False, [])
+    assert "cannot be noted" in found.detail
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=30))
+def test_however_commands_come_and_devices_restart_each_is_done_at_most_once(steps: list[tuple[int, bool]]) -> None:
+    done: list[str] = []
+    log = CommandLog(None)
+
+    def desk() -> CommandDesk:
+        made = CommandDesk(lambda each: done.append(each.id), now=lambda: NOW)
+        made._log = log  # noqa: SLF001 - what is on the disk outlives the process
+        return made
+
+    here = desk()
+    for number, restarts in steps:
+        here = desk() if restarts else here
+        assert answer_of(here, commands.Command(1, f"c{number}", "tick")).ok
+    assert sorted(done) == sorted({f"c{number}" for number, _ in steps})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Self
 
 import aiomqtt
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from devices.client.command_desk import CommandDesk, OnCommand
 from devices.client.config import ClientConfig, Scalar
@@ -39,7 +40,11 @@ class AsyncClient(Kept):
         self.connects = 0
         """Connections made so far."""
         self._outbox = Outbox(config, now, time.monotonic)
-        self._desk = CommandDesk(on_command)
+        try:
+            self._desk = CommandDesk(on_command, config.folder, now)
+        except RingError:
+            self._outbox.close()
+            raise
         self._wake = asyncio.Event()
         self._answered = asyncio.Event()
         self._closing = asyncio.Event()
@@ -57,6 +62,7 @@ class AsyncClient(Kept):
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task})
+        self._desk.close()
         self._outbox.close()
 
     @property
@@ -129,8 +135,9 @@ class AsyncClient(Kept):
         """Send and listen until the connection is lost or the client is closed."""
         outbox = self._outbox
         outbox.connected()
-        for topic in (outbox.ack_topic, outbox.command_topic):
-            await client.subscribe(topic, qos=1)
+        await client.subscribe(outbox.ack_topic, qos=1)
+        commands = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        await client.subscribe(outbox.command_topic, options=commands)
         await client.publish(outbox.status_topic, outbox.status(online=True), qos=1, retain=True)
         async with asyncio.TaskGroup() as group:
             listening = group.create_task(self._listen(client))
@@ -163,7 +170,7 @@ class AsyncClient(Kept):
                 self._answered.set()
                 self._wake.set()
                 continue
-            answer = self._desk.handle(payload)
+            answer = self._desk.handle(payload, retained=message.retain)
             if answer is not None:
                 await client.publish(self._outbox.answer_topic, answer, qos=1)
                 # The wait for the broker's word may have lost the cancellation with which a close ends this.

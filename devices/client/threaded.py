@@ -44,7 +44,11 @@ class Client(Kept):
         self.refused = 0
         """Messages that the broker refused, such as for want of a right; they are offered again."""
         self._outbox = Outbox(config, now, time.monotonic)
-        self._desk = CommandDesk(on_command)
+        try:
+            self._desk = CommandDesk(on_command, config.folder, now)
+        except RingError:
+            self._outbox.close()
+            raise
         self._wake = threading.Event()
         self._answered = threading.Event()
         self._closing = threading.Event()
@@ -62,6 +66,7 @@ class Client(Kept):
         self._closing.set()
         self._wake.set()
         self._thread.join()
+        self._desk.close()
         self._outbox.close()
 
     @property
@@ -143,7 +148,8 @@ class Client(Kept):
         """Send what the outbox gives until the connection is lost or the client is closed."""
         outbox = self._outbox
         outbox.connected()
-        client.subscribe([(outbox.ack_topic, SubscribeOptions(qos=1)), (outbox.command_topic, SubscribeOptions(qos=1))])
+        commands = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        client.subscribe([(outbox.ack_topic, SubscribeOptions(qos=1)), (outbox.command_topic, commands)])
         client.publish(outbox.status_topic, outbox.status(online=True), qos=1, retain=True)
         while not self._lost.is_set() and not self._closing.is_set():
             entries = outbox.take(BATCH)
@@ -185,7 +191,7 @@ class Client(Kept):
             self._answered.set()
             self._wake.set()
             return
-        answer = self._desk.handle(bytes(message.payload))
+        answer = self._desk.handle(bytes(message.payload), retained=message.retain)
         if answer is not None:
             client.publish(self._outbox.answer_topic, answer, qos=1)
 
