@@ -17,7 +17,9 @@ _WORDS: Final = {
     404: "No such device",
     409: "Several devices have this id",
     422: "A parameter is wrong; `errors` names it",
-    503: "Busy, or the store does not answer",
+    502: "The broker does not take the command",
+    503: "Busy, or store or broker do not answer",
+    504: "The device did not answer in time",
 }
 
 

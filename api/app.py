@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from api import problems
 from api.asyncapi import describe_messages
 from api.broker_questions import broker_questions
+from api.commands import BrokerAddress, Commander
 from api.config import ApiConfig
 from api.docs_pages import pages
 from api.event_stream import ABORT_KEY
@@ -27,6 +28,7 @@ from api.middleware import FaultBarrier, HeadAsGet, RequestFigures, RequestLimit
 from api.openapi import describe, known_parameters
 from api.parameters import refuse_unknown
 from api.routes import (
+    commands,
     devices,
     events,
     ledger,
@@ -93,6 +95,7 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
         devices,
         registry,
         names,
+        commands,
         telemetry,
         throughput,
         events,
@@ -128,10 +131,11 @@ def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments,
         windows.close()
         raise
     registry = open_registry(config.records_url)
-    changes = config.change_secret is not None or config.local_changes
-    writes = changes or config.access_secret is not None
+    changing = config.change_secret is not None or config.local_changes
+    writes = changing or config.access_secret is not None
     audit = open_registry(config.records_url, read_only=False) if writes else None
     gatekeeper = None if audit is None or config.access_secret is None else Gatekeeper(registry, audit, clock)
+    changes = audit if changing else None
     stores = Stores(config, windows, records, registry, instruments, audit)
     return Wiring(
         config,
@@ -141,7 +145,18 @@ def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments,
         clock,
         version,
         gatekeeper=gatekeeper,
-        changes=audit if changes else None,
+        changes=changes,
+        commander=None if changes is None else Commander(_broker(config), changes, clock),
+    )
+
+
+def _broker(config: ApiConfig) -> BrokerAddress:
+    return BrokerAddress(
+        host=config.broker_host,
+        port=config.broker_port,
+        username=config.broker_username,
+        password=config.broker_password,
+        tls=config.broker_tls_context(),
     )
 
 

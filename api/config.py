@@ -1,5 +1,6 @@
 """What the read side can be told."""
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -57,10 +58,13 @@ class ApiConfig:
     """What a broker that asks who may do what proves itself with, 16 characters or more; None: none may ask."""
 
     change_secret: str | None = field(default=None, repr=False)
-    """What who changes the registry proves itself with, 16 characters or more; None: see ``local_changes``."""
+    """What who changes the registry or commands devices proves itself with, 16 characters or more.
+
+    None: see ``local_changes``.
+    """
 
     local_changes: bool = False
-    """Whether, without ``change_secret``, whoever sits at the machine of the API may change the registry."""
+    """Whether, without ``change_secret``, whoever sits at the machine of the API may do that."""
 
     max_question_bytes: int = 1 << 20
     """Largest body of such a question, bytes; VerneMQ sends the message along."""
@@ -131,3 +135,7 @@ class ApiConfig:
             value = getattr(self, name)
             if not value >= least:
                 raise ValueError(f"{name} is {value}; allowed: {least} and above")
+
+    def broker_tls_context(self) -> ssl.SSLContext | None:
+        """Return what TLS to the broker needs, None without it; OSError where a file cannot be used."""
+        return ssl.create_default_context(cafile=self.broker_ca_file) if self.broker_tls else None

@@ -259,6 +259,18 @@ EXAMPLES: Final[dict[str, Any]] = {
         "scale": 0.001,
         "offset": 0.0,
     },
+    "command": {
+        "uid": "CNNGB-DEMO/quay-crane/QC01",
+        "id": "c-4711",
+        "name": "set_rate",
+        "args": {"hz": 5.0},
+        "sent": "2026-11-23T08:00:00.118Z",
+        "expires": "2026-11-23T08:00:10.118Z",
+        "outcome": "done",
+        "answered": "2026-11-23T08:00:00.161Z",
+        "detail": "",
+        "data": {"was_hz": 2.0},
+    },
     "vocabulary": {
         "items": [
             {

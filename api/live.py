@@ -12,7 +12,6 @@ whatever the broker lost, because events come from the records alone.
 import asyncio
 import logging
 import secrets
-import ssl
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -263,7 +262,7 @@ class LiveHub:
             username=config.broker_username,
             password=config.broker_password,
             identifier=f"quayflow-api-{secrets.token_hex(6)}",
-            tls_context=ssl.create_default_context(cafile=config.broker_ca_file) if config.broker_tls else None,
+            tls_context=config.broker_tls_context(),
             queue_type=self._queue_type(),
             max_queued_incoming_messages=MAX_QUEUED,
             keepalive=15,

@@ -13,6 +13,7 @@ TAGS: Final = [
     {"name": "devices", "description": "The devices heard, and the vocabulary they speak."},
     {"name": "events", "description": "Port events, as lists and live."},
     {"name": "quality", "description": "What was refused, and the account of every frame."},
+    {"name": "commands", "description": "What devices are asked to do."},
     {"name": "operations", "description": "For operators and their tools."},
 ]
 DESCRIPTION: Final = (

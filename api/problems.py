@@ -138,7 +138,7 @@ _KINDS: Final = (
         "changes-off",
         403,
         "Nothing may be changed from there",
-        "Without the setting `change_secret` only whoever sits at the machine of the API may change the registry, and "
+        "Without the setting `change_secret` only whoever sits at the machine of the API may do this, and "
         "not where the broker asks for credentials, nor through a proxy.",
         "Set `change_secret` and send it, or use `quayflow device` on the machine.",
     ),
@@ -148,6 +148,28 @@ _KINDS: Final = (
         "The name has not been adopted",
         "Nobody has said that this name of the device means a metric.",
         "The names of the device, at /v1/devices/{id}/names, say which are adopted.",
+    ),
+    ProblemKind(
+        "no-answer",
+        504,
+        "The device did not answer in time",
+        "The command was published and no acknowledgement came. Whether it was done is not known; from `expires` on it "
+        "is not begun any more.",
+        "See the device's health. The same `id` again asks what became of it: it is done then only if it was not.",
+    ),
+    ProblemKind(
+        "broker-refused",
+        502,
+        "The broker does not take the command",
+        "The broker refuses this service, or its right to publish commands. Nobody was given the command.",
+        "Check the broker's access list; docs/access.md says what `quayflow-api` needs.",
+    ),
+    ProblemKind(
+        "broker-unreachable",
+        503,
+        "The broker cannot be reached",
+        "There is no connection to the MQTT broker. Nobody was given the command.",
+        "See /readyz, and repeat.",
     ),
     ProblemKind(
         "internal-error",

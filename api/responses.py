@@ -453,6 +453,21 @@ class AdoptedName(Meaning):
     name: str
 
 
+class CommandSent(Answer):
+    """A command, and the device's acknowledgement."""
+
+    uid: str
+    id: str
+    name: str
+    args: dict[str, Scalar]
+    sent: Time
+    expires: Time = Field(description="From when on it is not begun any more.")
+    outcome: Literal["done", "refused"]
+    answered: Time
+    detail: str = Field(description="Why it was not done.")
+    data: dict[str, Scalar] = Field(description="What the device tells of it.")
+
+
 class VocabularyMetric(Answer):
     """One metric that the system knows."""
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from api.commands import Commander
 from api.completeness import complete_through_ns
 from api.config import ApiConfig
 from api.instruments import Instruments
@@ -34,6 +35,8 @@ class Wiring:
     """Answers brokers that ask who may do what; None where none may ask."""
     changes: SqlRegistry | None = None
     """The registry open for changes; None where nobody may change anything."""
+    commander: Commander | None = None
+    """Sends commands to devices; None where nobody may change anything."""
 
     async def complete_through_ns(self, devices: Iterable[DeviceRecord]) -> int | None:
         """Return up to when answers about ``devices`` are complete, ns UTC; None if no worker ever reported."""

@@ -24,7 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from devices.topics import ROOT, SITE, DeviceKey
+from devices.codecs.readings import Request
+from devices.commands import VERSION, CommandAnswer, decode_command, encode
+from devices.topics import ROOT, SITE, DeviceKey, Stream, parse, topic_of
 from devices.vocabulary import DeviceClass
 from ingest.conversations import NOT_REGISTERED, Conversation, Jt808Conversation, Said, TeltonikaConversation
 from ingest.packets import Message
@@ -41,6 +43,7 @@ MAX_UNSENT: Final = 16_384
 SYSTEM_UNSENT: Final = 16_384
 """Bytes of replies that the system may keep per connection: left to itself, megabytes for who does not read."""
 AT_LEAST_ONCE: Final = 1
+COMMAND_LEVEL: Final = f"/{Stream.COMMAND}"
 SWEEP_S: Final = 1.0
 BACKLOG: Final = 4_096
 NO_ROOM_S: Final = 1.0
@@ -226,6 +229,34 @@ class Gateway:
         """Tell whether the site lets a terminal speak that says it is ``device``: itself, or whom its alias names."""
         spoken = DeviceKey(self.config.site, DeviceClass.VEHICLE, device)
         return self._admission.refusal(self._admission.known_as(codec, spoken)) is None
+
+    def refusals(self, topics: Sequence[str], payloads: Sequence[bytes]) -> list[Request]:
+        """Return the answers to commands among messages that are for terminals on the gateway: none is passed on.
+
+        Their formats have no words for it, and who waits for an answer is not to take silence for a lost message.
+        """
+        found: list[Request] = []
+        for topic, payload in zip(topics, payloads, strict=True):
+            if not topic.endswith(COMMAND_LEVEL) or not self.terminals:
+                continue
+            try:
+                key, command = parse(topic).key, decode_command(payload)
+            except ValueError:
+                continue
+            codec = self._spoken_by(key)
+            if codec:
+                why = f"it speaks {codec} over the gateway, which passes no commands on; nothing was done"
+                answer = encode(CommandAnswer(VERSION, command.id, ok=False, detail=why))
+                found.append(Request(topic_of(key, Stream.COMMAND_ACK), answer))
+        return found
+
+    def _spoken_by(self, key: DeviceKey) -> str:
+        """Return the format of the terminal that is a device, "" where none on the gateway is."""
+        for codec, number in self.terminals:
+            spoken = DeviceKey(self.config.site, DeviceClass.VEHICLE, number)
+            if self._admission.known_as(codec, spoken) == key:
+                return codec
+        return ""
 
     def status(self) -> dict[str, int]:
         """Return the figures that the worker reports, of this life of the process."""

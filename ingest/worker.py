@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from devices.codecs.readings import Request
 from devices.times import format_rfc3339
 from ingest.acknowledging import PERIOD_S, Acknowledger
 from ingest.attention import Attention
@@ -104,6 +105,8 @@ class Worker:
         self._balanced = True
         self._short_of_space = False
         self._oldest_uncommitted: int | None = None
+        self._refusals: list[Request] = []
+        """Answers to commands that terminals cannot be given."""
         self._bytes = 0
         self._rates = (0.0, 0.0, 0.0)
 
@@ -175,7 +178,7 @@ class Worker:
             "updated": format_rfc3339(now),
             "updated_ns": now,
             "broker": self._broker,
-            "broker_url": f"mqtt://{self._session_config.host}:{self._session_config.port}",
+            "broker_url": f"mqtt{'s' if self._session_config.tls else ''}://{self._session_config.host}:{self._session_config.port}",
             "subscription": self._sharing,
             "held_messages": self._held.messages,
             "held_messages_most": self._held.most_messages,
@@ -401,6 +404,8 @@ class Worker:
                 await self._with_space(append)
             self._ahead = False
             self._changed.set()
+            if self._gateway is not None:
+                self._refusals += self._gateway.refusals(topics, payloads)
             self._bytes += len(records.blob)
             if self._oldest_uncommitted is None:
                 self._oldest_uncommitted = received
@@ -486,7 +491,8 @@ class Worker:
                 # Not where the journal has failed under a batch that the trackers have seen.
                 told = [] if self._ahead else acknowledger.collect(self._pipeline.directory.devices)
             results.acknowledge(told)
-            results.request(self._pipeline.foreign.feeds.wants(self._now()))
+            refusals, self._refusals = self._refusals, []
+            results.request([*self._pipeline.foreign.feeds.wants(self._now()), *refusals])
             await _pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:

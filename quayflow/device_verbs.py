@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -140,6 +140,10 @@ class Look:
             self._credentials.get(username_of(key)),
             time.time_ns(),
         )
+
+    def workers(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return worker → its last committed status."""
+        return self._records.workers()
 
     def command(self, settings: Settings, key: DeviceKey) -> str:
         """Return the exact command that publishes one reading as the device; its password has to be filled in."""

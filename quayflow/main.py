@@ -11,6 +11,7 @@ import typer
 
 from quayflow import __version__, traffic
 from quayflow.checking import check
+from quayflow.commanding import command
 from quayflow.decoding import decode
 from quayflow.device_verbs import device_app
 from quayflow.failures import status_of
@@ -241,6 +242,7 @@ app.command(short_help="Print what one message of any format says.")(decode)
 app.command(short_help="Judge what a device sends.")(check)
 traffic.register(app)
 app.add_typer(journal_app, name="journal")
+device_app.command("command", short_help="Have a device do something, and see its answer.")(command)
 app.add_typer(device_app, name="device")
 app.add_typer(registry_app, name="registry")
 

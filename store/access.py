@@ -40,6 +40,8 @@ PARTS: Final[dict[str, tuple[Rule, ...]]] = {
         Rule("read", f"{RESULTS_ROOT}/#"),
         Rule("write", f"{ROOT}/+/+/+/{Stream.COMMAND}"),
         Rule("read", f"{ROOT}/+/+/+/{Stream.COMMAND_ACK}"),
+        # Who commands a device looks whether it is there.
+        Rule("read", f"{ROOT}/+/+/+/{Stream.STATUS}"),
     ),
     SIMULATOR: (Rule("write", f"{ROOT}/#"), Rule("read", f"{ROOT}/+/+/+/{Stream.COMMAND}")),
 }

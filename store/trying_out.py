@@ -23,6 +23,12 @@ def broker_address(workers: Mapping[str, Mapping[str, Any]], otherwise: tuple[st
     return otherwise
 
 
+def speaks_tls(workers: Mapping[str, Mapping[str, Any]], *, otherwise: bool) -> bool:
+    """Tell whether the broker of :func:`broker_address` is spoken to over TLS."""
+    urls = (urlsplit(str(status.get("broker_url", ""))) for status in workers.values())
+    return next((url.scheme == "mqtts" for url in urls if url.hostname and url.port), otherwise)
+
+
 def publish_command(
     key: DeviceKey, broker: tuple[str, int], credential: Credential | None, ca: str | None, *, tls: bool
 ) -> str:

@@ -352,7 +352,8 @@ def test_a_command_is_not_done_again_after_a_restart_and_answered_as_before(tmp_
 
 
 def test_of_a_command_that_a_restart_cut_off_it_is_said_that_nobody_knows(tmp_path: Path) -> None:
-    command, done = commands.Command(1, "c1", "lift"), []
+    command = commands.Command(1, "c1", "lift")
+    done: list[commands.Command] = []
     log = CommandLog(tmp_path)
     log.begin("c1", command.asked, None, NOW)
     log.close()

@@ -17,6 +17,7 @@ from made_frames import accounts, pipeline_of
 from made_port import Clock, served
 
 from api.app import create_app
+from api.commands import BrokerAddress, Commander, Outcome, Sent
 from api.config import ApiConfig
 from devices.codecs import jt808_bodies as bodies
 from devices.codecs.jt808_frames import (
@@ -34,6 +35,8 @@ from devices.codecs.jt808_frames import (
 )
 from devices.codecs.teltonika import packet_of, record_of
 from devices.times import NS, format_rfc3339
+from devices.topics import DeviceKey
+from devices.vocabulary import DeviceClass
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port, wait_until
 from faults.ingest_process import IngestProcess
@@ -465,6 +468,38 @@ def test_a_terminal_known_by_an_alias_is_the_device_in_the_store(installation: t
     }
     registry.close()
     records.close()
+
+
+@pytest.mark.slow
+def test_a_command_to_a_terminal_on_the_gateway_is_refused_and_not_left_without_an_answer(
+    installation: tuple[IngestProcess, int, int],
+) -> None:
+    process, port, broker_port = installation
+    registry = open_registry(f"sqlite:///{process.folder / 'quayflow.db'}", read_only=False)
+    commander = Commander(BrokerAddress(host="127.0.0.1", port=broker_port), registry, time.time_ns)
+    truck = DeviceKey(SITE, DeviceClass.VEHICLE, PHONE.lstrip("0"))
+
+    async def command() -> tuple[Sent, Sent]:
+        one = Terminal(*await asyncio.open_connection("127.0.0.1", port), PHONE)
+        registered = await one.ask(REGISTER, bodies.registration("浙B12345"))
+        assert (await one.ask(AUTHENTICATE, registered.body[3:])).body[4] == bodies.ACCEPTED
+        other = truck._replace(device="13900000000")
+        wait_s = {truck: 5.0, other: 1.5}
+        sent = [
+            await commander.send(key, "stop", {}, wait_s=seconds, actor="cli:test") for key, seconds in wait_s.items()
+        ]
+        return sent[0], sent[1]
+
+    async def play() -> None:
+        refused, unanswered = await command()
+        assert (refused.outcome, refused.detail) == (
+            Outcome.REFUSED,
+            "it speaks jt808 over the gateway, which passes no commands on; nothing was done",
+        )
+        assert unanswered.outcome is Outcome.UNANSWERED
+
+    run(play())
+    registry.close()
 
 
 @pytest.mark.slow
