@@ -156,6 +156,7 @@ class Detection:
             self._emit(self.moves.push(inside.take(IS_CRANE_INPUT[inside.metric])), 0)
             self._emit(self.passages.push(reads_inside), self._gap)
         for device in list(self.passages.open):
+            self._hold_on(device, int(limit[device]))
             self._emit(self.passages.release(device, int(limit[device])), self._gap)
         self._release_states(limit)
         self._watermarks.released = limit
@@ -387,9 +388,14 @@ class Detection:
             self._due[device] = self.states.due(device, int(limit[device]))
 
     def _hold_on(self, device: int, until: int) -> None:
-        """Begin the next hour of a device, of which nothing is heard in it, if a state is held into it."""
+        """Begin the next hour of a device, of which nothing is heard in it, if a state or a passage lasts into it.
+
+        Whoever begins anew there has to find them under way.
+        """
         hours = self.hours.get(device)
-        if hours and (following := max(hours) + PERIOD) < until and self.states.holds(device, following):
+        if not hours or (following := max(hours) + PERIOD) >= until:
+            return
+        if self.states.holds(device, following) or self.passages.holds(device, following):
             self.begin_hour(device, following)
 
     def _tell(self, stretches: Iterable[Stretch]) -> None:

@@ -258,6 +258,23 @@ def test_what_is_dated_by_its_receipt_is_found_once_however_late_it_comes_again(
     assert store.pipeline.detection.runs_again > 0
 
 
+def test_a_passage_that_silence_ends_in_the_next_hour_stays_when_that_hour_runs_again() -> None:
+    """Nothing was heard when the hour began; when something was, one passage was over and another was not."""
+    store = Store()
+    for heard, frames in (
+        (HOUR, [*passing("E19", HOUR - 8, 0), *passing("E20", HOUR - 3, 10)]),
+        (HOUR + 95, passing("E21", HOUR + 90, 20)),
+        (HOUR + 200, passing("E22", HOUR + 30, 30)),
+    ):
+        store.take([each._replace(recv_ts=T0 + heard * NS) for each in frames])
+        # Silence moves the watermark to 8 s after the hour's beginning: E19 is over, E20 may go on.
+        store.pipeline.tick(T0 + (heard + 11) * NS)
+    assert store.pipeline.detection.waiting_to_run_again == 1
+    events, _ = store.found()
+    assert store.pipeline.detection.runs_again == 1
+    assert sorted(str(event.data["tag"]) for event in events.values()) == ["E19", "E20", "E21", "E22"]
+
+
 def test_only_devices_with_late_data_run_again() -> None:
     frames = shift()
     late = [each for each in frames if "/QC01/" in each.topic][7]

@@ -79,6 +79,10 @@ class GatePassages:
             if read.rssi_dbm > passage.rssi_dbm:
                 passage.rssi_dbm, passage.antenna = read.rssi_dbm, read.antenna
 
+    def holds(self, device: int, instant: int) -> bool:
+        """Tell whether a passage of a lane is under way beyond an instant, ns UTC, if nothing more is read."""
+        return any(passage.last + self._rules.gap_ns >= instant for passage in self.open.get(device, {}).values())
+
     def release(self, device: int, watermark: int) -> Iterator[PortEvent]:
         """Yield the passages of a lane that ended before ``watermark`` (ns UTC) minus the gap."""
         under_way = self.open.get(device, {})
