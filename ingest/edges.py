@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import random
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from ingest.results import Results
 from ingest.session import Session, SessionConfig
 from ingest.sharing import Sharing, probe
 from store.interface import Sink
+from store.journal import Compressor
 from store.open import open_sink
 
 
@@ -69,5 +71,7 @@ class Edges:
     """Spreads attempts to connect."""
     free_bytes: Callable[[Path], int] = free_bytes
     """Returns the space that is free where a folder lies."""
+    compressor: Callable[[Path, threading.Lock], Compressor] = Compressor
+    """Compresses sealed segments of the journal in a folder, beside the worker; see there."""
     tune: Callable[[], None] = tune_collector
     """Prepares the process for a long life."""

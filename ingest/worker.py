@@ -34,7 +34,6 @@ from store.carriers import Carriers
 from store.data_folder import DataFolder
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 from store.journal import (
-    Compressor,
     Damage,
     JournalConfig,
     JournalFullError,
@@ -126,7 +125,7 @@ class Worker:
                 ballast_bytes=config.journal_ballast_bytes,
             )
             self._journal = JournalWriter(self._journal_config, self._clock.received, replayed=True)
-            self._compressor = Compressor(self._journal_config.folder, self._journal.replacing)
+            self._compressor = self._edges.compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
             self._retention = Retention(config, self._journal, self._sink, self._clock.steady, self._committer)
             self._follower = (

@@ -165,6 +165,7 @@ class OutboxSink:
         clock: Callable[[], int] = time.time_ns,
         backoff: Backoff | None = None,
         jitter: random.Random | None = None,
+        delivery: Callable[..., Delivery] = Delivery,
     ) -> None:
         """Open or create ``local_path`` and begin to deliver what lies there. The stores are closed with the sink.
 
@@ -176,7 +177,7 @@ class OutboxSink:
         self._records = records
         self._closed = False
         self._follow_cursors()
-        self._delivery = Delivery(
+        self._delivery = delivery(
             self._engine,
             windows,
             records,

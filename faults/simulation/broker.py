@@ -28,6 +28,7 @@ class Publication(NamedTuple):
     payload: bytes
     seq: int
     """Its sequence number, -1 for a device that has none."""
+    boot: int
 
 
 class Broker:

@@ -7,11 +7,12 @@ since their folder was last synced are as before.
 
 import contextlib
 import errno
+import io
 import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 CALLS: Final = ("open", "close", "write", "fdatasync", "fsync", "ftruncate", "truncate", "replace", "rename", "unlink")
 
@@ -22,6 +23,34 @@ SQLITE_LOG: Final = "-wal"
 
 class Crash(BaseException):
     """The process is gone; nobody may catch this and go on."""
+
+
+class _File(io.RawIOBase):
+    """A file of Python for writing whose every call comes by way of ``os``, where the disk sees it."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - as io.RawIOBase
+        return os.write(self._descriptor, data)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
 
 
 class Disk:
@@ -55,8 +84,10 @@ class Disk:
         try:
             for name in CALLS:
                 setattr(os, name, getattr(self, f"_{name}"))
+            io.open = self._open_file  # type: ignore[assignment]
             yield
         finally:
+            io.open = open
             for name, call in self._real.items():
                 setattr(os, name, call)
 
@@ -126,6 +157,21 @@ class Disk:
         elif flags & os.O_TRUNC:
             self._safe[mine] = 0
         return descriptor
+
+    def _open_file(
+        self,
+        file: Any,  # noqa: ANN401 - as io.open
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        *rest: Any,  # noqa: ANN401 - as io.open
+        **options: Any,  # noqa: ANN401 - as io.open
+    ) -> IO[Any]:
+        """Open a file as :meth:`pathlib.Path.open` does; what is written into one from its beginning comes this way."""
+        if mode not in {"w", "wb"} or not self._mine(file):
+            return open(file, mode, buffering, encoding, *rest, **options)  # noqa: PTH123 - the caller closes it
+        binary = io.BufferedWriter(_File(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)))
+        return binary if mode == "wb" else io.TextIOWrapper(binary, encoding)
 
     def _close(self, descriptor: int) -> None:
         self._files.pop(descriptor, None)

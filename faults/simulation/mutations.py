@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from analytics.dedup import SequenceTracker, Verdict
 from faults.simulation.broker import Connection
 from faults.simulation.disk import Disk
 from faults.simulation.store import SimulatedSink
+from ingest.detection import Detection
 from ingest.intake import SessionError
 from ingest.packets import Message
 from ingest.results import Results
 from ingest.worker import Worker
+from store.delivery import Delivery
+from store.interface import Commit, StoreUnreachableError
+from store.journal.compressing import PART
 
 Undo = Callable[[], None]
 
@@ -77,31 +82,76 @@ def _commit_ahead() -> list[Undo]:
     """Commit frames that the journal does not hold yet."""
     commit = Worker._commit  # noqa: SLF001 - it is the product that is broken here
 
-    async def unguarded(worker: Worker, results: Results) -> None:
+    async def unguarded(worker: Worker, results: Results, *, complete: bool = False) -> None:
         lock, worker._undurable = worker._undurable, asyncio.Lock()  # noqa: SLF001 - as above
         worker._ahead = False  # noqa: SLF001 - as above
         try:
-            await commit(worker, results)
+            await commit(worker, results, complete=complete)
         finally:
             worker._undurable = lock  # noqa: SLF001 - as above
 
     return [_put(Worker, "_commit", unguarded)]
 
 
-MUTATIONS: Final[dict[str, Callable[[], list[Undo]]]] = {
-    "early-ack": _early_ack,
-    "no-epoch": _no_epoch,
-    "no-dedup": _no_dedup,
-    "no-sync": _no_sync,
-    "no-store-sync": _no_store_sync,
-    "commit-ahead": _commit_ahead,
+def _no_part_sync() -> list[Undo]:
+    """Put a compressed segment in the place of a plain one before the disk has it."""
+    sync = Disk._fdatasync  # noqa: SLF001 - it is the product that is broken here
+
+    def forgetful(disk: Disk, descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.suffix != PART or path.parent.name != "journal":
+            sync(disk, descriptor)
+
+    return [_put(Disk, name, forgetful) for name in ("_fdatasync", "_fsync")]
+
+
+def _no_second_delivery() -> list[Undo]:
+    """Take what a remote store could not be told out of the outbox all the same."""
+    apply = Delivery._apply  # noqa: SLF001 - it is the product that is broken here
+
+    def once(delivery: Delivery, commit: Commit) -> None:
+        with contextlib.suppress(StoreUnreachableError):
+            apply(delivery, commit)
+
+    return [_put(Delivery, "_apply", once)]
+
+
+def _no_second_run() -> list[Undo]:
+    """Leave what came too late for the detectors out of what they find."""
+    return [_put(Detection, "_note_late", lambda _, inputs: list(inputs))]
+
+
+def _no_retraction() -> list[Undo]:
+    """Leave events among the records that have turned out not to have happened."""
+    return [_put(Detection, "take_retracted", lambda _: [])]
+
+
+class Mutation(NamedTuple):
+    """One way in which the product is broken, and how that shows."""
+
+    begin: Callable[[], list[Undo]]
+    shows: str
+    """Words of the finding that fits it: another would say that something else is wrong."""
+
+
+MUTATIONS: Final[dict[str, Mutation]] = {
+    "early-ack": Mutation(_early_ack, "acknowledged messages are not in the journal"),
+    "no-epoch": Mutation(_no_epoch, "was acknowledged where"),
+    "no-dedup": Mutation(_no_dedup, "frames took effect"),
+    "no-sync": Mutation(_no_sync, "acknowledged messages are not in the journal"),
+    "no-store-sync": Mutation(_no_store_sync, "frames took effect"),
+    "commit-ahead": Mutation(_commit_ahead, "the ledger does not balance"),
+    "no-part-sync": Mutation(_no_part_sync, "acknowledged messages are not in the journal"),
+    "no-second-delivery": Mutation(_no_second_delivery, "windows differ from a run without faults"),
+    "no-second-run": Mutation(_no_second_run, "events differ from a run without faults"),
+    "no-retraction": Mutation(_no_retraction, "events differ from a run without faults"),
 }
 
 
 @contextlib.contextmanager
 def mutated(name: str | None) -> Iterator[None]:
     """Break the product in one way, or in none, inside the block."""
-    undo = MUTATIONS[name]() if name else []
+    undo = MUTATIONS[name].begin() if name else []
     try:
         yield
     finally:

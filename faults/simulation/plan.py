@@ -1,19 +1,27 @@
 """What a seed stands for: the devices' messages, the faults and when they strike."""
 
-import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from faults.simulation.broker import Publication
-from faults.simulation.clock import NS, START_NS
+from faults.simulation.devices import DURATION_S, machines, vehicles
 
-SITE: Final = "CNNGB-SEEDS"
-DURATION_S: Final = 18.0
-"""How long devices publish, virtual s."""
 QUIET_S: Final = 1.0
 """No fault strikes before this, so that there is something to lose."""
+
+
+class Kind(StrEnum):
+    """Where a world's commits go."""
+
+    MEMORY = "memory"
+    """Into a store that keeps them as they came."""
+    SQLITE = "sqlite"
+    """Into the real store in SQLite."""
+    OUTBOX = "outbox"
+    """Into the real outbox, and from there to a window store and records that are elsewhere."""
 
 
 class Strike(NamedTuple):
@@ -32,12 +40,15 @@ class Plan:
     messages: list[tuple[float, Publication]]
     """When each is published, virtual s; a message may come more than once."""
     strikes: list[Strike]
-    sqlite: bool
-    """Whether the store is the real one in SQLite instead of one in memory."""
+    store: Kind
     forgetful: bool
     """Whether a power cut also takes the store's last commits, but for those that were synced."""
     segment_bytes: int
     commit_interval_s: float
+    compress: bool = False
+    """Whether sealed segments of the journal are compressed."""
+    whole: bool = False
+    """Whether the journal forgets nothing, so that detectors can run again over all that comes late."""
 
     @property
     def payloads(self) -> set[bytes]:
@@ -46,8 +57,8 @@ class Plan:
 
     @property
     def keeps_journal(self) -> bool:
-        """Whether the journal must be kept whole, for the verdict needs it."""
-        return any(strike.what == "session-loss" for strike in self.strikes)
+        """Whether the journal is kept whole, also where only the verdict needs it."""
+        return self.whole or any(strike.what == "session-loss" for strike in self.strikes)
 
 
 MUCH: Final[dict[str, Callable[[random.Random], float]]] = {
@@ -66,61 +77,47 @@ MUCH: Final[dict[str, Callable[[random.Random], float]]] = {
     "store-away": lambda dice: dice.uniform(0.5, 5.0),
     "store-slow": lambda dice: dice.uniform(0.5, 4.0),
     "store-lies": lambda dice: dice.randint(1, 3),
+    "delivery-dies": lambda dice: dice.randint(1, 6),
 }
 """Every fault, and how much of it: seconds, or calls."""
+ANYWHERE: Final = sorted(MUCH.keys() - {"delivery-dies"})
+"""The faults of worlds of every kind."""
+STORES: Final = {0: Kind.SQLITE, 5: Kind.OUTBOX}
+"""Last digit of the seed → where commits go."""
+MORE: Final = 0x0DD5
 
 
 def power_cut(seed: int, call: int) -> Plan:
     """Return the world of a seed in which nothing happens but a power cut at the ``call``-th call of the disk, ≥ 1."""
-    return replace(plan_of(seed), strikes=[Strike(0.0, "power-at-call", call)], sqlite=False, forgetful=True)
+    return replace(plan_of(seed), strikes=[Strike(0.0, "power-at-call", call)], store=Kind.MEMORY, forgetful=True)
 
 
 def plan_of(seed: int) -> Plan:
     """Return the world of a seed."""
-    dice = random.Random(seed)
+    # What was added later has dice of its own: a seed strikes as it always did.
+    dice, more = random.Random(seed), random.Random(seed ^ MORE)
     strikes = sorted(_strikes(dice))
     return Plan(
         seed=seed,
-        messages=sorted(_messages(dice), key=lambda each: each[0]),
-        strikes=strikes,
-        sqlite=seed % 10 == 0,
+        messages=sorted([*vehicles(dice), *machines(more)], key=lambda each: each[0]),
+        strikes=sorted([*strikes, *_of_delivery(more, seed)]),
+        store=STORES.get(seed % 10, Kind.MEMORY),
         forgetful=dice.random() < 0.5,  # noqa: PLR2004 - as likely as not
         segment_bytes=dice.choice([2_000, 8_000, 1 << 20]),
         commit_interval_s=dice.choice([0.7, 1.5, 4.0]),
+        compress=more.random() < 0.5,  # noqa: PLR2004 - as likely as not
+        whole=more.random() < 0.5,  # noqa: PLR2004 - as likely as not
     )
+
+
+def _of_delivery(dice: random.Random, seed: int) -> Iterator[Strike]:
+    """Yield a death in the middle of a delivery, in half of the worlds that have any."""
+    if STORES.get(seed % 10) is Kind.OUTBOX and dice.random() < 0.5:  # noqa: PLR2004 - as likely as not
+        what = "delivery-dies"
+        yield Strike(dice.uniform(QUIET_S, DURATION_S), what, MUCH[what](dice))
 
 
 def _strikes(dice: random.Random) -> Iterator[Strike]:
     for _ in range(dice.randint(1, 6)):
-        what = dice.choice(sorted(MUCH))
+        what = dice.choice(ANYWHERE)
         yield Strike(dice.uniform(QUIET_S, DURATION_S), what, MUCH[what](dice))
-
-
-def _messages(dice: random.Random) -> Iterator[tuple[float, Publication]]:
-    """Yield the messages of a few vehicles, some sent again, some with bad values, some of a device without numbers."""
-    for number in range(dice.randint(2, 5)):
-        device = f"T-{number:02d}"
-        topic = f"port/{SITE}/vehicle/{device}/telemetry"
-        numbered = dice.random() < 0.8  # noqa: PLR2004 - most are
-        boot, seq, at = dice.getrandbits(32), 0, dice.uniform(0, 1)
-        while at < DURATION_S:
-            # A device that reboots begins again.
-            if dice.random() < 0.01:  # noqa: PLR2004 - now and then
-                boot, seq = dice.getrandbits(32), 0
-            payload = _payload(dice, at, boot if numbered else None, seq)
-            publication = Publication(device, topic, payload, seq if numbered else -1)
-            yield at, publication
-            while dice.random() < 0.05:  # noqa: PLR2004 - its PUBACK was lost
-                yield at + dice.uniform(0, 8), publication
-            # A device may be off for longer than a window.
-            at += dice.expovariate(2.0) + (dice.uniform(5, 15) if dice.random() < 0.01 else 0)  # noqa: PLR2004 - rarely
-            seq += 1
-
-
-def _payload(dice: random.Random, at: float, boot: int | None, seq: int) -> bytes:
-    ts = START_NS + round((at - dice.uniform(0, 0.5)) * NS)
-    speed = 4.0 + dice.random() if dice.random() < 0.97 else 1e6  # noqa: PLR2004 - beyond the range now and then
-    body: dict[str, object] = {"v": 1, "ts": ts, "m": {"odometer_m": float(seq), "speed_mps": speed}}
-    if boot is not None:
-        body |= {"boot": boot, "seq": seq}
-    return json.dumps(body).encode()

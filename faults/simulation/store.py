@@ -39,6 +39,16 @@ class Store:
         return {(row.uid, row.account, row.reason): row for commit in self.commits for row in commit.ledger}
 
     @property
+    def events(self) -> list[EventRecord]:
+        """Return the events that stand: what a commit retracts goes before what it brings comes."""
+        standing: dict[str, EventRecord] = {}
+        for commit in self.commits:
+            for id_ in commit.retracted:
+                standing.pop(id_, None)
+            standing |= {event.id: event for event in commit.events}
+        return list(standing.values())
+
+    @property
     def state(self) -> dict[str, bytes]:
         """Return the state blobs."""
         return {key: blob for commit in self.commits for key, blob in commit.state.items()}

@@ -4,31 +4,45 @@ import asyncio
 import contextlib
 import logging
 import random
-import shutil
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from analytics.detectors.gates import PassageRules
+from analytics.detectors.states import HoldRules
 from analytics.rows import TIERS_S, WindowRows
+from analytics.watermarks import Lateness
 from faults.simulation.broker import Broker, Connection
-from faults.simulation.clock import VirtualLoop
+from faults.simulation.clock import NS, VirtualLoop
+from faults.simulation.devices import DURATION_S
 from faults.simulation.disk import Crash, Disk
-from faults.simulation.plan import DURATION_S, Plan, Strike
+from faults.simulation.plan import Kind, Plan, Strike
+from faults.simulation.sinks import LoopCompressor, OutboxedSink, Remote, SqliteSink
 from faults.simulation.store import Moods, SimulatedSink, Store
 from ingest.edges import Edges
 from ingest.intake import Marks
+from ingest.pipeline import PipelineConfig
 from ingest.results import Results
 from ingest.session import SessionConfig
 from ingest.sharing import Sharing
 from ingest.worker import IngestConfig, Worker
-from store.interface import Sink, StoreUnreachableError
+from store.interface import EventRecord, LedgerRow, Sink, StoreUnreachableError
 from store.journal import JournalError
+from store.open import open_records
+from store.records import SqlRecords
 from store.sinks import EmbeddedSink
 from store.windows_sqlite import SqliteWindowStore
 
 PATIENCE_S: Final = 120.0
 """Virtual time in which everything must be taken once no fault strikes any more."""
+RULES: Final = PipelineConfig(
+    lateness=Lateness(2 * NS, 3 * NS), passages=PassageRules(gap_ns=4 * NS), holds=HoldRules(longest_ns=5 * NS)
+)
+"""As always, but that less time has to pass until everything that is going on has ended …"""
+SETTLED_S: Final = 16.0
+"""… which it has after this, virtual s."""
 WORKER: Final = "simulated"
 MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
 
@@ -46,6 +60,7 @@ class World:
         self.disk = Disk(self.data, dice)
         self.store = Store()
         self.moods = Moods()
+        self.remote = Remote(folder, self.moods, dice, self._die_here)
         self.unexpected: list[str] = []
         """What nobody should ever see: exceptions without a name, ledgers that did not balance."""
         self.lives = 0
@@ -58,6 +73,7 @@ class World:
         self._power = False
         self._over = False
         self._stop = asyncio.Event()
+        self._worker: Worker | None = None
         loop.slowness = self._slowness
         self.disk.on_death = self._die
 
@@ -72,11 +88,33 @@ class World:
     @property
     def rows(self) -> list[WindowRows]:
         """The window rows that the store has in the end."""
-        if not self.plan.sqlite:
+        if self.plan.store is Kind.MEMORY:
             return self.store.rows
-        with contextlib.closing(SqliteWindowStore(self.data / "quayflow.db", read_only=True)) as windows:
+        if self.plan.store is Kind.OUTBOX:
+            return self.remote.parts
+        with contextlib.closing(SqliteWindowStore(self.data / SqliteSink.FILE, read_only=True)) as windows:
             series = windows.find()
             return [windows.read(tier_s, 0, 2**62, series) for tier_s in TIERS_S]
+
+    @property
+    def events(self) -> list[EventRecord]:
+        """The events that the records have in the end."""
+        if self.plan.store is Kind.MEMORY:
+            return self.store.events
+        with contextlib.closing(self._records()) as records:
+            return records.events(limit=1_000_000)
+
+    @property
+    def ledger(self) -> dict[tuple[str, str, str], LedgerRow]:
+        """Device, account and reason → what the ledger of the records says in the end."""
+        if self.plan.store is Kind.MEMORY:
+            return self.store.ledger
+        with contextlib.closing(self._records()) as records:
+            return {(row.uid, row.account, row.reason): row for row in records.ledger()}
+
+    def _records(self) -> SqlRecords:
+        here = f"sqlite:///{self.data / SqliteSink.FILE}"
+        return open_records(here if self.plan.store is Kind.SQLITE else self.remote.url)
 
     async def connect(self, config: SessionConfig, marks: Marks) -> Connection:
         """Open a connection to the broker."""
@@ -85,8 +123,11 @@ class World:
     def open_sink(self, windows_url: str, records_url: str, data: Path) -> Sink:
         """Open the store; StoreUnreachableError while it is away."""
         del windows_url, records_url
+        if self.plan.store is Kind.OUTBOX:
+            outbox: Sink = OutboxedSink.open(data, self.remote, self.store, self.loop, self._dice)
+            return outbox
         memory = SimulatedSink(self.store, self.moods, self._dice)
-        if not self.plan.sqlite:
+        if self.plan.store is Kind.MEMORY:
             return memory
         return SqliteSink(EmbeddedSink(data / SqliteSink.FILE), memory, data)
 
@@ -96,8 +137,11 @@ class World:
         self.loop.life, self.loop.alive = self.lives, True
         self._stop, self._ends, self._power = asyncio.Event(), asyncio.Event(), False
         self.disk.dead = False
-        edges = Edges(_nothing_shared, self.connect, self.open_sink, Silent, self._dice, tune=lambda: None)
-        worker = Worker(self._config(), "simulated", self.loop.now_ns, edges)
+        compressor = partial(LoopCompressor, loop=self.loop, dice=self._dice)
+        edges = Edges(
+            _nothing_shared, self.connect, self.open_sink, Silent, self._dice, compressor=compressor, tune=lambda: None
+        )
+        worker = self._worker = Worker(self._config(), "simulated", self.loop.now_ns, edges)
         living = asyncio.create_task(worker.run(self._stop))
         dying = asyncio.create_task(self._ends.wait())
         await asyncio.wait([living, dying], return_when=asyncio.FIRST_COMPLETED)
@@ -122,9 +166,9 @@ class World:
 
     def _forget(self) -> None:
         """Have the store lack what was committed since it was last synced, or some of that."""
-        if not self.plan.sqlite:
-            self.store.forget(self._dice.randint(0, 3))
-        elif self._dice.random() < 0.5:  # noqa: PLR2004 - as likely as not
+        if self.plan.store is Kind.MEMORY:
+            self.store.forget(self._dice.randint(0, 12))
+        elif self.plan.store is Kind.SQLITE and self._dice.random() < 0.5:  # noqa: PLR2004 - as likely as not
             self.store.forget(len(self.store.commits))
             SqliteSink.restore(self.data, self.disk.remove)
 
@@ -135,9 +179,11 @@ class World:
             "",
             SessionConfig(),
             WORKER,
+            RULES,
             commit_interval_s=self.plan.commit_interval_s,
             journal_keep_bytes=(4 << 30) if self.plan.keeps_journal else 0,
             journal_segment_bytes=self.plan.segment_bytes,
+            journal_compress=self.plan.compress,
         )
 
     async def _publish(self) -> None:
@@ -175,6 +221,8 @@ class World:
                 self._hit_disk(strike)
             case ["store", _, _]:
                 self._hit_store(strike)
+            case ["delivery", _, _]:
+                self.remote.dies_in = int(strike.much)
 
     def _lose_broker(self, seconds: float, *, forgets: bool) -> None:
         self.broker.up = False
@@ -211,6 +259,10 @@ class World:
         self.disk.dead = True
         self._ends.set()
 
+    def _die_here(self) -> NoReturn:
+        self._die()
+        raise Crash
+
     def _slowness(self) -> float:
         return self._dice.uniform(0.1, 0.8) if self.loop.time() < self._slow_until else 0.0
 
@@ -225,11 +277,25 @@ class World:
             await asyncio.sleep(0.1)
         if not self.broker.idle:
             self._note(f"not everything was taken within {PATIENCE_S:.0f} s")
+        await self._settle()
         # The last that came is committed in order, whatever the worker was doing.
-        await asyncio.sleep(10)
         self.spared, self.disk.dies_in = bool(self.disk.dies_in), 0
         self._over = True
         self._stop.set()
+
+    async def _settle(self) -> None:
+        """Wait until one worker has lived long enough for all that was going on to end, and to be caught up with."""
+        life, deadline = 0, self.loop.time() + PATIENCE_S
+        while life != self.lives or not self._caught_up():
+            life = self.lives
+            await asyncio.sleep(SETTLED_S)
+            if self.loop.time() > deadline:
+                self._note(f"not everything was caught up with within {PATIENCE_S:.0f} s")
+                return
+
+    def _caught_up(self) -> bool:
+        status = self._worker.status() if self._worker is not None else {}
+        return not status["waiting_to_run_again"] and not status["sink_backlog"]
 
 
 class Silent(Results):
@@ -238,56 +304,6 @@ class Silent(Results):
     async def run(self, stop: asyncio.Event) -> None:
         """Wait until it is over."""
         await stop.wait()
-
-
-class SqliteSink:
-    """The embedded store, behind the same moods; the commits are noted as well, but for what it folds itself.
-
-    A power cut leaves of its files what they were when they were last synced, whatever SQLite has synced itself since.
-    """
-
-    FILE: Final = "quayflow.db"
-    SAFE: Final = "synced"
-
-    def __init__(self, inner: EmbeddedSink, noted: SimulatedSink, data: Path) -> None:
-        """``inner`` is what the worker loads from, a file in ``data``."""
-        self._inner = inner
-        self._noted = noted
-        self._data = data
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the embedded store has
-        """Return what is not different here."""
-        return getattr(self._inner, name)
-
-    def commit(self, commit: Any) -> Any:  # noqa: ANN401 - as the embedded store
-        """Commit to both: what the one denies was done in the other too."""
-        try:
-            self._noted.commit(commit)
-        except StoreUnreachableError as error:
-            if "away" not in str(error):
-                self._inner.commit(commit)
-            raise
-        return self._inner.commit(commit)
-
-    def sync(self) -> None:
-        """Keep the files as they are now from power cuts."""
-        self._inner.sync()
-        self._noted.sync()
-        self._copy(self._data, self._data.parent / self.SAFE, Path.unlink)
-
-    @classmethod
-    def restore(cls, data: Path, remove: Callable[[Path], None]) -> None:
-        """Put the files as they were when they were last synced, which they need never have been."""
-        cls._copy(data.parent / cls.SAFE, data, remove)
-
-    @classmethod
-    def _copy(cls, source: Path, target: Path, remove: Callable[[Path], None]) -> None:
-        target.mkdir(exist_ok=True)
-        for path in target.glob(f"{cls.FILE}*"):
-            remove(path)
-        for path in source.glob(f"{cls.FILE}*"):
-            if not path.name.endswith("-shm"):
-                shutil.copy(path, target / path.name)
 
 
 async def _nothing_shared(config: SessionConfig) -> Sharing:

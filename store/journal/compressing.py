@@ -71,9 +71,13 @@ class Compressor:
 
     def start(self) -> None:
         """Begin, after deleting what a crash left."""
+        self.tidy()
+        self._thread.start()
+
+    def tidy(self) -> None:
+        """Delete what a crash left."""
         for part in self._folder.glob(f"*{PART}"):
             part.unlink()
-        self._thread.start()
 
     def close(self) -> None:
         """End within a chunk, leaving every segment as it was or as it is to be; idempotent."""
