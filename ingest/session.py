@@ -1,6 +1,6 @@
 """The bulk MQTT 5 session: whatever the socket holds in, a batch of acknowledgements out.
 
-The codec does no I/O and the socket is read every 5 to 20 ms instead of on readiness: at full load that saves most of
+The codec does no I/O and the socket is read every 5 to 30 ms instead of on readiness: at full load that saves most of
 the system calls, and of the work that is done once for each batch. A batch is handed over only after the previous one
 was acknowledged, so that what is read but not yet durable is bounded, the kernel's buffers fill and TCP pushes back on
 the broker.
