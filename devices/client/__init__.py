@@ -10,9 +10,10 @@ and ingest recognises by boot id and sequence what it has already. :class:`Clien
 it opens sockets and files, and nothing else of quayflow imports it.
 """
 
+from devices.client.arguments import add_broker_arguments, broker_settings
 from devices.client.asynchronous import AsyncClient
 from devices.client.config import ClientConfig
 from devices.client.ring import Ring, RingError
 from devices.client.threaded import Client
 
-__all__ = ["AsyncClient", "Client", "ClientConfig", "Ring", "RingError"]
+__all__ = ["AsyncClient", "Client", "ClientConfig", "Ring", "RingError", "add_broker_arguments", "broker_settings"]

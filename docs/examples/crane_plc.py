@@ -1,6 +1,10 @@
 """A quay crane: polls holding registers of its PLC over Modbus TCP and publishes them.
 
 python crane_plc.py CNNGB-DEMO QC09 --plc 192.0.2.10:502 --broker 127.0.0.1:1883 --folder /var/lib/qc09
+
+At a broker that asks who is there, with what `quayflow device add QC09 --class quay-crane --credentials` has told:
+
+python crane_plc.py … --broker broker.example:8883 --ca ca.pem --user CNNGB-DEMO/quay-crane/QC09 --password-file word
 """
 
 import argparse
@@ -9,7 +13,7 @@ import struct
 import time
 from pathlib import Path
 
-from devices.client import Client, ClientConfig
+from devices.client import Client, ClientConfig, add_broker_arguments, broker_settings
 from devices.vocabulary import DeviceClass
 
 # Register → metric and the value of one count: what the crane's PLC programmer says.
@@ -60,20 +64,18 @@ def main() -> None:
     parser.add_argument("site")
     parser.add_argument("device")
     parser.add_argument("--plc", default="127.0.0.1:502")
-    parser.add_argument("--broker", default="127.0.0.1:1883")
     parser.add_argument("--folder", type=Path, default=Path("ring"))
     parser.add_argument("--hz", type=float, default=2.0)
     parser.add_argument("--for", dest="seconds", type=float)
+    add_broker_arguments(parser)
     given = parser.parse_args()
     plc_host, _, plc_port = given.plc.rpartition(":")
-    host, _, port = given.broker.rpartition(":")
     config = ClientConfig(
         site=given.site,
         device_class=DeviceClass.QUAY_CRANE,
         device=given.device,
         folder=given.folder,
-        host=host,
-        port=int(port),
+        **broker_settings(given),
         info={"source": "modbus"},
     )
     with Client(config) as client:

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from devices.client import Client, ClientConfig
+from devices.client import Client, ClientConfig, add_broker_arguments, broker_settings
 from devices.vocabulary import DeviceClass
 
 CENTI = 100
@@ -54,18 +54,16 @@ def main() -> None:
     parser.add_argument("device")
     parser.add_argument("--reader", required=True)
     parser.add_argument("--direction", choices=("in", "out"), default="in")
-    parser.add_argument("--broker", default="127.0.0.1:1883")
     parser.add_argument("--folder", type=Path, default=Path("ring"))
     parser.add_argument("--for", dest="seconds", type=float)
+    add_broker_arguments(parser)
     given = parser.parse_args()
-    host, _, port = given.broker.rpartition(":")
     config = ClientConfig(
         site=given.site,
         device_class=DeviceClass.RFID_GATE,
         device=given.device,
         folder=given.folder,
-        host=host,
-        port=int(port),
+        **broker_settings(given),
         info={"direction": given.direction},
     )
     with Client(config) as client:

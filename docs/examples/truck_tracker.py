@@ -8,7 +8,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from devices.client import AsyncClient, ClientConfig
+from devices.client import AsyncClient, ClientConfig, add_broker_arguments, broker_settings
 from devices.times import parse_rfc3339
 from devices.vocabulary import DeviceClass
 
@@ -54,19 +54,17 @@ def main() -> None:
     parser.add_argument("site")
     parser.add_argument("device")
     parser.add_argument("--gpsd", default="127.0.0.1:2947")
-    parser.add_argument("--broker", default="127.0.0.1:1883")
     parser.add_argument("--folder", type=Path, default=Path("ring"))
     parser.add_argument("--for", dest="seconds", type=float)
+    add_broker_arguments(parser)
     given = parser.parse_args()
     gps_host, _, gps_port = given.gpsd.rpartition(":")
-    host, _, port = given.broker.rpartition(":")
     config = ClientConfig(
         site=given.site,
         device_class=DeviceClass.VEHICLE,
         device=given.device,
         folder=given.folder,
-        host=host,
-        port=int(port),
+        **broker_settings(given),
         info={"source": "gpsd"},
     )
     asyncio.run(run(config, gps_host, int(gps_port), given.seconds))
