@@ -16,12 +16,11 @@ from analytics.events import PortEvent
 from devices.codecs import native
 from devices.codecs.readings import Counter, Happening, Numbering, Reading, Scalar, bounded
 from devices.rejects import Reason, Reject, RejectError
-from devices.topics import DEVICE, DeviceKey
 from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
 from ingest.batch import Batch, Compound, Refused, set_online
 from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, tag_read
-from ingest.directory import CardinalityError, Device, Directory, NotAdmittedError
+from ingest.directory import CardinalityError, Device, Directory
 from ingest.sources import Feed, Feeds, Source
 from ingest.unforeseen import Unforeseen
 from store.journal import DUPLICATE, RETAINED, Frame
@@ -117,25 +116,11 @@ class Foreign:
         return readings
 
     def _device_of(self, reading: Reading, device: Device, feed: Feed) -> Device:
-        """Return the device of which a reading speaks, entering it if it is new."""
-        if feed.named:
-            if reading.device not in {"", feed.speaker}:
-                if reading.counter is not None and reading.counter.wraps_at:
-                    # On a connection of its own, it is the device's name that is damaged.
-                    device.tracker.count_round(reading.counter.stream, None, reading.counter.wraps_at)
-                detail = f"payload says {reading.device[:64]!r}, the topic says {feed.speaker!r}"
-                raise RejectError(Reason.IDENTITY_MISMATCH, "/device", detail)
-            return device
-        if not DEVICE.fullmatch(reading.device):
-            detail = f"{reading.device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -"
-            raise RejectError(Reason.WRONG_TYPE if reading.device else Reason.MISSING_FIELD, "/device", detail)
-        spoken = DeviceKey(feed.site, reading.device_class or feed.device_class, reading.device)
-        try:
-            return self._directory.device(self._directory.admission.known_as(feed.codec.name, spoken))
-        except NotAdmittedError as error:
-            raise RejectError(Reason.NOT_REGISTERED, "/device", str(error)) from None
-        except CardinalityError as error:
-            raise RejectError(Reason.CARDINALITY, "", str(error)) from None
+        """Return what :meth:`ingest.sources.Feeds.device_of` does."""
+        if feed.named and reading.device not in {"", feed.speaker} and reading.counter and reading.counter.wraps_at:
+            # On a connection of its own, it is the device's name that is damaged.
+            device.tracker.count_round(reading.counter.stream, None, reading.counter.wraps_at)
+        return self.feeds.device_of(reading, device, feed)
 
     def _accept(
         self,

@@ -4,12 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from devices.codecs.readings import Asking, Codec, Remembering, Request
+from devices.codecs.readings import Asking, Codec, Reading, Remembering, Request
 from devices.codecs.registry import CODECS, make_codec
 from devices.filters import fault_of, matches
-from devices.topics import SITE, TopicError, split
+from devices.rejects import Reason, RejectError
+from devices.topics import DEVICE, SITE, DeviceKey, TopicError, split
 from devices.vocabulary import DeviceClass
-from ingest.directory import NOBODY, Device, Directory
+from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError
 
 NATIVE: Final = "native"
 USUAL: Final[dict[str, tuple[str, ...]]] = {
@@ -104,6 +105,27 @@ class Feeds:
         device = self._directory.device(self._directory.admission.known_as(name, key))
         codec = self._by_name.get(name) or self._by_name.setdefault(name, self._made(name))
         return device, Feed(codec, device.key.site, DeviceClass(device.key.device_class), key.device)
+
+    def device_of(self, reading: Reading, device: Device, feed: Feed) -> Device:
+        """Return the device of which a reading speaks, entering it if it is new; ``device`` is that of the topic.
+
+        RejectError where it is nobody's, somebody else's, or of one that may not speak.
+        """
+        if feed.named:
+            if reading.device not in {"", feed.speaker}:
+                detail = f"payload says {reading.device[:64]!r}, the topic says {feed.speaker!r}"
+                raise RejectError(Reason.IDENTITY_MISMATCH, "/device", detail)
+            return device
+        if not DEVICE.fullmatch(reading.device):
+            detail = f"{reading.device[:64]!r}: expected 1 to 64 letters, digits, dots, colons, _ or -"
+            raise RejectError(Reason.WRONG_TYPE if reading.device else Reason.MISSING_FIELD, "/device", detail)
+        spoken = DeviceKey(feed.site, reading.device_class or feed.device_class, reading.device)
+        try:
+            return self._directory.device(self._directory.admission.known_as(feed.codec.name, spoken))
+        except NotAdmittedError as error:
+            raise RejectError(Reason.NOT_REGISTERED, "/device", str(error)) from None
+        except CardinalityError as error:
+            raise RejectError(Reason.CARDINALITY, "", str(error)) from None
 
     def take_states(self) -> dict[str, bytes]:
         """Return the memory of the codecs that learned something since the last call, by a lasting name."""

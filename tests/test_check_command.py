@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from devices.vocabulary import DeviceClass
 from engines.mosquitto import running_mosquitto
 from faults.publisher import Outgoing, Publisher
-from quayflow.checking import Message, judge
+from quayflow.captures import Message
+from quayflow.conformance import judge
 from quayflow.main import app
 from simulators import profiles
 from simulators.messages import PortMessages

@@ -1,0 +1,415 @@
+"""What a file holds, as messages to judge: a recording, frames as `quayflow journal cat` writes them, or bare payloads.
+
+Bare payloads have no topic and nobody noted when they came. Where one ends and the next begins, the format says: JSON
+documents by themselves or a line each, msgpack by its own lengths, JT/T 808 between its flags, Teltonika and LLRP by
+the lengths in their heads. What is binary may also be written as hexadecimal digits, a message a line.
+"""
+
+import base64
+import binascii
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgpack
+import msgspec
+
+from devices.codecs.readings import Codec, Reading
+from devices.codecs.registry import make_codec
+from devices.codecs.teltonika import IMEI_DIGITS, imei_of
+from devices.times import parse_rfc3339
+from devices.topics import DEVICE, DeviceKey, Stream, topic_of
+from devices.vocabulary import DeviceClass
+from simulators.recording import Choice, open_recording
+from store.journal import SUFFIX
+
+NATIVE: Final = "native"
+BARE: Final = "check"
+"""First level of the topics made up for foreign payloads that name their devices themselves."""
+PLACEHOLDER: Final = "CHECKED"
+"""Id of the device for payloads that come without a topic and name nobody."""
+SPACE: Final = re.compile(rb"[ \t\r\n]*")
+HEX: Final = re.compile(rb"[0-9A-Fa-f \t\r\n]+")
+MARKS: Final = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
+"""First bytes of a map in msgpack."""
+MAX_DOCUMENT: Final = 1 << 20
+"""Bytes that a JSON document over several lines may have."""
+FLAG: Final = b"\x7e"
+PING: Final = 0xFF
+TELTONIKA_HEAD: Final = 8
+LLRP_HEAD: Final = 10
+LLRP_VERSIONS: Final = (1, 2)
+GUESSED: Final = (
+    *("tic40", "tic40-flat", "impinj", "zebra", "owntracks"),
+    *("teltonika", "llrp", "sparkplug", "jt808"),
+)
+"""Formats that a payload which is not native is tried as, the strictest first, to say which ``--codec`` to name."""
+
+_documents_of = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message to judge."""
+
+    topic: str
+    payload: bytes
+    recv_ts: int
+    """Time of receipt, ns UTC."""
+    place: str = ""
+    """Where in its file it stands, such as ``line 3``."""
+    own_topic: bool = True
+    """Whether it came with its topic; else that is made up."""
+    received: bool = True
+    """Whether somebody noted when it came; else ``recv_ts`` is the time that it says itself …"""
+    timed: bool = True
+    """… if it says one, else that of the check, which tells nothing of a rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What is said of a file whose messages come without a topic."""
+
+    device_class: DeviceClass
+    site: str
+    codec: str = NATIVE
+    zone: str = ""
+    topic: str = ""
+    """Topic on which they came, "" where that is not known."""
+    now: int = field(default_factory=time.time_ns)
+
+
+class Piece(NamedTuple):
+    """One message in a file of bare payloads."""
+
+    payload: bytes
+    place: str
+
+
+def is_recording(path: Path) -> bool:
+    """Tell whether a path is a recording of `quayflow record`, a journal, a segment of one or an archive of files."""
+    return path.is_dir() or path.suffix in {SUFFIX, ".zip"}
+
+
+def read_recording(path: Path, only: str, site: str) -> tuple[Iterator[Message], frozenset[str], list[str]]:
+    """Return a recording's messages, their topics, and what of it could not be read.
+
+    ``only`` is a topic filter, "" for all. RecordingError where nothing can be read.
+    """
+    found = open_recording(path, Choice(topics=(only,) if only else ()), site)
+    messages = (
+        Message(each.topic, _bytes_of(each.content), each.ts, f"message {number}")
+        for number, each in enumerate(found.entries(), 1)
+    )
+    more = found.bad.count - len(found.bad.notes)
+    notes = [*found.bad.notes, *([f"and {more} more"] if more else [])]
+    return messages, frozenset(found.topics), notes
+
+
+def _bytes_of(content: object) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    if isinstance(content, dict):
+        return json.dumps(content).encode()
+    raise ValueError("a track of points holds no messages to judge")
+
+
+def read_file(path: Path, holding: Holding) -> Iterator[Message]:
+    """Yield the messages of a file: payloads, or frames as ``quayflow journal cat`` writes them.
+
+    ValueError names the place that is neither.
+    """
+    content = path.read_bytes()
+    bare = _Bare(holding)
+    for payload, place in pieces(content, NATIVE if _has_topics(content) else holding.codec):
+        tree = body_of(payload)
+        if isinstance(tree.get("topic"), str) and "payload" in tree:
+            yield _framed(tree, place, holding.now)
+        else:
+            yield bare.message(payload, place)
+
+
+def pieces(content: bytes, codec: str) -> Iterator[Piece]:
+    """Yield the messages of a file of bare payloads; what is cut off or no message is one, too, to be refused."""
+    if codec in BINARY and content.strip() and HEX.fullmatch(content):
+        yield from _hexadecimal(content, codec)
+        return
+    line, before = 1, 0
+    for at, payload in SPLITTERS[codec](content):
+        line, before = line + content.count(b"\n", before, at), at
+        yield Piece(payload, f"byte {at}" if codec in BINARY or payload[:1] > b"\x7f" else f"line {line}")
+
+
+def guess(path: Path) -> str:
+    """Return the foreign format as which the first message of a file reads, "" if as none, or natively."""
+    content = path.read_bytes()
+    for codec in () if _has_topics(content) else (NATIVE, *GUESSED):
+        try:
+            piece = next(pieces(content, codec), None)
+            readings = make_codec(codec).decode(piece.payload) if piece else []
+        except Exception:  # noqa: BLE001, S112 - whatever it says, it is not of this format
+            continue
+        if codec == "jt808" and piece and not piece.payload.startswith(FLAG):
+            continue
+        if any(each.values or each.happenings or each.unknown or each.info or each.online for each in readings):
+            return "" if codec == NATIVE else codec
+    return ""
+
+
+def body_of(payload: bytes) -> dict[Any, Any]:
+    """Return a native payload's fields, {} where it is no map; whatever is wrong with it, the pipeline says."""
+    try:
+        body = msgspec.json.decode(payload) if payload[:1] == b"{" else msgspec.msgpack.decode(payload)
+    except Exception:  # noqa: BLE001 - decoders raise RecursionError, UnicodeDecodeError and more on bad input
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _has_topics(content: bytes) -> bool:
+    """Tell whether a file holds frames with their topics, whatever format these are in."""
+    first = next(pieces(content, NATIVE), None)
+    tree = body_of(first.payload) if first else {}
+    return isinstance(tree.get("topic"), str) and "payload" in tree
+
+
+def _framed(tree: dict[Any, Any], place: str, now: int) -> Message:
+    """Return a frame as the journal's commands write it: with its topic and the time of receipt."""
+    payload, ts = tree["payload"], tree.get("ts")
+    try:
+        content = (
+            payload
+            if isinstance(payload, bytes)
+            else base64.b64decode(payload, validate=True)
+            if isinstance(payload, str)
+            else json.dumps(payload).encode()
+        )
+        at = parse_rfc3339(ts) if isinstance(ts, str) else ts
+    except (binascii.Error, TypeError):
+        raise ValueError(f"{place}: payload: expected base64 or an object") from None
+    except ValueError as error:
+        raise ValueError(f"{place}: ts: {error}" if isinstance(ts, str) else f"{place}: payload: {error}") from None
+    if at is not None and (not isinstance(at, int) or isinstance(at, bool) or not 0 < at < 2**63):
+        raise ValueError(f"{place}: ts: expected nanoseconds since 1970 UTC, or RFC 3339")
+    noted = at is not None
+    return Message(tree["topic"], content, now if at is None else at, place, received=noted, timed=noted)
+
+
+class _Bare:
+    """Finds a topic for payloads that come without one, as they follow each other."""
+
+    def __init__(self, holding: Holding) -> None:
+        self._holding = holding
+        self._speaker = PLACEHOLDER
+        # Beside that of the pipeline: whoever remembers must be told everything once.
+        self._codec: Codec | None = None if holding.codec == NATIVE else make_codec(holding.codec, holding.zone)
+
+    def message(self, payload: bytes, place: str) -> Message:
+        holding = self._holding
+        if self._codec is None:
+            tree = body_of(payload)
+            stream = Stream.EVENT if "type" in tree else Stream.STATUS if "online" in tree else Stream.TELEMETRY
+            told = tree.get("device")
+            name = told if isinstance(told, str) and DEVICE.fullmatch(told) else PLACEHOLDER
+            topic = topic_of(DeviceKey(holding.site, holding.device_class, name), stream)
+            return self._told(topic, payload, place, _times_in(tree))
+        try:
+            topic = holding.topic or _topic_in(payload, holding.codec) or f"{BARE}/{holding.codec}"
+            readings = self._codec.decode(payload, topic)
+        except Exception:  # noqa: BLE001 - the pipeline says what it is
+            readings = []
+        if (imei := imei_of(payload)) is not None and holding.codec == "teltonika":
+            self._speaker = imei
+        speaker = "" if all(reading.device for reading in readings) and imei is None else self._speaker
+        topic = f"{BARE}/{holding.codec}"
+        if speaker:
+            spoken = next((each.device_class for each in readings if each.device_class), holding.device_class)
+            topic = f"port/{holding.site}/{spoken}/{speaker}/{holding.codec}"
+        return self._told(topic, payload, place, _times_of(readings))
+
+    def _told(self, topic: str, payload: bytes, place: str, times: list[int]) -> Message:
+        now, told = self._holding.now, self._holding.topic or _topic_in(payload, self._holding.codec)
+        at = max((ts for ts in times if 0 < ts <= now), default=None)
+        return Message(
+            topic=told or topic,
+            payload=payload,
+            recv_ts=now if at is None else at,
+            place=place,
+            own_topic=bool(told),
+            received=False,
+            timed=at is not None,
+        )
+
+
+def _topic_in(payload: bytes, codec: str) -> str:
+    """Return the topic that a payload of OwnTracks repeats, as over HTTP; "" where it does not."""
+    topic = body_of(payload).get("topic") if codec == "owntracks" else None
+    return topic if isinstance(topic, str) else ""
+
+
+def _times_in(tree: dict[Any, Any]) -> list[int]:
+    ts = tree.get("ts", tree.get("t0"))
+    try:
+        found = parse_rfc3339(ts) if isinstance(ts, str) else ts
+    except ValueError:
+        return []
+    return [found] if isinstance(found, int) and not isinstance(found, bool) else []
+
+
+def _times_of(readings: list[Reading]) -> list[int]:
+    return [reading.ts for reading in readings if reading.ts is not None]
+
+
+def _hexadecimal(content: bytes, codec: str) -> Iterator[Piece]:
+    for number, line in enumerate(content.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            octets = bytes.fromhex(line.decode("ascii"))
+        except ValueError:
+            raise ValueError(f"line {number}: expected pairs of hexadecimal digits, a message a line") from None
+        for _, payload in SPLITTERS[codec](octets):
+            yield Piece(payload, f"line {number}")
+
+
+Split = Iterator[tuple[int, bytes]]
+"""Where each message begins, and what it is."""
+
+
+def _native(content: bytes) -> Split:
+    """Split JSON and msgpack, mixed as they may be: no payload begins with what stands between two of them."""
+    at = 0
+    while (at := _after_space(content, at)) < len(content):
+        if content[at] not in MARKS:
+            end = _end_of_document(content, at)
+            yield at, content[at:end].rstrip()
+            at = end
+            continue
+        rest, begin = io.BytesIO(content), at
+        rest.seek(begin)
+        stream = msgpack.Unpacker(rest, read_size=1 << 16)
+        while (at := _after_space(content, at)) < len(content) and content[at] in MARKS:
+            try:
+                while begin + stream.tell() <= at:
+                    stream.skip()
+            except Exception:  # noqa: BLE001 - in a stream nothing can be found beyond it
+                yield at, content[at:]
+                return
+            yield at, content[at : begin + stream.tell()]
+            at = begin + stream.tell()
+
+
+def _documents(content: bytes) -> Split:
+    """Split JSON: a document a line, or over several lines."""
+    at = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    while (at := _after_space(content, at)) < len(content):
+        end = _end_of_document(content, at)
+        yield at, content[at:end].rstrip()
+        at = end
+
+
+def _end_of_document(content: bytes, at: int) -> int:
+    """Return where a JSON document ends: with its line, unless it goes on in further lines and is whole there."""
+    found = content.find(b"\n", at)
+    line_end = len(content) if found < 0 else found
+    if content[at] not in b"{[" or _is_document(content[at:line_end]):
+        return line_end
+    try:
+        # In Latin-1 a character is a byte, and what stands within strings does not matter.
+        _, length = _documents_of.raw_decode(content[at : at + MAX_DOCUMENT].decode("latin-1"))
+    except json.JSONDecodeError as error:
+        is_cut = "Unterminated" in error.msg or not content[at + error.pos :].strip()
+        return len(content) if is_cut else line_end
+    except RecursionError:
+        return line_end
+    after = _after_space(content, at + length)
+    # A document with something else behind it is none.
+    return at + length if after == len(content) or content[after] in b"{[" or after > line_end else line_end
+
+
+def _is_document(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except Exception:  # noqa: BLE001 - besides DecodeError also RecursionError
+        return False
+    return True
+
+
+def _after_space(content: bytes, at: int) -> int:
+    found = SPACE.match(content, at)
+    return found.end() if found else at
+
+
+def _lines(content: bytes) -> Split:
+    at = 0
+    for line in content.splitlines(keepends=True):
+        if line.strip():
+            yield at, line.strip()
+        at += len(line)
+
+
+def _whole(content: bytes) -> Split:
+    if content:
+        yield 0, content
+
+
+def _jt808(content: bytes) -> Split:
+    """Split what stands between flags; what stands before the first or after the last is no frame."""
+    at = content.find(FLAG)
+    if at < 0:
+        yield from _whole(content)
+        return
+    if content[:at].strip():
+        yield 0, content[:at]
+    while (end := content.find(FLAG, at + 1)) >= 0:
+        if content[at + 1 : end].strip():
+            yield at, content[at : end + 1]
+        at = end
+    if content[at + 1 :].strip():
+        yield at, content[at:]
+
+
+def _teltonika(content: bytes) -> Split:
+    """Split introductions and packets; pings between them are none."""
+    at = 0
+    while (at := _after_space(content, at)) < len(content):
+        if content[at] == PING:
+            at += 1
+            continue
+        end = len(content)
+        if any(content[at : at + 4]):
+            digits = int.from_bytes(content[at : at + 2])
+            end = at + 2 + digits if digits in IMEI_DIGITS else end
+        elif at + TELTONIKA_HEAD <= len(content):
+            end = at + TELTONIKA_HEAD + int.from_bytes(content[at + 4 : at + 8]) + 4
+        yield at, content[at:end]
+        at = end
+
+
+def _llrp(content: bytes) -> Split:
+    """Split whole messages; bare parameters are one with all that follows."""
+    at = 0
+    while at < len(content):
+        length = int.from_bytes(content[at + 2 : at + 6])
+        is_head = content[at] >> 2 & 7 in LLRP_VERSIONS and length >= LLRP_HEAD
+        end = at + length if is_head else len(content)
+        yield at, content[at:end]
+        at = end
+
+
+SPLITTERS: Final[dict[str, Callable[[bytes], Split]]] = {
+    NATIVE: _native,
+    **dict.fromkeys(("tic40", "tic40-flat", "impinj", "zebra", "owntracks"), _documents),
+    **dict.fromkeys(("epc", "iso6346"), _lines),
+    **dict.fromkeys(("sparkplug", "edifact"), _whole),
+    "llrp": _llrp,
+    "jt808": _jt808,
+    "teltonika": _teltonika,
+}
+"""Format → where its messages begin and end in a file."""
+BINARY: Final = frozenset({"sparkplug", "llrp", "jt808", "teltonika"})
+"""Formats whose messages are not text."""
