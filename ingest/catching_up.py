@@ -1,7 +1,6 @@
 """Late data: now and then, in a thread, the detectors of the devices concerned run again over the journal."""
 
 import asyncio
-import contextlib
 import logging
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Final, Protocol
 from ingest.detection import Outcome, Plan
 from ingest.pipeline import Pipeline
 from ingest.rerunning import BATCH, OfDevices, run_again
+from ingest.waiting import pause
 from store.interface import StoreUnreachableError
 from store.journal import Frame, JournalError, first_frame, list_segments, read
 
@@ -60,8 +60,7 @@ class CatchUp:
         """
         cost, clock = 0.0, asyncio.get_running_loop().time
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), max(SHORTEST_WAIT_S, cost * (1 - SHARE) / SHARE))
+            await pause(stop, max(SHORTEST_WAIT_S, cost * (1 - SHARE) / SHARE))
             if stop.is_set():
                 break
             async with undurable:

@@ -1,7 +1,6 @@
 """What ingest tells the world through the broker: live values, port events and its own status."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import random
@@ -17,6 +16,7 @@ from devices.times import format_rfc3339
 from devices.topics import event_topic, live_topic, status_topic
 from ingest.acknowledging import Told
 from ingest.session import SessionConfig
+from ingest.waiting import first_of, pause
 from store.carriers import Carriers
 from store.interface import EventRecord
 
@@ -130,7 +130,7 @@ class Results:
                         await client.publish(*_host_state(self._host, since, online=False), qos=1, retain=True)
             except aiomqtt.MqttError as error:
                 log.debug("results: %s; trying again in %.1f s", error, delay)
-                await _wait(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await pause(stop, delay * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 delay = min(delay * 2, 10)
 
     async def _publish(self, client: aiomqtt.Client, stop: asyncio.Event) -> None:
@@ -171,9 +171,9 @@ class Results:
             if began >= status_due:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
                 status_due = began + STATUS_PERIOD_S
-            await _wait(stop, max(LIVE_LEAST_S, cost * (1 - LIVE_SHARE) / LIVE_SHARE))
+            await pause(stop, max(LIVE_LEAST_S, cost * (1 - LIVE_SHARE) / LIVE_SHARE))
             # What changes in steps is looked at right behind them: to look at times of its own would make it late.
-            await _first_of((stop, self.changed), status_due - clock())
+            await first_of((stop, self.changed), status_due - clock())
 
     async def _tell_events(self, client: aiomqtt.Client) -> None:
         """Publish the first of the events that wait; those that the broker has not taken wait on."""
@@ -192,21 +192,3 @@ class Results:
 def _host_state(host: str, since_ms: int, *, online: bool) -> tuple[str, bytes]:
     """Return topic and payload of Sparkplug's STATE message (Sparkplug 3.0, host applications)."""
     return f"spBv1.0/STATE/{host}", _encode({"online": online, "timestamp": since_ms})
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, but no longer than until ``stop``."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
-
-
-async def _first_of(events: Sequence[asyncio.Event], seconds: float) -> None:
-    """Sleep until one of the events is set, or for so long."""
-    if seconds <= 0 or any(event.is_set() for event in events):
-        return
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -1,13 +1,12 @@
 """The ingest worker: joins session, journal, pipeline and sink, recovers after a crash and shuts down cleanly."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from devices.codecs.readings import Request
 from devices.times import format_rfc3339
@@ -15,6 +14,7 @@ from ingest.acknowledging import PERIOD_S, Acknowledger
 from ingest.attention import Attention
 from ingest.catching_up import CatchUp
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
+from ingest.committing import Committer
 from ingest.config import IngestConfig
 from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
@@ -30,9 +30,11 @@ from ingest.retention import Retention
 from ingest.server_clock import ServerClock, passed
 from ingest.session import SessionConfig, SessionError, SessionRefusedError
 from ingest.sharing import Sharing, subscribed
+from ingest.space import Space
+from ingest.waiting import pause
 from store.carriers import Carriers
 from store.data_folder import DataFolder
-from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
+from store.interface import Commit, Sink
 from store.journal import (
     Damage,
     JournalConfig,
@@ -53,12 +55,6 @@ FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
 """A connection that has lasted this long ends a row of failures, s."""
-RARELY_S: Final = 8.0
-RARELY_SHARE: Final = 0.04
-"""Commits that take more than this share of the time are made up to :data:`RARELY_S` apart, s."""
-LAST_S: Final = 1.0
-"""For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
-T = TypeVar("T")
 
 
 class Worker:
@@ -83,7 +79,8 @@ class Worker:
         self._clock = ServerClock(now, elapsed or (passed if now is time.time_ns else now))
         self._started = now()
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._storing = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._space = Space(lambda: self._edges.free_bytes(config.data), config.shed_below_bytes, self._disk)
         # Held while frames have been processed that the journal does not hold yet: no commit may contain them.
         self._undurable = asyncio.Lock()
         # Held from the place in the journal on to the last byte there: broker and gateway deliver beside each other.
@@ -98,11 +95,8 @@ class Worker:
         self._sharing = Sharing.UNKNOWN
         self._held = Marks()
         self._attention = Attention()
-        self._journal_state = "ok"
         self._committed_offset = self._committed_frames = 0
-        self._commit_seconds = self._commit_cost = 0.0
         self._balanced = True
-        self._short_of_space = False
         self._oldest_uncommitted: int | None = None
         self._refusals: list[Request] = []
         """Answers to commands that terminals cannot be given."""
@@ -127,7 +121,8 @@ class Worker:
             self._journal = JournalWriter(self._journal_config, self._clock.received, replayed=True)
             self._compressor = self._edges.compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
-            self._retention = Retention(config, self._journal, self._sink, self._clock.steady, self._committer)
+            self._committer = Committer(self._sink, self._storing)
+            self._retention = Retention(config, self._journal, self._sink, self._clock.steady, self._storing)
             self._follower = (
                 None
                 if config.registration is None
@@ -150,7 +145,7 @@ class Worker:
                 if self._follower is not None:
                     self._follower.close()
                 self._disk.shutdown()
-                self._committer.shutdown()
+                self._storing.shutdown()
                 self._compressor.close()
                 self._sink.close()
                 self._journal.close()
@@ -186,7 +181,7 @@ class Worker:
             "held_bytes_most": self._held.most_bytes,
             "held_bytes_bound": self._session_config.max_batch_bytes,
             "reading_stops": self._held.stops,
-            "journal": self._journal_state,
+            "journal": self._space.journal_state,
             "journal_offset": self._journal.end,
             "journal_frames": self._journal.frames,
             "journal_corrupt": self._corrupt,
@@ -204,7 +199,7 @@ class Worker:
             "data_age_s": round(pipeline.age_ns / 1e9, 3),
             "store_lag_s": round((now - waiting) / 1e9, 3) if waiting is not None else 0.0,
             "sink_backlog": self._sink.backlog(),
-            "commit_seconds": round(self._commit_seconds, 4),
+            "commit_seconds": round(self._committer.seconds, 4),
             "devices": len(pipeline.directory.devices) - 1,
             "series": len(pipeline.directory.keys),
             "balanced": self._balanced,
@@ -212,7 +207,7 @@ class Worker:
             "clock_stepped": self._clock.doubted(),
             "clock_steps": self._clock.steps,
             "shed": pipeline.ledger.total(Account.SHED),
-            "shedding": self._short_of_space,
+            "shedding": self._space.is_short,
             "late_for_detectors": pipeline.detection.late_for_detectors,
             "runs_again": pipeline.detection.runs_again,
             "waiting_to_run_again": pipeline.detection.waiting_to_run_again,
@@ -312,7 +307,7 @@ class Worker:
             except SessionError as error:
                 level = logging.ERROR if isinstance(error, SessionRefusedError) else logging.WARNING
                 log.log(level, "%s; trying again in %.1f s", error, delay)
-                await _pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
+                await pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, 10.0)
                 continue
             self._welcome(session, known=known)
@@ -333,7 +328,7 @@ class Worker:
                 log.warning("%s; connecting again in %.1f s", error, delay)
                 self._attention.leave(self._clock.steady())
                 self._broker = "connecting"
-                await _pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
+                await pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, 10.0)
             finally:
                 session.abort()
@@ -380,7 +375,11 @@ class Worker:
     async def _take_in_turn(self, messages: MessageTable) -> bool:
         # Handing work to another thread and back costs as much as a dozen messages: only where the disk is touched.
         try:
-            start = self._journal.end if self._journal.is_ready else await self._with_space(self._journal.begin)
+            start = (
+                self._journal.end
+                if self._journal.is_ready
+                else await self._space.wait_for(self._journal.begin, self._stop)
+            )
         except JournalFullError:
             return False
         async with self._undurable:
@@ -398,9 +397,8 @@ class Worker:
             try:
                 await writing
             except JournalFullError as error:
-                self._say_full(error)
-                await _pause(self._stop, 1)
-                await self._with_space(append)
+                await self._space.there_is_none(error, self._stop)
+                await self._space.wait_for(append, self._stop)
             self._ahead = False
             self._changed.set()
             if self._gateway is not None:
@@ -412,7 +410,7 @@ class Worker:
 
     def _shed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return what is to be journalled: where space is short, nothing sent at QoS 0, which is counted instead."""
-        if not self._short_of_space:
+        if not self._space.is_short:
             return messages
         table = MessageTable.of(messages)
         acknowledged = table.packet_ids > 0
@@ -420,61 +418,27 @@ class Worker:
             self._pipeline.shed(table.take(~acknowledged).topics, self._clock.received())
         return table.take(acknowledged)
 
-    def _look_at_space(self) -> None:
-        """Tell whether space is short, and say so when it begins and when it ends."""
-        free = self._edges.free_bytes(self._config.data)
-        short = free < self._config.shed_below_bytes
-        if short and not self._short_of_space:
-            log.error("%d bytes are free: messages at QoS 0 are shed, and counted, until there is more space", free)
-        if self._short_of_space and not short:
-            log.info("%d bytes are free: messages at QoS 0 are taken again", free)
-        self._short_of_space = short
-
-    async def _with_space(self, write: Callable[[], T]) -> T:
-        """Run a journal operation in the disk's thread, again and again while there is no space.
-
-        Meanwhile nothing is read or acknowledged, so the broker keeps what it has. Raises JournalFullError when told to
-        stop before there is space.
-        """
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                result = await loop.run_in_executor(self._disk, write)
-            except JournalFullError as error:
-                if self._stop.is_set():
-                    raise
-                self._say_full(error)
-                await _pause(self._stop, 1)
-                continue
-            self._journal_state = "ok"
-            return result
-
-    def _say_full(self, error: JournalFullError) -> None:
-        if self._journal_state == "ok":
-            log.error("%s: nothing is acknowledged until there is space", error)
-        self._journal_state = str(error)
-
     async def _tick(self, stop: asyncio.Event) -> None:
         """Let time pass in the pipeline, and measure rates."""
         clock = asyncio.get_running_loop().time
-        self._look_at_space()
+        self._space.look()
         before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), clock()
         while not stop.is_set():
             now = self._clock.steady()
             self._pipeline.tick(now, self._attention.since(now))
             self._changed.set()
             if (elapsed := clock() - at) >= RATE_PERIOD_S:
-                self._look_at_space()
+                self._space.look()
                 totals = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples)
                 rates = [(total - last) / elapsed for total, last in zip(totals, before, strict=True)]
                 self._rates = (rates[0], rates[1], rates[2])
                 before, at = totals, clock()
-            await _pause(stop, TICK_S)
+            await pause(stop, TICK_S)
 
     async def _follow_registry(self, stop: asyncio.Event) -> None:
         """Act on a changed registry within about a second."""
         while self._follower is not None and not stop.is_set():
-            await _pause(stop, FOLLOW_PERIOD_S)
+            await pause(stop, FOLLOW_PERIOD_S)
             found = await asyncio.to_thread(self._follower.poll)
             if found is not None:
                 log.info("the registry has revision %d", found.revision)
@@ -492,15 +456,12 @@ class Worker:
             results.acknowledge(told)
             refusals, self._refusals = self._refusals, []
             results.request([*self._pipeline.foreign.feeds.wants(self._now()), *refusals])
-            await _pause(stop, PERIOD_S)
+            await pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:
-        """Commit every interval, less often where commits are large: to write the same less often costs less."""
+        """Commit every interval, less often where commits are large."""
         while not stop.is_set():
-            share, cost = self._config.commit_share, self._commit_cost
-            # From beginning to beginning: what the store lags behind is no more than this.
-            rarely = min(RARELY_S, cost / RARELY_SHARE) - self._commit_seconds
-            await _pause(stop, max(self._config.commit_interval_s, cost * (1 - share) / share, rarely))
+            await pause(stop, self._committer.pause_s(self._config.commit_interval_s, self._config.commit_share))
             if not stop.is_set():
                 await self._commit(results)
 
@@ -516,39 +477,11 @@ class Worker:
             commit = self._snapshot(complete=complete or not self._sink.folds)
             frames = self._pipeline.ledger.received
             self._oldest_uncommitted = None
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        events = await self._store(commit)
-        seconds = clock() - began
-        # The lesser of two, so that one stall, such as of a suspended machine, does not put off the next for long.
-        self._commit_cost, self._commit_seconds = min(self._commit_seconds, seconds), seconds
+        events = await self._committer.commit(commit, self._stop)
         self._committed_offset, self._committed_frames = commit.offset, frames
         results.announce(events)
         await self._retention.expire()
         await self._retention.trim_journal(commit.offset, self._disk)
-
-    async def _store(self, commit: Commit) -> list[EventRecord]:
-        """Hand a commit to the sink, again and again while the store cannot take it.
-
-        Raises StoreUnreachableError when told to stop meanwhile; the journal holds what the commit would have held.
-        """
-        delay, clock = 0.5, asyncio.get_running_loop().time
-        last: float | None = None
-        while True:
-            began = clock()
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.commit, commit)
-            except StoreUnreachableError as error:
-                if self._stop.is_set():
-                    # In seconds and not in tries: one that waits for a lock may take ten of them.
-                    last = began + LAST_S if last is None else last
-                    if clock() >= last:
-                        raise
-                    await asyncio.sleep(FIRST_DELAY_S)
-                    continue
-                log.error("%s; the journal goes on, committing again in %.1f s", error, delay)  # noqa: TRY400
-                await _pause(self._stop, delay)
-                delay = min(delay * 2, 10.0)
 
     def _judge(self, journalled: int) -> None:
         """Hold the ledger to its identity, and to the frames that the journal has; raise the alarm once."""
@@ -589,9 +522,3 @@ class Worker:
 def _with_identity(session: SessionConfig, identity: str, worker: str) -> SessionConfig:
     """Complete the client id, so that two installations on one broker do not throw each other out."""
     return replace(session, client_id=f"{session.client_id}-{worker}-{identity[:12]}")
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, but no longer than until ``stop``."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)

@@ -13,7 +13,7 @@ from made_sessions import config_of
 
 from faults.scripted_broker import Wire, publish, scripted_broker
 from faults.simulation.world import Silent
-from ingest import worker as ingest_worker
+from ingest import committing
 from ingest.edges import Edges
 from ingest.results import Results
 from ingest.worker import IngestConfig, Worker
@@ -87,7 +87,7 @@ def test_last_commits_wait_for_a_lock_no_longer_than_one_try_and_the_last_second
 
     took = asyncio.run(scenario())
     # A commit under way when told, and one more: not five.
-    assert took < 2 * sqlite_files.BUSY_S + ingest_worker.LAST_S + 1.5
+    assert took < 2 * sqlite_files.BUSY_S + committing.LAST_S + 1.5
 
 
 def test_a_simulators_tasks_end_though_one_overlooks_that_it_is_cancelled() -> None:

@@ -1,0 +1,77 @@
+"""Committing: a snapshot into the store, however long that takes it, and how soon the next may follow."""
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+from typing import Final
+
+from ingest.waiting import pause
+from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
+
+log = logging.getLogger(__name__)
+
+RARELY_S: Final = 8.0
+RARELY_SHARE: Final = 0.04
+"""Commits that take more than this share of the time are made up to :data:`RARELY_S` apart, s."""
+FIRST_DELAY_S: Final = 0.5
+"""How long to wait before the first further try, s; it doubles with every one."""
+MOST_DELAY_S: Final = 10.0
+LAST_S: Final = 1.0
+"""For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
+LAST_DELAY_S: Final = 0.2
+
+
+class Committer:
+    """Hands commits to a sink, in a thread of its own, one after the other."""
+
+    def __init__(self, sink: Sink, thread: Executor) -> None:
+        """Nothing has been committed."""
+        self._sink = sink
+        self._thread = thread
+        self.seconds = self._cost = 0.0
+        """``seconds``: how long the last commit took."""
+
+    def pause_s(self, interval_s: float, share: float) -> float:
+        """Return how long to wait for the next, s: ``interval_s`` at least, and commits take no more than ``share``.
+
+        Large ones are made less often: to write the same less often costs less.
+        """
+        # From beginning to beginning: what the store lags behind is no more than this.
+        rarely = min(RARELY_S, self._cost / RARELY_SHARE) - self.seconds
+        return max(interval_s, self._cost * (1 - share) / share, rarely)
+
+    async def commit(self, commit: Commit, stop: asyncio.Event) -> list[EventRecord]:
+        """Make a commit durable in the store; return the events that are new there.
+
+        Raises StoreUnreachableError when told to stop before the store takes it.
+        """
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        events = await self._store(commit, stop)
+        seconds = clock() - began
+        # The lesser of two, so that one stall, such as of a suspended machine, does not put off the next for long.
+        self._cost, self.seconds = min(self.seconds, seconds), seconds
+        return events
+
+    async def _store(self, commit: Commit, stop: asyncio.Event) -> list[EventRecord]:
+        """Hand a commit to the sink, again and again while the store cannot take it.
+
+        Until told to stop: the journal holds what the commit would have held.
+        """
+        delay, loop = FIRST_DELAY_S, asyncio.get_running_loop()
+        last: float | None = None
+        while True:
+            began = loop.time()
+            try:
+                return await loop.run_in_executor(self._thread, self._sink.commit, commit)
+            except StoreUnreachableError as error:
+                if stop.is_set():
+                    # In seconds and not in tries: one that waits for a lock may take ten of them.
+                    last = began + LAST_S if last is None else last
+                    if loop.time() >= last:
+                        raise
+                    await asyncio.sleep(LAST_DELAY_S)
+                    continue
+                log.error("%s; the journal goes on, committing again in %.1f s", error, delay)  # noqa: TRY400
+                await pause(stop, delay)
+                delay = min(delay * 2, MOST_DELAY_S)
