@@ -198,6 +198,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "health": {
         "uid": "CNNGB-DEMO/quay-crane/QC01",
         "verdict": "silent for 412 s without a last will: the network is gone, or the program hangs",
+        "cause": "silent",
         "live": False,
         "registered": True,
         "enabled": True,

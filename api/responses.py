@@ -8,6 +8,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from store.device_health import Cause
+
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 Scalar = str | int | float | bool | None
 CompleteThrough = Annotated[
@@ -389,6 +391,7 @@ class DeviceHealth(Answer):
 
     uid: str
     verdict: str = Field(description="`live`, or why not, in one sentence.")
+    cause: Cause = Field(description="The same in a word.")
     live: bool
     registered: bool
     enabled: bool

@@ -28,6 +28,8 @@ from store.trying_out import broker_address, publish_command
 
 TLS_FOLDER: Final = "tls"
 WATCH_PERIOD_S: Final = 0.5
+SAID_APART: Final = frozenset({"uid", "verdict", "cause", "live", "refusals", "publish", "adopt"})
+"""What `show` says in lines of its own."""
 
 device_app = typer.Typer(help="Register devices, give them credentials, see why one is silent.", no_args_is_help=True)
 
@@ -289,7 +291,7 @@ def show(
     else:
         typer.echo(f"{'✔' if found.live else '✘'} {found.uid}: {found.verdict}")
         for name, value in document.items():
-            if name not in {"uid", "verdict", "live", "refusals", "publish", "adopt"} and value not in (None, {}):
+            if name not in SAID_APART and value not in (None, {}):
                 typer.echo(f"  {name:<20} {value}")
         for refusal in found.refusals:
             typer.echo(f"  refused {refusal['received']}  {refusal['reason']} at {refusal['pointer'] or '/'}")

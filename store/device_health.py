@@ -1,6 +1,7 @@
 """Why is a device silent: what is known of it, and the first reason that explains it."""
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -17,12 +18,31 @@ SKEW_S: Final = 10.0
 SHOWN: Final = 3
 
 
+class Cause(StrEnum):
+    """In a word, whether a device is live, or the first reason why it is silent; programs and the page read it."""
+
+    LIVE = "live"
+    CLOCK_OFF = "clock_off"
+    SEVERAL_WORKERS = "several_workers"
+    PARTLY_REFUSED = "partly_refused"
+    SILENT = "silent"
+    OFFLINE = "offline"
+    NEVER_HEARD = "never_heard"
+    ALL_REFUSED = "all_refused"
+    NOT_ADMITTED = "not_admitted"
+
+
+LIVELY: Final = frozenset({Cause.LIVE, Cause.CLOCK_OFF, Cause.SEVERAL_WORKERS, Cause.PARTLY_REFUSED})
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known of one device; times RFC 3339."""
 
     uid: str
     verdict: str
     """``live``, or why not, in one sentence."""
+    cause: Cause
+    """The same in a word."""
     live: bool
     registered: bool
     enabled: bool
@@ -71,15 +91,12 @@ def health_of(
     skew_s = None
     if device is not None and device.last_event_ns > 0:
         skew_s = round((device.last_seen_ns - device.last_event_ns) / NS, 3)
-    verdict = _verdict(device, refusal, refusals, silent_s, now_ns)
-    if verdict is None and lost is None:
-        verdict = "live, and heard by several workers: what it sent may count twice, and its losses cannot be told"
-    if verdict is None and skew_s is not None and abs(skew_s) > SKEW_S:
-        verdict = f"live, with a clock {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
+    cause, verdict = _silence(device, refusal, refusals, silent_s, now_ns) or _doubt(lost, skew_s)
     return Health(
         uid=key.uid,
-        verdict=verdict or "live",
-        live=verdict is None or verdict.startswith("live"),
+        verdict=verdict,
+        cause=cause,
+        live=cause in LIVELY,
         registered=key.uid in admission.devices,
         enabled=admission.devices.get(key.uid, True),
         admitted=refusal is None,
@@ -115,28 +132,41 @@ def gaps_and_refusals(ledger: Iterable[LedgerRow]) -> tuple[int | None, dict[str
     return None if several else lost, refused
 
 
-def _verdict(
+def _silence(
     device: DeviceRecord | None,
     refusal: str | None,
     refusals: Sequence[QuarantineRecord],
     silent_s: float | None,
     now_ns: int,
-) -> str | None:
-    """Return the first reason that explains a silence, None where the device is live."""
+) -> tuple[Cause, str] | None:
+    """Return the first reason that explains a silence, in a word and in a sentence; None where the device is live."""
     last = refusals[0] if refusals else None
     gone = device is not None and not device.online
     silent = silent_s is not None and silent_s > SILENT_S
     recent = last is not None and now_ns - last.recv_ns < SILENT_S * NS
     why = "" if last is None else f"{last.reason} at {last.pointer or '/'}: {last.detail}"
+    refused = f"everything that it sends is refused, last as {why}"
+    never = "never heard: nothing has come on its topics; check network, address and user name"
+    quiet = f"silent for {silent_s or 0:.0f} s without a last will: the network is gone, or the program hangs"
     reasons = (
-        (refusal is not None, f"not admitted: {refusal}"),
-        (device is None and last is not None, f"everything that it sends is refused, last as {why}"),
-        (device is None, "never heard: nothing has come on its topics; check network, address and user name"),
-        (gone, f"offline: it, or its last will, said so; last heard {silent_s or 0:.0f} s ago"),
-        (silent, f"silent for {silent_s or 0:.0f} s without a last will: the network is gone, or the program hangs"),
-        (recent, f"live, and in part refused as {why}"),
+        (refusal is not None, Cause.NOT_ADMITTED, f"not admitted: {refusal}"),
+        (device is None and last is not None, Cause.ALL_REFUSED, refused),
+        (device is None, Cause.NEVER_HEARD, never),
+        (gone, Cause.OFFLINE, f"offline: it, or its last will, said so; last heard {silent_s or 0:.0f} s ago"),
+        (silent, Cause.SILENT, quiet),
+        (recent, Cause.PARTLY_REFUSED, f"live, and in part refused as {why}"),
     )
-    return next((words for holds, words in reasons if holds), None)
+    return next(((cause, words) for holds, cause, words in reasons if holds), None)
+
+
+def _doubt(lost: int | None, skew_s: float | None) -> tuple[Cause, str]:
+    """Return that a device is live, with what is to be doubted of what it sends."""
+    if lost is None:
+        words = "live, and heard by several workers: what it sent may count twice, and its losses cannot be told"
+        return Cause.SEVERAL_WORKERS, words
+    if skew_s is not None and abs(skew_s) > SKEW_S:
+        return Cause.CLOCK_OFF, f"live, with a clock {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
+    return Cause.LIVE, "live"
 
 
 def _shown(record: QuarantineRecord) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from devices.rejects import Reason
 from devices.vocabulary import METRICS, DeviceClass
 from engines.chromium import running_chromium
 from engines.demo import Demo, running_demo
+from store.device_health import Cause
 
 WAIT_MS = 20_000
 SIZES = ((1366, 768), (1920, 1080))
@@ -319,6 +320,84 @@ def test_what_a_person_publishes_appears_and_what_is_wrong_is_named(browser: Bro
         expect(refusal).to_contain_text(topic)
 
 
+def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser, demo: Demo) -> None:
+    publish = shutil.which("mosquitto_pub")
+    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
+    topic = "port/CNNGB-DEMO/quay-crane/PAGE-2/telemetry"
+
+    def send(payload: str) -> None:
+        command = [publish, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
+        subprocess.run(command, check=True, timeout=20)
+
+    send('{"v":1,"m":{"load_t":2,"hoist mm":14500,"it\'s":1}}')
+    with clean(browser, demo, permissions=["clipboard-read", "clipboard-write"]) as page:
+        wait_live(page)
+        page.fill("#device-search", "PAGE-2")
+        expect(page.locator("#device-list li b")).to_have_text("PAGE-2")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(page.locator("#device-title")).to_have_text("PAGE-2")
+        expect(page.locator("#device-verdict")).to_contain_text("Live")
+        command = page.locator("#device-command")
+        expect(command).to_contain_text(f"-p {demo.broker_port} -q 1 -t {topic}")
+        page.click("#device-copy")
+        assert page.evaluate("navigator.clipboard.readText()") == command.inner_text()
+
+        # The tick is for what arrives from now on; the command itself is what makes it green.
+        tick = page.locator("#device-waiting")
+        expect(tick).to_have_attribute("data-state", "waiting")
+        subprocess.run(["bash", "-c", command.inner_text()], check=True, timeout=20)
+        expect(tick).to_have_attribute("data-state", "accepted")
+        expect(tick).to_contain_text("✔ Accepted since this was opened: 1")
+
+        row = page.locator('#device-names li[data-name="hoist mm"]')
+        expect(row.locator("select")).to_have_value("hoist_height_m")
+        expect(row.locator(".preview")).to_have_text("= 14.5 m")
+        row.locator(".adopt").click()
+        expect(row).to_have_class("adopted")
+        expect(page.locator("#device-names-said")).to_contain_text("“hoist mm” is Hoist height")
+        expect(page.locator('#device-names li[data-name="it\'s"] .adopt')).to_be_disabled()
+        adopted = "fetch('/v1/devices/PAGE-2').then(a => a.json()).then(d => d.latest.hoist_height_m?.value === 15.5)"
+        deadline = time.monotonic() + WAIT_MS / 1000
+        while not page.evaluate(adopted):
+            assert time.monotonic() < deadline, "the adopted name counts"
+            send('{"v":1,"m":{"hoist mm":15500}}')
+            page.wait_for_timeout(500)
+        row.locator(".give-up").click()
+        expect(row.locator(".adopt")).to_be_visible()
+
+        send('{"v":1,"m":{"load_t":"heavy"}}')
+        expect(page.locator("#device-refused")).to_contain_text("wrong type")
+        expect(page.locator("#device-refusals .refusal").first).to_contain_text("heavy")
+        page.click("[data-language=zh]")
+        expect(page.locator("#device-open")).to_have_text("详情")
+        expect(page.locator("#device-refusals .refusal b").first).to_have_text("类型错误")
+        page.focus("#device-close")
+        page.keyboard.press("Escape")
+        expect(page.locator("#device")).to_be_hidden()
+        assert page.evaluate("document.activeElement.id") == "device-list"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_panel_fits_beside_the_list(browser: Browser, demo: Demo, size: tuple[int, int], language: str) -> None:
+    width, height = size
+    path = f"/?lang={language}#device=CNNGB-DEMO~quay-crane~QC02"
+    with clean(browser, demo, path, viewport={"width": width, "height": height}) as page:
+        wait_live(page)
+        expect(page.locator("#device-facts dd").first).to_be_visible()
+        expect(page.locator("#chart-device")).to_have_text("QC02")
+        panel, canvas = page.locator("#device").bounding_box(), page.locator("#map").bounding_box()
+        assert panel is not None
+        assert canvas is not None
+        assert abs(panel["width"] - canvas["width"]) < 4
+        wide = "(body => body.scrollWidth - body.clientWidth)(document.querySelector('.device-body'))"
+        assert page.evaluate(wide) <= 0
+        # Another device chosen in the list takes the place of the first.
+        page.click("#device-list li[data-uid$=QC03]")
+        expect(page.locator("#device-title")).to_have_text("QC03")
+
+
 def test_the_api_documentation_needs_no_other_host(browser: Browser, demo: Demo) -> None:
     with clean(browser, demo, "/docs") as page:
         expect(page.locator(".opblock").first).to_be_visible()
@@ -349,8 +428,9 @@ def test_every_metric_reason_and_class_has_a_text(root: Path) -> None:
     texts = (root / "web/src/i18n/en.ts").read_text(encoding="utf-8")
     named = {
         prefix: set(re.findall(rf'^  "{prefix}\.([^"]+)":', texts, re.MULTILINE))
-        for prefix in ("metric", "reason", "class")
+        for prefix in ("metric", "reason", "class", "cause")
     }
     assert named["metric"] == {metric.name for metric in METRICS}
     assert named["reason"] == set(Reason)
     assert named["class"] == set(DeviceClass)
+    assert named["cause"] == {*Cause, "disabled"}

@@ -21,6 +21,7 @@ export const device = fields({
   last_seen: orNull(text),
   latest: record(latest),
   info: record(scalar),
+  quarantined: record(number),
 });
 export type Device = Infer<typeof device>;
 
@@ -125,6 +126,7 @@ const refusal = fields({
   pointer: text,
   detail: text,
   topic: text,
+  uid: text,
   received: text,
   payload: text,
   payload_encoding: text,
@@ -133,6 +135,64 @@ const refusal = fields({
 export type Refusal = Infer<typeof refusal>;
 
 export const refusalPage = fields({ items: list(refusal), complete_through: orNull(text) });
+
+export const CAUSES = [
+  "live",
+  "clock_off",
+  "several_workers",
+  "partly_refused",
+  "silent",
+  "offline",
+  "never_heard",
+  "all_refused",
+  "not_admitted",
+] as const;
+
+export const health = fields({
+  uid: text,
+  cause: oneOf(...CAUSES),
+  live: flag,
+  registered: flag,
+  enabled: flag,
+  admitted: flag,
+  credential: orNull(text),
+  heard: flag,
+  online: flag,
+  first_seen: orNull(text),
+  last_seen: orNull(text),
+  silent_s: orNull(number),
+  frames: number,
+  accepted: number,
+  rate_hz: orNull(number),
+  skew_s: orNull(number),
+  lost_before_journal: orNull(number),
+  duplicate: number,
+  quarantined: record(number),
+  refusals: list(fields({ reason: text, pointer: text, detail: text, received: text })),
+  publish: text,
+});
+export type Health = Infer<typeof health>;
+
+export const meaning = fields({ metric: text, scale: number, offset: number });
+export type Meaning = Infer<typeof meaning>;
+
+const deviceName = fields({
+  name: text,
+  value: text,
+  refused: number,
+  last: orNull(text),
+  adopted: orNull(meaning),
+  guesses: list(fields({ metric: text, scale: number })),
+  command: text,
+});
+export type DeviceName = Infer<typeof deviceName>;
+
+export const deviceNames = fields({ uid: text, items: list(deviceName) });
+
+const vocabularyMetric = fields({ name: text, unit: text, classes: list(text), derived: flag });
+export type VocabularyMetric = Infer<typeof vocabularyMetric>;
+
+export const vocabulary = fields({ items: list(vocabularyMetric) });
 
 const frameAccounts = fields({
   received: number,

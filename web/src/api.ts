@@ -51,6 +51,22 @@ export async function get<T>(path: string, shape: Shape<T>): Promise<T> {
   return shape(await response.json(), "");
 }
 
+/** Change something over HTTP. */
+export async function change<T>(method: "PUT" | "DELETE", path: string, secret: string, body: unknown, shape: Shape<T>): Promise<T> {
+  const response = await fetch(path, {
+    method,
+    headers: {
+      Accept: "application/json",
+      ...(body === null ? {} : { "Content-Type": "application/json" }),
+      ...(secret ? { Authorization: `Bearer ${secret}` } : {}),
+    },
+    body: body === null ? null : JSON.stringify(body),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  });
+  if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
+  return shape(await response.json(), "");
+}
+
 async function explanation(response: Response): Promise<string> {
   try {
     const found = answers.problem(await response.json(), "");
@@ -91,6 +107,23 @@ export const ledger = (): Promise<answers.Ledger> => get(LEDGER_PATH, answers.le
 
 export const newestEvents = (limit: number): Promise<Infer<typeof answers.eventPage>> =>
   get(pathOf("/v1/events", { limit, order: "desc" }), answers.eventPage);
+
+export const health = (uid: string): Promise<answers.Health> => get(`/v1/devices/${devicePath(uid)}/health`, answers.health);
+
+const namesPath = (uid: string, name?: string): string => pathOf(`/v1/devices/${devicePath(uid)}/names`, { name });
+
+export const names = (uid: string): Promise<Infer<typeof answers.deviceNames>> => get(namesPath(uid), answers.deviceNames);
+
+export const adopt = (uid: string, name: string, meaning: answers.Meaning, secret: string): Promise<answers.Meaning> =>
+  change("PUT", namesPath(uid, name), secret, meaning, answers.meaning);
+
+export const giveUp = (uid: string, name: string, secret: string): Promise<answers.Meaning> =>
+  change("DELETE", namesPath(uid, name), secret, null, answers.meaning);
+
+export const vocabulary = (): Promise<Infer<typeof answers.vocabulary>> => get("/v1/vocabulary", answers.vocabulary);
+
+export const refusalsOf = (uid: string, limit: number): Promise<Infer<typeof answers.refusalPage>> =>
+  get(pathOf("/v1/quarantine", { device: uid.replaceAll("/", "~"), limit }), answers.refusalPage);
 
 export const newestRefusals = (limit: number): Promise<Infer<typeof answers.refusalPage>> =>
   get(pathOf("/v1/quarantine", { limit }), answers.refusalPage);

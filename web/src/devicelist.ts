@@ -33,6 +33,7 @@ export class DeviceList {
   private readonly note = byId("device-note", HTMLParagraphElement);
   private readonly search = byId("device-search", HTMLInputElement);
   private readonly classes = byId("device-class", HTMLSelectElement);
+  private readonly opener = byId("device-open", HTMLButtonElement);
   private shown: PortDevice[] = [];
   private chosen: string | null = null;
   private scheduled = false;
@@ -41,6 +42,7 @@ export class DeviceList {
     private readonly port: Port,
     private readonly describe: (device: PortDevice) => string,
     private readonly onSelect: (uid: string) => void,
+    private readonly onOpen: (uid: string) => void,
   ) {
     this.search.addEventListener("input", () => this.draw());
     this.classes.addEventListener("change", () => this.draw());
@@ -48,6 +50,8 @@ export class DeviceList {
       const row = event.target instanceof Element ? event.target.closest("li") : null;
       if (row?.dataset["uid"]) this.onSelect(row.dataset["uid"]);
     });
+    this.list.addEventListener("dblclick", () => this.open());
+    this.opener.addEventListener("click", () => this.open());
     this.list.addEventListener("keydown", (event) => this.onKey(event));
     this.search.addEventListener("keydown", (event) => {
       if (event.key !== "ArrowDown") return;
@@ -65,6 +69,7 @@ export class DeviceList {
 
   select(uid: string): void {
     this.chosen = uid;
+    this.opener.disabled = false;
     this.markChosen();
     this.list.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   }
@@ -117,6 +122,8 @@ export class DeviceList {
       const silent = device.state === "live" ? "" : ` · ${age((Date.now() - device.lastSeen) / 1000, language())}`;
       setText(element.children[2]!, device.state === "live" ? this.describe(device) : `${t(`state.${device.state}`)}${silent}`);
       element.children[0]!.setAttribute("aria-label", t(`state.${device.state}`));
+      element.classList.toggle("unknown-names", device.unknownNames);
+      element.title = device.unknownNames ? t("devices.refusedNames") : "";
     });
   }
 
@@ -131,11 +138,20 @@ export class DeviceList {
   }
 
   private onKey(event: KeyboardEvent): void {
+    if (event.key === "Enter") {
+      event.preventDefault();
+      this.open();
+      return;
+    }
     const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: 8, PageUp: -8, Home: -Infinity, End: Infinity };
     const by = steps[event.key];
     if (by === undefined) return;
     event.preventDefault();
     this.step(by);
+  }
+
+  private open(): void {
+    if (this.chosen !== null) this.onOpen(this.chosen);
   }
 
   private step(by: number): void {

@@ -55,7 +55,10 @@ export class Feed {
   private refusalError: string | null = null;
   private timer = 0;
 
-  constructor(private readonly onSelect: (uid: string) => void) {
+  constructor(
+    private readonly onSelect: (uid: string) => void,
+    private readonly onOpen: (uid: string) => void,
+  ) {
     this.eventTab.addEventListener("click", () => this.open("events"));
     this.refusalTab.addEventListener("click", () => this.open("refusals"));
     for (const tab of [this.eventTab, this.refusalTab]) {
@@ -69,6 +72,10 @@ export class Feed {
     this.eventList.addEventListener("click", (event) => {
       const row = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-uid]") : null;
       if (row?.dataset["uid"]) this.onSelect(row.dataset["uid"]);
+    });
+    this.refusalList.addEventListener("click", (event) => {
+      const row = event.target instanceof Element ? event.target.closest<HTMLElement>("button[data-uid]") : null;
+      if (row?.dataset["uid"]) this.onOpen(row.dataset["uid"]);
     });
     onLanguage(() => {
       this.drawEvents();
@@ -180,6 +187,11 @@ function refusalRow(refusal: Refusal): HTMLElement {
       h("code", {}, refusal.pointer || t("refusals.whole")),
     ),
     h("p", { class: "particulars" }, refusal.detail),
-    h("code", { class: "topic" }, refusal.topic),
+    h(
+      "p",
+      {},
+      h("code", { class: "topic" }, refusal.topic),
+      refusal.uid ? h("button", { type: "button", class: "open", "data-uid": refusal.uid }, t("devices.open")) : null,
+    ),
   );
 }

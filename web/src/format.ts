@@ -70,6 +70,13 @@ export function clockOf(rfc3339: string | null | undefined): string {
   return Number.isNaN(date.getTime()) ? rfc3339 : localClock(date);
 }
 
+/** As `clockOf`, with the day before it where that is not the day of `now`. */
+export function stampOf(rfc3339: string | null | undefined, now: Date): string {
+  const date = new Date(rfc3339 ?? "");
+  if (Number.isNaN(date.getTime()) || date.toDateString() === now.toDateString()) return clockOf(rfc3339);
+  return `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${localClock(date)}`;
+}
+
 /** Milliseconds since 1970 of an RFC 3339 text (nanoseconds are cut), NaN if it is none. */
 export function epochMs(rfc3339: string | null | undefined): number {
   return rfc3339 ? Date.parse(rfc3339.replace(/(\.\d{3})\d+/, "$1")) : Number.NaN;

@@ -6,6 +6,7 @@ import * as api from "./api";
 import { ChartPanel } from "./chart";
 import { inBrief, inFull } from "./describe";
 import { DeviceList } from "./devicelist";
+import { DevicePanel } from "./devicepanel";
 import { byId, copy, setText } from "./dom";
 import { Feed } from "./feed";
 import { Figures } from "./figures";
@@ -50,8 +51,10 @@ const map = new YardMap(byId("map", HTMLCanvasElement), byId("map-tooltip", HTML
   describe: inFull,
 });
 const chart = new ChartPanel(port);
-const list = new DeviceList(port, inBrief, select);
-const feed = new Feed(select);
+const panel = new DevicePanel();
+const open = (uid: string): void => panel.open(uid);
+const list = new DeviceList(port, inBrief, select, open);
+const feed = new Feed(select, open);
 const stream = new Stream({
   onHello: (renewed) => {
     if (renewed) {
@@ -92,6 +95,11 @@ function askForNew(): void {
 }
 
 function select(uid: string): void {
+  mark(uid);
+  panel.follow(uid);
+}
+
+function mark(uid: string): void {
   const device = port.devices.get(uid);
   if (!device) return;
   const again = selected === uid;
@@ -107,8 +115,8 @@ function selectFirst(): void {
   if (selected !== null) return;
   const known = [...port.devices.values()].filter((device) => device.listed && device.values.size > 0);
   const cranes = known.filter((device) => device.class === "quay-crane").sort((a, b) => a.id.localeCompare(b.id));
-  const first = cranes[0] ?? known[0];
-  if (first) select(first.uid);
+  const first = port.devices.get(panel.shown ?? "") ?? cranes[0] ?? known[0];
+  if (first) mark(first.uid);
 }
 
 function setTheme(chosen: Theme): void {
@@ -228,6 +236,7 @@ async function start(): Promise<void> {
   setTheme(theme);
   setLanguage(initialLanguage());
   setInterval(tick, 1_000);
+  panel.followAddress();
   figures.start();
   devices.start();
   try {
@@ -250,7 +259,7 @@ window.quayflow = {
     language: language(),
     theme,
   }),
-  problems: () => [devices.error, ...figures.errors, chart.failure, feed.failure].filter((error) => error !== null),
+  problems: () => [devices.error, ...figures.errors, chart.failure, feed.failure, panel.failure].filter((error) => error !== null),
 };
 
 void start();

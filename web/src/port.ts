@@ -26,6 +26,8 @@ export interface PortDevice {
   state: DeviceLiveness;
   /** Whether the API has listed it: the live stream is ahead of the records by a commit. */
   listed: boolean;
+  /** Whether values of it were refused because their names are not known. */
+  unknownNames: boolean;
   /** When it was last heard, ms since 1970; NaN if unknown. */
   lastSeen: number;
   info: Readonly<Record<string, Scalar>>;
@@ -76,6 +78,7 @@ export class Port {
       const known = this.deviceOf(device.site, device.class, device.id);
       known.state = device.state;
       known.listed = true;
+      known.unknownNames = (device.quarantined["unknown_metric"] ?? 0) > 0;
       known.lastSeen = epochMs(device.last_seen);
       const first = epochMs(device.first_seen);
       if (first < this.heard.first) this.heard.first = first;
@@ -181,6 +184,7 @@ export class Port {
         class: deviceClass,
         state: "live",
         listed: false,
+        unknownNames: false,
         lastSeen: Number.NaN,
         info: {},
         values: new Map(),

@@ -19,6 +19,7 @@ function device(deviceClass: string, id: string, values: Record<string, number>,
     last_seen: time,
     latest: Object.fromEntries(Object.entries(values).map(([metric, value]) => [metric, { value, unit: "m", time }])),
     info,
+    quarantined: {},
   };
 }
 

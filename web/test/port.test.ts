@@ -17,6 +17,7 @@ const listed = (id: string, state: Device["state"], info: Device["info"] = {}): 
   last_seen: "2026-11-23T08:02:00.123456789Z",
   latest: { speed_mps: { value: 3, unit: "m/s", time: "2026-11-23T08:02:00Z" } },
   info,
+  quarantined: {},
 });
 
 const status = (worker: string, over: Partial<WorkerStatus> = {}): WorkerStatus => ({
