@@ -59,6 +59,15 @@ WORKER_FIGURES: Final = (
     WorkerFigure("gateway_frames", "quayflow_ingest_gateway_frames", "Frames journalled.", counter=True),
     WorkerFigure("gateway_bytes", "quayflow_ingest_gateway_bytes", "Bytes journalled.", counter=True),
     WorkerFigure("gateway_garbage_bytes", "quayflow_ingest_gateway_garbage_bytes", "Bytes of no frame.", counter=True),
+    WorkerFigure(
+        "gateway_parts_asked", "quayflow_ingest_gateway_parts_asked", "Missing parts asked for.", counter=True
+    ),
+    WorkerFigure(
+        "gateway_parts_given_up",
+        "quayflow_ingest_gateway_parts_given_up",
+        "Messages in parts not asked for any more.",
+        counter=True,
+    ),
     WorkerFigure("gateway_pauses", "quayflow_ingest_gateway_pauses", "Times a socket was not read.", counter=True),
     WorkerFigure("clocks_off", "quayflow_ingest_clocks_off", "Devices whose clock is off by more than 5 s."),
     WorkerFigure("clock_stepped", "quayflow_ingest_clock_stepped", "1 while the server's clock is not believed."),

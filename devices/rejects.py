@@ -26,6 +26,7 @@ class Reason(StrEnum):
     NO_BIRTH = "no_birth"
     TOO_LARGE = "too_large"
     CARDINALITY = "cardinality"
+    PARTS_MISSING = "parts_missing"
     WINDOW_FULL = "window_full"
     REJECTED_BY_STORE = "rejected_by_store"
 

@@ -12,10 +12,13 @@ from typing import Final, NamedTuple, Protocol
 from devices.codecs import jt808_bodies as bodies
 from devices.codecs.jt808_frames import (
     ACKNOWLEDGE,
+    ASK_FOR_PARTS,
     AUTHENTICATE,
     FLAG,
     FROM_PLATFORM,
     MAX_FRAME,
+    MULTIMEDIA,
+    MULTIMEDIA_REPLY,
     QUERY_TIME,
     REGISTER,
     REGISTER_REPLY,
@@ -30,6 +33,7 @@ from devices.codecs.jt808_frames import (
 from devices.codecs.jt808_terminals import authentication, registration
 from devices.codecs.teltonika import IMEI_DIGITS, LAYOUTS, is_sound
 from devices.rejects import RejectError
+from ingest.part_requests import MEDIA_ID, PartRequests
 
 MAX_BAD: Final = 16
 """Refusals in a row after which a connection is closed."""
@@ -49,6 +53,10 @@ class Said(NamedTuple):
     """To be sent when they are durable."""
     refused: str = ""
     """Why the frame was not taken, "" if it was."""
+    asked: int = 0
+    """How often missing parts are asked for in the reply."""
+    given_up: int = 0
+    """How many messages will not be whole."""
 
 
 class Conversation(Protocol):
@@ -60,6 +68,8 @@ class Conversation(Protocol):
     """Why the terminal is not worth listening to any more, in a word; "" while it is."""
     garbage: int
     """Bytes that belonged to no frame."""
+    in_parts: bool
+    """Whether :meth:`due` is to be asked now and then, because a message has come in part."""
 
     @property
     def waiting(self) -> int:
@@ -67,6 +77,9 @@ class Conversation(Protocol):
 
     def receive(self, data: bytes) -> list[Said]:
         """Take what has come and return what it leads to."""
+
+    def due(self) -> list[Said]:
+        """Return what is to be said by now though nothing has come."""
 
 
 def everybody(device: str) -> bool:
@@ -91,12 +104,13 @@ class Jt808Conversation:
             "_buffer",
             "_key",
             "_now",
+            "_parts",
             "_registrations",
             "_serial",
             "_strict",
             "_synchronised",
         ),
-        *("device", "garbage", "over"),
+        *("device", "garbage", "in_parts", "over"),
     )
 
     def __init__(
@@ -115,6 +129,9 @@ class Jt808Conversation:
         """
         self.device = self.over = ""
         self.garbage = 0
+        self.in_parts = False
+        self._parts: PartRequests | None = None
+        """Once a message has come in parts."""
         self._key = key
         self._now = now
         self._admits = admits
@@ -150,6 +167,15 @@ class Jt808Conversation:
             self._synchronised = False
         return said
 
+    def due(self) -> list[Said]:
+        """Ask for the parts that have not come for some time; after some times, no longer."""
+        if self._parts is None:
+            return []
+        requests, given_up = self._parts.due(self._now())
+        self.in_parts = self._parts.open
+        said = [Said(reply=self._spoken(*request), asked=1) for request in requests]
+        return [*said, Said(given_up=given_up)] if given_up else said
+
     def _judged(self, frame: bytes) -> Said:
         said = self._heard(frame)
         self._bad = self._bad + 1 if said.refused else 0
@@ -169,7 +195,21 @@ class Jt808Conversation:
             if "checksum" in message.flags:
                 return Said((frame,))
             return Said(reply=self._general(message, bodies.FAILED), refused="other_phone")
-        return Said((frame,), self._reply(message))
+        return self._said((frame,), message)
+
+    def _said(self, frames: tuple[bytes, ...], message: Message) -> Said:
+        """Return frames to be journalled with the reply to the last one; of a part, also what its message leads to."""
+        reply = self._reply(message)
+        if message.part is None or (message.flags and self._strict):
+            return Said(frames, reply)
+        if self._parts is None:
+            self._parts = PartRequests()
+        more, given_up = self._parts.take(message, self._now())
+        self.in_parts = self._parts.open
+        if more is None:
+            return Said(frames, reply, given_up=given_up)
+        asked = more[0] == ASK_FOR_PARTS or len(more[1]) > MEDIA_ID
+        return Said(frames, reply + self._spoken(*more), asked=int(asked), given_up=given_up)
 
     def _introduced(self, message: Message, frame: bytes) -> Said:
         """Answer a terminal that is not believed yet."""
@@ -185,7 +225,7 @@ class Jt808Conversation:
             return Said(reply=self._general(message, bodies.FAILED), refused=refused)
         self.device = message.phone
         registered, self._registrations = self._registrations.get(self.device, ()), {}
-        return Said((*registered, frame), self._reply(message))
+        return self._said((*registered, frame), message)
 
     def _registered(self, message: Message, frame: bytes) -> Said:
         """Hand out the code; the message is kept until the terminal has shown that it is the one it names."""
@@ -212,14 +252,20 @@ class Jt808Conversation:
             return b""
         if message.flags and self._strict:
             return self._general(message, bodies.DAMAGED)
+        answer = self._answer(message)
+        return self._general(message, bodies.ACCEPTED) if answer is None else self._framed(message, *answer)
+
+    def _answer(self, message: Message) -> tuple[int, bytes] | None:
+        """Return kind and body of the reply to a message that has one of its own."""
         if message.kind == REGISTER:
-            body = bodies.registration_reply(message.serial, code_of(self._key, message.phone))
-            return self._framed(message, REGISTER_REPLY, body)
+            return REGISTER_REPLY, bodies.registration_reply(message.serial, code_of(self._key, message.phone))
         if message.kind == QUERY_TIME:
-            return self._framed(message, TIME_REPLY, bodies.time_reply(self._now()))
+            return TIME_REPLY, bodies.time_reply(self._now())
         if message.kind == SYNC_TIME:
-            return self._framed(message, SYNC_TIME_REPLY, bodies.time_sync_reply(self._now()))
-        return self._general(message, bodies.ACCEPTED)
+            return SYNC_TIME_REPLY, bodies.time_sync_reply(self._now())
+        if message.kind == MULTIMEDIA and message.part is None and len(message.body) >= MEDIA_ID:
+            return MULTIMEDIA_REPLY, bodies.multimedia_reply(int.from_bytes(message.body[:MEDIA_ID]))
+        return None
 
     def _refusal(self, message: Message) -> bytes:
         if message.kind == REGISTER:
@@ -233,6 +279,12 @@ class Jt808Conversation:
         serial, self._serial = self._serial, (self._serial + 1) & 0xFFFF
         return frame_of(kind, message.phone, serial, body, of_2019=message.of_2019)
 
+    def _spoken(self, kind: int, body: bytes) -> bytes:
+        """Return a frame of the platform's own accord, in the edition of the terminal's last part."""
+        serial, self._serial = self._serial, (self._serial + 1) & 0xFFFF
+        of_2019 = self._parts is not None and self._parts.of_2019
+        return frame_of(kind, self.device, serial, body, of_2019=of_2019)
+
 
 TELTONIKA_HEAD: Final = 8
 MAX_PACKET: Final = 16_384
@@ -243,13 +295,14 @@ PING: Final = 0xFF
 class TeltonikaConversation:
     """Teltonika: a terminal says its IMEI and then sends packets, each acknowledged with its number of records."""
 
-    __slots__ = ("_admits", "_bad", "_buffer", "device", "garbage", "over")
+    __slots__ = ("_admits", "_bad", "_buffer", "device", "garbage", "in_parts", "over")
 
     def __init__(self, admits: Callable[[str], bool] = everybody) -> None:
         """Start at the introduction; ``admits`` tells of an IMEI whether it may speak here."""
         self._admits = admits
         self.device = self.over = ""
         self.garbage = 0
+        self.in_parts = False
         self._buffer = bytearray()
         self._bad = 0
 
@@ -268,6 +321,10 @@ class TeltonikaConversation:
             if self._bad >= MAX_BAD:
                 self.over = found.refused
         return said
+
+    def due(self) -> list[Said]:
+        """Return nothing: a packet comes whole."""
+        return []
 
     def _introduction(self) -> Said | None:
         buffer = self._buffer

@@ -105,6 +105,8 @@ class Foreign:
         return carrier.index
 
     def _decoded(self, frame: Frame, feed: Feed) -> list[Reading]:
+        if feed.timed is not None:
+            feed.timed.received = frame.recv_ts
         try:
             readings = [bounded(reading) for reading in feed.codec.decode(frame.payload, frame.topic)]
         except RejectError:
@@ -180,6 +182,8 @@ class Foreign:
                 self._accept_value(frame, device, name, value, nth * READING_NUMBERS + at, batch)
         for at, (name, unknown) in enumerate(reading.unknown.items()):
             self._accept_value(frame, device, name, unknown, nth * READING_NUMBERS + len(values) + at, batch)
+        if reading.payload:
+            frame = frame._replace(payload=reading.payload)
         for at, reject in enumerate(reading.refused):
             number = nth * READING_NUMBERS + len(values) + len(reading.unknown) + at
             batch.refused.append(Refused(frame, device.index, reject, number, 1))

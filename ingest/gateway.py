@@ -127,6 +127,9 @@ class Gateway:
         self.paused = False
         """Whether no socket is read, because too much waits."""
         self.accepted = self.frames = self.frame_bytes = self.garbage = self.pauses = 0
+        self.parts_asked = self.parts_given_up = 0
+        self.in_parts: set[_Connection] = set()
+        """Connections on which parts of messages are waited for."""
         self.refused: Counter[str] = Counter()
         self.closed: Counter[str] = Counter()
         self.ports: dict[str, int] = {}
@@ -199,6 +202,8 @@ class Gateway:
         for each in said:
             if each.refused:
                 self.refused[each.refused] += 1
+            self.parts_asked += each.asked
+            self.parts_given_up += each.given_up
             self.waiting_frames += len(each.frames)
             self.waiting_bytes += sum(map(len, each.frames))
             self.waiting.append((connection, each))
@@ -269,6 +274,8 @@ class Gateway:
             "gateway_bytes": self.frame_bytes,
             "gateway_garbage_bytes": self.garbage,
             "gateway_pauses": self.pauses,
+            "gateway_parts_asked": self.parts_asked,
+            "gateway_parts_given_up": self.parts_given_up,
         }
         figures |= {f"gateway_refused_{reason}": count for reason, count in self.refused.items()}
         return figures | {f"gateway_closed_{reason}": count for reason, count in self.closed.items()}
@@ -327,6 +334,8 @@ class Gateway:
             for connection in list(self.connections):
                 if reason := connection.overdue(now):
                     connection.close(reason)
+            for connection in list(self.in_parts):
+                connection.ask()
         return more
 
     def _accept(self, listener: int, now: float) -> None:
@@ -408,8 +417,17 @@ class _Connection:
         elif said or not self._half_since:
             self._half_since = now
         gateway.heard(self, said)
+        if talk.in_parts:
+            gateway.in_parts.add(self)
         if talk.over:
             self.close("refused")
+
+    def ask(self) -> None:
+        """Have the conversation ask for the parts of messages that have not come."""
+        gateway, talk = self._gateway, self.conversation
+        gateway.heard(self, talk.due())
+        if not talk.in_parts:
+            gateway.in_parts.discard(self)
 
     def overdue(self, now: float) -> str:
         """Return why the connection's time is over, "" if it is not."""
@@ -449,6 +467,7 @@ class _Connection:
         if self not in gateway.connections:
             return
         gateway.connections.discard(self)
+        gateway.in_parts.discard(self)
         gateway.closed[reason] += 1
         gateway.selector.unregister(self._socket)
         self._socket.close()

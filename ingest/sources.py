@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from devices.codecs.readings import Asking, Codec, Reading, Remembering, Request
+from devices.codecs.readings import Asking, Codec, Reading, Remembering, Request, Timed
 from devices.codecs.registry import CODECS, make_codec
 from devices.filters import fault_of, matches
 from devices.rejects import Reason, RejectError
@@ -64,6 +64,8 @@ class Feed(NamedTuple):
     codec: Codec
     site: str
     device_class: DeviceClass
+    timed: Timed | None = None
+    """The codec, if it needs to know when its frames were received."""
     speaker: str = ""
     """What the topic ``port/{site}/{class}/{device}/{codec}`` calls the device, "" where the payload names it."""
 
@@ -71,6 +73,10 @@ class Feed(NamedTuple):
     def named(self) -> bool:
         """Whether the topic names the device."""
         return bool(self.speaker)
+
+
+def _feed(codec: Codec, site: str, device_class: DeviceClass, speaker: str = "") -> Feed:
+    return Feed(codec, site, device_class, codec if isinstance(codec, Timed) else None, speaker)
 
 
 class Feeds:
@@ -95,7 +101,7 @@ class Feeds:
         """
         for source, codec in self._bound:
             if any(matches(pattern, topic) for pattern in source.topics):
-                return self._directory.devices[NOBODY], Feed(codec, source.site, source.device_class)
+                return self._directory.devices[NOBODY], _feed(codec, source.site, source.device_class)
         try:
             key, name = split(topic)
         except TopicError:
@@ -104,7 +110,7 @@ class Feeds:
             return None
         device = self._directory.device(self._directory.admission.known_as(name, key))
         codec = self._by_name.get(name) or self._by_name.setdefault(name, self._made(name))
-        return device, Feed(codec, device.key.site, DeviceClass(device.key.device_class), key.device)
+        return device, _feed(codec, device.key.site, DeviceClass(device.key.device_class), key.device)
 
     def device_of(self, reading: Reading, device: Device, feed: Feed) -> Device:
         """Return the device of which a reading speaks, entering it if it is new; ``device`` is that of the topic.

@@ -1,19 +1,24 @@
 """What gateway and terminals say to each other, without a socket: who is believed, what is answered and counted."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.codecs import jt808_bodies as bodies
+from devices.codecs.jt808 import Jt808
 from devices.codecs.jt808_frames import (
     ACKNOWLEDGE,
+    ASK_FOR_PARTS,
     AUTHENTICATE,
     BATCH,
     HEARTBEAT,
     LOCATION,
     MAX_FRAME,
+    MULTIMEDIA,
+    MULTIMEDIA_REPLY,
     QUERY_TIME,
     REGISTER,
     REGISTER_REPLY,
@@ -22,11 +27,13 @@ from devices.codecs.jt808_frames import (
     SYNC_TIME_REPLY,
     TIME_REPLY,
     frame_of,
+    frames_of,
     open_frame,
 )
 from devices.codecs.teltonika import packet_of, record_of
-from devices.times import parse_rfc3339
+from devices.times import NS, parse_rfc3339
 from ingest.conversations import MAX_BAD, MAX_PACKET, Jt808Conversation, Said, TeltonikaConversation, code_of
+from ingest.part_requests import MAX_ASKED
 
 NOW = parse_rfc3339("2026-11-23T08:15:30Z")
 KEY = b"k" * 32
@@ -148,6 +155,126 @@ def test_the_platforms_serials_go_up_by_one() -> None:
     conversation = authenticated()
     replies = [conversation.receive(frame_of(HEARTBEAT, PHONE, nth))[0].reply for nth in range(3)]
     assert [open_frame(reply).serial for reply in replies] == [1, 2, 3]
+
+
+class Watch:
+    """A clock set by hand."""
+
+    def __init__(self) -> None:
+        self.ns = NOW
+
+    def __call__(self) -> int:
+        return self.ns
+
+    def after(self, seconds: float) -> None:
+        self.ns += round(seconds * NS)
+
+
+def in_parts(kind: int, *, of_2019: bool = False) -> tuple[Watch, Jt808Conversation, list[bytes]]:
+    """A terminal that is believed, and a message of four parts with the serials 65,534 to 1."""
+    watch = Watch()
+    conversation = Jt808Conversation(KEY, watch, anyone=True)
+    conversation.receive(frame_of(HEARTBEAT, PHONE, 65_533, of_2019=of_2019))
+    frames = frames_of(kind, PHONE, 65_534, b"\0\0\0\x7b" + bytes(3_500), of_2019=of_2019)
+    assert len(frames) == 4
+    return watch, conversation, frames
+
+
+def waits(conversation: Jt808Conversation) -> bool:
+    """Whether parts are waited for."""
+    return conversation.in_parts
+
+
+def replies(said: list[Said]) -> list[tuple[int, bytes]]:
+    """Kind and body of everything that is sent."""
+    sent = b"".join(each.reply for each in said).split(b"\x7e")
+    messages = [open_frame(each, strict=True) for each in sent if each]
+    return [(message.kind, message.body) for message in messages]
+
+
+@pytest.mark.parametrize(("of_2019", "request_"), [(False, "fffe0200020003"), (True, "fffe000200020003")])
+def test_parts_that_do_not_come_are_asked_for_some_times_and_then_no_more(of_2019: bool, request_: str) -> None:
+    watch, conversation, frames = in_parts(BATCH, of_2019=of_2019)
+    assert not waits(conversation)
+    for frame in (frames[0], frames[3]):
+        said = conversation.receive(frame)
+        assert [kind for kind, _ in replies(said)] == [REPLY]
+        assert said[0].frames == (frame,)
+    assert waits(conversation)
+    watch.after(9.9)
+    assert conversation.due() == []
+    asked = []
+    for _ in range(MAX_ASKED):
+        watch.after(10)
+        said = conversation.due()
+        assert sum(each.asked for each in said) == 1
+        asked += replies(said)
+        assert conversation.due() == []
+    assert asked == [(ASK_FOR_PARTS, bytes.fromhex(request_))] * MAX_ASKED
+    watch.after(10)
+    assert conversation.due() == [Said(given_up=1)]
+    assert not waits(conversation)
+    assert conversation.due() == []
+
+
+def test_parts_that_are_sent_when_they_are_asked_for_make_it_whole() -> None:
+    watch, conversation, frames = in_parts(BATCH)
+    for frame in (frames[0], frames[1], frames[3]):
+        conversation.receive(frame)
+    watch.after(11)
+    assert replies(conversation.due()) == [(ASK_FOR_PARTS, bytes.fromhex("fffe010003"))]
+    watch.after(9)
+    assert [kind for kind, _ in replies(conversation.receive(frames[2]))] == [REPLY]
+    assert not waits(conversation)
+    watch.after(99)
+    assert conversation.due() == []
+    # Sent once more, it is no message of its own.
+    conversation.receive(frames[2])
+    assert not waits(conversation)
+
+
+def test_an_upload_is_answered_with_what_is_missing_of_it_and_at_the_end_with_nothing() -> None:
+    watch, conversation, frames = in_parts(MULTIMEDIA)
+    for frame in frames[:2]:
+        assert [kind for kind, _ in replies(conversation.receive(frame))] == [REPLY]
+    said = conversation.receive(frames[3])
+    assert replies(said)[1:] == [(MULTIMEDIA_REPLY, bytes.fromhex("0000007b010003"))]
+    assert said[0].asked == 1
+    watch.after(10)
+    assert replies(conversation.due()) == [(MULTIMEDIA_REPLY, bytes.fromhex("0000007b010003"))]
+    said = conversation.receive(frames[2])
+    assert replies(said)[1:] == [(MULTIMEDIA_REPLY, bytes.fromhex("0000007b"))]
+    assert said[0].asked == 0
+    # One that comes in one piece, and one whose id has not come.
+    assert replies(conversation.receive(frame_of(MULTIMEDIA, PHONE, 2, b"\0\0\0\x7c" + bytes(9)))) == [
+        (MULTIMEDIA_REPLY, bytes.fromhex("0000007c"))
+    ]
+    _, conversation, frames = in_parts(MULTIMEDIA)
+    assert [kind for kind, _ in replies(conversation.receive(frames[3]))] == [REPLY, ASK_FOR_PARTS]
+
+
+def test_parts_published_by_a_library_are_asked_for_as_it_sends_them_again(recorded: Path) -> None:
+    """go-jt808 leaves out three of 18 parts, and sends these when it is asked for them."""
+    folder, sent = recorded / "trackers" / "jt808_gojt808", {}
+    for name in ("缺失", "缺失补传"):
+        text = (folder / f"example__protocol__sub_package__0x1205{name}.txt").read_text(encoding="utf-8")
+        sent[name] = [bytes.fromhex(line) for line in text.split()]
+    watch, codec = Watch(), Jt808()
+    conversation = Jt808Conversation(KEY, watch, anyone=True)
+    for frame in sent["缺失"]:
+        conversation.receive(frame)
+        assert codec.decode(frame)[0].info["part"]
+    watch.after(11)
+    again = [open_frame(frame) for frame in sent["缺失补传"]]
+    first = again[0].serial - (again[0].part or (0, 0))[0] + 1
+    missing = [message.part[0] for message in again if message.part]
+    assert missing == [7, 8, 16]
+    assert replies(conversation.due()) == [(ASK_FOR_PARTS, bodies.parts_request(first, missing))]
+    for frame in sent["缺失补传"]:
+        conversation.receive(frame)
+    last = [codec.decode(frame)[0] for frame in sent["缺失补传"]][-1]
+    assert last.info == {"message": "0x1205"}
+    assert not waits(conversation)
 
 
 def test_registrations_count_once_their_terminal_is_believed_with_a_code_or_without_one() -> None:

@@ -21,6 +21,7 @@ from api.commands import BrokerAddress, Commander, Outcome, Sent
 from api.config import ApiConfig
 from devices.codecs import jt808_bodies as bodies
 from devices.codecs.jt808_frames import (
+    ASK_FOR_PARTS,
     AUTHENTICATE,
     BATCH,
     FLAG,
@@ -31,6 +32,7 @@ from devices.codecs.jt808_frames import (
     REPLY,
     Message,
     frame_of,
+    frames_of,
     open_frame,
 )
 from devices.codecs.teltonika import packet_of, record_of
@@ -211,6 +213,32 @@ def test_the_newest_of_two_terminals_with_one_number_wins() -> None:
             assert gateway.status()["gateway_terminals"] == 1
             kinds = [open_frame(message.payload).kind for message in disk.taken]
             assert kinds == [REGISTER, AUTHENTICATE, HEARTBEAT, AUTHENTICATE, LOCATION]
+
+    run(test())
+
+
+def test_a_part_that_does_not_come_is_asked_for_on_the_connection() -> None:
+    async def test() -> None:
+        disk, stop, now = Disk(), asyncio.Event(), [NOW]
+        gateway = Gateway(CONFIG, KEY, disk.take, lambda: now[0])
+        await gateway.listen()
+        task = asyncio.create_task(gateway.run(stop))
+        one = await terminal(gateway)
+        frames = frames_of(BATCH, PHONE, 0, bodies.batch([location(nth) for nth in range(80)], late=True))
+        for frame in (frames[0], frames[2]):
+            one.writer.write(frame)
+            assert (await one.reply()).kind == REPLY
+        now[0] += 11 * NS
+        asked = await one.reply()
+        assert (asked.kind, asked.body) == (ASK_FOR_PARTS, bodies.parts_request(0, [2]))
+        one.writer.write(frames[1])
+        assert (await one.reply()).kind == REPLY
+        await until(lambda: not gateway.in_parts, "nothing is waited for")
+        status = gateway.status()
+        assert (status["gateway_parts_asked"], status["gateway_parts_given_up"]) == (1, 0)
+        assert [message.payload for message in disk.taken] == [frames[0], frames[2], frames[1]]
+        stop.set()
+        await task
 
     run(test())
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from devices.codecs import jt808_bodies as bodies
-from devices.codecs.jt808 import MAX_OPEN, Jt808
+from devices.codecs.jt808 import Jt808
 from devices.codecs.jt808_frames import LENGTH, MAX_FRAME, checksum, frame_of, frames_of, open_frame
+from devices.codecs.jt808_parts import MAX_BYTES, MAX_EACH, MAX_PARTS
 from devices.codecs.jt808_terminals import authentication
 from devices.codecs.jt808_times import UNSET, digits_of, time_of
 from devices.codecs.readings import Reading
-from devices.rejects import RejectError
+from devices.rejects import Reason, RejectError
 from devices.times import NS, parse_rfc3339
 from quayflow.main import app
 
@@ -196,7 +197,8 @@ def test_a_message_in_parts_is_whole_in_any_order_and_however_often_a_part_comes
     for frame in [frames[3], *reversed(frames)]:
         last = decode(frame, codec)
     assert [reading.info for reading in last] == [{"message": "0x1205"}]
-    assert msgpack.unpackb(codec.take_state()) == []
+    [[phone, kind, total, [_, _, _, whole]]] = msgpack.unpackb(codec.take_state(), strict_map_key=False)
+    assert (phone, kind, total, whole) == ("17299841738", 0x1205, 18, True)
 
 
 @pytest.mark.parametrize("of_2019", [False, True])
@@ -216,17 +218,107 @@ def test_a_batch_in_parts_comes_with_the_last_part_and_over_a_restart(of_2019: b
     assert {reading.flags for reading in readings} == {("historical",)}
 
 
-def test_parts_that_can_never_be_whole_are_given_up_and_flagged() -> None:
+def later(codec: Jt808, frame: bytes, seconds: int = 0) -> list[Reading]:
+    codec.received += seconds * NS
+    return decode(frame, codec)
+
+
+def part(serial: int, number: int, total: int = 3, body: bytes = b"x", kind: int = 0x0704) -> bytes:
+    return frame_of(kind, PHONE, serial, body, part=(number, total))
+
+
+def test_parts_that_do_not_come_are_given_up_and_what_has_come_of_them_is_in_quarantine() -> None:
     codec = Jt808()
-    first = frame_of(0x0704, PHONE, 1, b"one", part=(1, 2))
-    other = frame_of(0x0704, PHONE, 9, b"new", part=(1, 2))
-    assert decode(first, codec)[0].flags == ()
-    assert decode(other, codec)[0].flags == ("parts_lost",)
-    for nth in range(MAX_OPEN - 1):
-        assert decode(frame_of(0x0801, f"{nth + 1}", 1, b"x", part=(1, 3)), codec)[0].flags == ()
-    assert decode(frame_of(0x0801, "4711", 1, b"x", part=(1, 3)), codec)[0].flags == ("parts_lost",)
-    with pytest.raises(RejectError, match="part 3 of 2"):
-        decode(frame_of(0x0704, PHONE, 1, b"x", part=(3, 2)), codec)
+    codec.received = T0
+    assert later(codec, part(5, 1, body=b"one"))[0].info == {"part": "1/3"}
+    later(codec, part(7, 3, body=b"three"), 60)
+    heartbeat, location = frame_of(0x0002, PHONE, 8), frame_of(0x0200, PHONE, 9, bodies.location(T0, 29.9, 121.8))
+    assert len(later(codec, heartbeat, 120)) == len(later(codec, location, 1)) == 1
+    codec.learned = False
+    again = Jt808()
+    again.restore(codec.take_state())
+    again.received = codec.received
+    [alive, lost] = later(again, heartbeat)
+    assert alive.online
+    assert (lost.device, lost.flags, lost.payload, lost.seq) == (PHONE, ("parts_lost",), b"onethree", None)
+    [reject] = lost.refused
+    assert (reject.reason, reject.detail) == (
+        Reason.PARTS_MISSING, "message 0x0704: of 3 parts there never came 1 (2)",
+    )  # fmt: skip
+    assert again.learned
+    assert len(later(again, heartbeat, 999)) == 1
+
+
+def test_a_message_that_is_refused_does_not_take_with_it_what_was_given_up() -> None:
+    codec = Jt808()
+    codec.received = T0
+    later(codec, part(5, 1))
+    with pytest.raises(RejectError):
+        later(codec, frame_of(0x0704, PHONE, 8, b"\0"), 300)
+    assert [reading.flags for reading in later(codec, frame_of(0x0002, PHONE, 9))] == [(), ("parts_lost",)]
+
+
+def test_parts_are_those_of_the_message_whose_serials_they_have() -> None:
+    where = [bodies.location(T0 + nth * NS, 29.9, 121.8) for nth in range(80)]
+    early = frames_of(0x0704, PHONE, 65_534, bodies.batch(where, late=True))
+    late = frames_of(0x0704, PHONE, 1, bodies.batch(where[::-1], late=True))
+    assert len(early) == len(late) == 3
+    codec = Jt808()
+    for frame in (early[0], late[0], late[2], early[2], late[2]):
+        assert [reading.ts for reading in decode(frame, codec)] == [None]
+    assert [reading.ts for reading in decode(late[1], codec)] == [T0 + nth * NS for nth in range(79, -1, -1)]
+    assert [reading.ts for reading in decode(early[1], codec)] == [T0 + nth * NS for nth in range(80)]
+    # Sent again, a part is that of the message which is whole.
+    for frame in (*early, *late):
+        assert [reading.online for reading in later(codec, frame, 9)] == [True]
+    assert len(later(codec, frame_of(0x0002, PHONE, 9), 999)) == 1
+
+
+def test_a_terminal_may_send_something_else_between_two_parts() -> None:
+    where = [bodies.location(T0 + nth * NS, 29.9, 121.8) for nth in range(80)]
+    frames = frames_of(0x0704, PHONE, 10, bodies.batch(where, late=True))
+    pieces = [open_frame(frame).body for frame in frames]
+    codec = Jt808()
+    found = [decode(part(10 + 2 * nth, nth + 1, body=piece), codec) for nth, piece in enumerate(pieces)]
+    assert [len(readings) for readings in found] == [1, 1, 80]
+
+
+def test_parts_are_bounded_and_a_terminal_that_begins_anew_gives_up_what_it_had_begun() -> None:
+    codec = Jt808()
+    codec.received = T0
+    assert len(later(codec, part(5, 1, body=b"one"))) == 1
+    begun = later(codec, part(5, 1, body=b"other"))
+    assert [reading.payload for reading in begun] == [b"", b"one"]
+    for nth in range(MAX_EACH - 1):
+        assert len(later(codec, part(100 * nth + 50, 1), 1)) == 1
+    assert [reading.payload for reading in later(codec, part(9_000, 1), 1)] == [b"", b"other"]
+    for frame, reason in ((part(1, 3, 2), "part 3 of 2"), (part(1, 1, MAX_PARTS + 1), "at most")):
+        with pytest.raises(RejectError, match=reason):
+            later(codec, frame)
+    full = [frame_of(0x0704, str(nth + 1), 1, bytes(LENGTH), part=(1, 2)) for nth in range(MAX_BYTES // LENGTH)]
+    with pytest.raises(RejectError, match="parts_missing at /parts"):
+        [later(codec, frame) for frame in full]
+
+
+def test_an_upload_is_told_by_what_stands_before_its_data() -> None:
+    head = struct.pack(">IBBBB", 123, 0, 0, 1, 2)
+    picture = head + bodies.location(T0, 29.93, 121.85) + b"\xff\xd8" + bytes(3_000)
+    codec, frames = Jt808(), frames_of(0x0801, PHONE, 5, picture)
+    for frame in frames[1:]:
+        decode(frame, codec)
+    [reading] = decode(frames[0], codec)
+    [upload] = reading.happenings
+    assert upload.type == "multimedia"
+    assert upload.data == {
+        "id": 123, "medium": "picture", "format": 0, "event": 1, "channel": 2, "parts": 3,
+        "latitude_deg": 29.93, "longitude_deg": 121.85,
+    }  # fmt: skip
+    assert (reading.ts, reading.values, reading.online) == (T0, {}, True)
+    # The edition of 2011 has no location there, and a short one no data.
+    for body in (head + b"\xff\xd8" + bytes(99), head + b"\xff"):
+        [reading] = decode(frame_of(0x0801, PHONE, 5, body))
+        assert reading.ts is None
+        assert reading.happenings[0].data == {"id": 123, "medium": "picture", "format": 0, "event": 1, "channel": 2}
 
 
 def test_what_terminals_get_wrong_is_flagged_or_in_strict_mode_refused() -> None:

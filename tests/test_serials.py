@@ -141,6 +141,24 @@ def test_parts_are_numbered_each_and_one_that_comes_when_it_is_asked_for_is_lost
     assert booked(pipeline) == 0
 
 
+def test_a_message_whose_parts_never_come_is_counted_once_and_its_terminal_stays_balanced() -> None:
+    body = bodies.batch([bodies.location(T0 + nth * NS, 29.9, 121.8) for nth in range(120)], late=True)
+    parts = [frame(TOPIC, each) for each in frames_of(BATCH, PHONE, 2, body)]
+    pipeline, kept = heard([signed_on(1), *parts[:2], parts[3], located(6, 1), said(7, second=60)]), dict[str, bytes]()
+    assert booked(pipeline, "flagged") == 0
+    kept |= freeze(pipeline, WorkerBlob(), pipeline.touched()).state
+    pipeline = pipeline_of(life=2)
+    thaw(pipeline, kept)
+    heard([said(8, second=121), said(9, second=122)], pipeline)
+    assert accounts(pipeline)[UID, "quarantined", "parts_missing"] == (0, 1)
+    assert accounts(pipeline)[UID, "flagged", "parts_lost"] == (1, 0)
+    [record] = pipeline.take_quarantine()
+    assert record.payload == (body[: 2 * 1_023] + body[3 * 1_023 :])[: len(record.payload)]
+    assert record.payload_bytes == len(body) - 1_023
+    # The part itself is what is lost, until it comes after all.
+    assert booked(pipeline) == 1
+
+
 def day(chance: random.Random) -> tuple[list[Frame], int]:
     """A day of a terminal with connections, restarts, losses and repetitions, and how many messages were lost."""
     sent: list[Frame] = []

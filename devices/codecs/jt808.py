@@ -23,16 +23,19 @@ from devices.codecs.jt808_frames import (
     LOCATION_COMMANDED,
     LOCATION_QUERIED,
     LOGOUT,
+    MULTIMEDIA,
     QUERY_TIME,
     REGISTER,
     SYNC_TIME,
     Message,
     open_frame,
 )
+from devices.codecs.jt808_parts import Joiner, Waiting
 from devices.codecs.jt808_terminals import authentication, driver_card, registration
 from devices.codecs.jt808_times import time_of
 from devices.codecs.readings import Counter, Happening, Reading, Scalar
 from devices.rejects import Reason, Reject, RejectError
+from devices.times import NS
 from devices.vocabulary import DeviceClass
 
 LAYOUT: Final = struct.Struct(">IIIIHHH6s")
@@ -40,8 +43,13 @@ SOUTH: Final = 1 << 2
 WEST: Final = 1 << 3
 FIXED: Final = 1 << 1
 BACKFILL: Final = 1
-MAX_OPEN: Final = 256
-"""Messages in parts that are waited for at the same time, the oldest given up first."""
+PATIENCE: Final = 120 * NS
+"""How long the next part of a message is waited for, longer than a gateway asks for it. What the terminal sends after
+that ends it, unless it is a location."""
+JOINED: Final = frozenset({LOCATION, LOCATION_QUERIED, LOCATION_COMMANDED, BATCH, DRIVER_CARD, REGISTER, AUTHENTICATE})
+"""Messages that are read to the last byte."""
+MULTIMEDIA_HEAD: Final = struct.Struct(">IBBBB")
+MEDIA: Final = ("picture", "sound", "video")
 ITEMS: Final[dict[int, tuple[str, str]]] = {
     0x03: (">H", "recorder_speed"),
     0x04: (">H", "alarm_event"),
@@ -73,16 +81,6 @@ READ: Final = frozenset({ACKNOWLEDGE, HEARTBEAT, QUERY_TIME, REGISTER, AUTHENTIC
 """Messages that are a sign of life and of which nothing else is missing."""
 
 
-class Parts(msgspec.Struct, array_like=True):
-    """A message of which not all parts have come."""
-
-    bodies: dict[int, bytes]
-
-
-Open = dict[tuple[str, int, int], Parts]
-"""(phone, message, number of parts) → the parts so far, the oldest first."""
-
-
 class Jt808:
     """Decodes one frame. Remembers the parts of messages that come in several."""
 
@@ -91,8 +89,9 @@ class Jt808:
     def __init__(self, *, strict: bool = False) -> None:
         """``strict``: what breaks the rules and could be read all the same is refused instead of flagged."""
         self._strict = strict
-        self._open: Open = {}
+        self._parts = Joiner(JOINED)
         self.learned = False
+        self.received = 0
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return the readings of a frame: one per location, one without values for every other message."""
@@ -109,9 +108,14 @@ class Jt808:
             _take_location(message.body, reading)
             readings = [reading]
         else:
-            readings = self._other(message)
+            readings = self._part(message) if message.part is not None else list(_readings(message))
         if self._strict:
             _check(readings)
+        if self._parts and message.kind != LOCATION:
+            # Only now, that nothing of this message can be refused any more.
+            over = self._parts.overdue(message.phone, self.received - PATIENCE)
+            self.learned = self.learned or bool(over)
+            readings += map(_given_up, over)
         return readings
 
     def number_of(self, payload: bytes) -> tuple[Counter | None, int]:
@@ -125,52 +129,37 @@ class Jt808:
     def take_state(self) -> bytes:
         """Return the parts that wait, and note that they are kept."""
         self.learned = False
-        return msgspec.msgpack.encode([(*key, parts) for key, parts in self._open.items()])
+        return msgspec.msgpack.encode(list(self._parts))
 
     def restore(self, state: bytes, *, earlier: bool = False) -> None:
         """Put back what :meth:`take_state` gave; ``earlier``: the frames to come are from before, and so of no part."""
-        if earlier:
-            return
-        kept = msgspec.msgpack.decode(state, type=list[tuple[str, int, int, Parts]])
-        self._open = {(phone, kind, total): parts for phone, kind, total, parts in kept}
+        if not earlier:
+            self._parts.restore(msgspec.msgpack.decode(state, type=list[Waiting]))
 
-    def _other(self, message: Message) -> list[Reading]:
-        given_up = False
-        if message.part is not None:
-            whole, given_up = self._joined(message)
-            if whole is None:
-                number, total = message.part
-                reading = _bare(message)
-                reading.online, reading.info = True, {"part": f"{number}/{total}"}
-                return [_flagged(reading, "parts_lost") if given_up else reading]
-            message = message._replace(body=whole)
-        readings = list(_readings(message))
-        if given_up:
-            _flagged(readings[0], "parts_lost")
-        return readings
-
-    def _joined(self, message: Message) -> tuple[bytes | None, bool]:
-        """Return the whole body once all parts are there, and whether another message had to be given up for it."""
-        number, total = message.part or (1, 1)
-        if not 1 <= number <= total:
-            raise RejectError(Reason.WRONG_TYPE, "/parts", f"part {number} of {total}")
+    def _part(self, message: Message) -> list[Reading]:
+        """Return the readings of the message that a part makes whole; before, a sign of life."""
+        joined = self._parts.take(message, self.received)
         self.learned = True
-        key, given_up = (message.phone, message.kind, total), False
-        parts = self._open.get(key)
-        if parts is not None and parts.bodies.get(number, message.body) != message.body:
-            # The same number with another content: the terminal has begun anew.
-            parts, given_up = None, True
-            del self._open[key]
-        if parts is None:
-            parts = self._open[key] = Parts({})
-            if len(self._open) > MAX_OPEN:
-                del self._open[next(iter(self._open))]
-                given_up = True
-        parts.bodies[number] = message.body
-        if len(parts.bodies) < total:
-            return None, given_up
-        del self._open[key]
-        return b"".join(parts.bodies[nth] for nth in range(1, total + 1)), given_up
+        if joined.body is None:
+            number, total = message.part or (1, 1)
+            reading = _bare(message)
+            reading.online, reading.info = True, {"part": f"{number}/{total}"}
+            return [reading]
+        return list(_readings(message._replace(body=joined.body)))
+
+
+def _given_up(waiting: Waiting) -> Reading:
+    """Return what is told of a message of which parts never came."""
+    missing = waiting.missing
+    some = ", ".join(map(str, missing[:16])) + (", …" if len(missing) > 16 else "")  # noqa: PLR2004 - for people
+    detail = f"message 0x{waiting.kind:04X}: of {waiting.total} parts there never came {len(missing)} ({some})"
+    return Reading(
+        device=waiting.phone,
+        device_class=DeviceClass.VEHICLE,
+        refused=(Reject(Reason.PARTS_MISSING, "/parts", detail),),
+        payload=waiting.body,
+        flags=("parts_lost",),
+    )
 
 
 def _bare(message: Message) -> Reading:
@@ -212,6 +201,8 @@ def _readings(message: Message) -> Iterator[Reading]:
         reading.online = False
     elif kind == DRIVER_CARD:
         _take_card(message, reading)
+    elif kind == MULTIMEDIA and len(body) > MULTIMEDIA_HEAD.size:
+        _take_multimedia(message, reading)
     elif kind & FROM_PLATFORM:
         reading.happenings = (Happening("cmd", {"message": f"0x{kind:04X}", "body": body.hex()}),)
     else:
@@ -245,6 +236,24 @@ def _take_card(message: Message, reading: Reading) -> None:
     card = driver_card(message.body, of_2019=message.of_2019)
     reading.ts = card.ts
     reading.happenings = (Happening("driver_card", card.data),)
+
+
+def _take_multimedia(message: Message, reading: Reading) -> None:
+    """Read what stands before the data of an upload; the data stays in the journal, as it came."""
+    number, media, layout, event, channel = MULTIMEDIA_HEAD.unpack_from(message.body)
+    medium = MEDIA[media] if media < len(MEDIA) else media
+    data: dict[str, Scalar] = {"id": number, "medium": medium, "format": layout, "event": event, "channel": channel}
+    if message.part is not None:
+        data["parts"] = message.part[1]
+    # The edition of 2011 has no location there.
+    where = LAYOUT.unpack_from(message.body.ljust(MULTIMEDIA_HEAD.size + LAYOUT.size, b"\xff"), MULTIMEDIA_HEAD.size)
+    if ts := time_of(where[-1]):
+        reading.ts = ts
+        placed = Reading()
+        _take_location(message.body[MULTIMEDIA_HEAD.size :][: LAYOUT.size], placed)
+        data |= {name: placed.values[name] for name in ("latitude_deg", "longitude_deg") if name in placed.values}
+    reading.online = True
+    reading.happenings = (Happening("multimedia", data),)
 
 
 def _batch(message: Message) -> Iterator[Reading]:

@@ -17,6 +17,8 @@ ACCEPTED: Final = 0
 FAILED: Final = 1
 DAMAGED: Final = 2
 """Result of a message with something wrong in it."""
+MOST_ASKED: Final = 255
+"""Parts asked for at once, whose number is told in one byte."""
 NO_SUCH_TERMINAL: Final = 4
 """Result of a registration: the platform's database has no such terminal."""
 
@@ -80,6 +82,18 @@ def registration_reply(serial: int, code: str) -> bytes:
 def registration_refusal(serial: int) -> bytes:
     """Return the platform's reply (0x8100) to a registration: there is no such terminal (result 4)."""
     return struct.pack(">HB", serial, NO_SUCH_TERMINAL)
+
+
+def parts_request(first: int, missing: Sequence[int], *, of_2019: bool = False) -> bytes:
+    """Return the platform's request (0x8003) for the parts ``missing`` of the message that begins with a serial."""
+    asked = missing[:MOST_ASKED]
+    return struct.pack(f">H{'H' if of_2019 else 'B'}{len(asked)}H", first, len(asked), *asked)
+
+
+def multimedia_reply(number: int, missing: Sequence[int] = ()) -> bytes:
+    """Return the platform's reply (0x8800) to an upload: which parts are missing; nothing after its id if none is."""
+    asked = missing[:MOST_ASKED]
+    return struct.pack(">I", number) + (struct.pack(f">B{len(asked)}H", len(asked), *asked) if asked else b"")
 
 
 def time_reply(now: int) -> bytes:

@@ -35,11 +35,14 @@ LOCATION_QUERIED: Final = 0x0201
 LOCATION_COMMANDED: Final = 0x0500
 DRIVER_CARD: Final = 0x0702
 BATCH: Final = 0x0704
+MULTIMEDIA: Final = 0x0801
 # What the platform answers
 REPLY: Final = 0x8001
+ASK_FOR_PARTS: Final = 0x8003
 TIME_REPLY: Final = 0x8004
 REGISTER_REPLY: Final = 0x8100
 SYNC_TIME_REPLY: Final = 0x8109
+MULTIMEDIA_REPLY: Final = 0x8800
 FROM_PLATFORM: Final = 0x8000
 """Bit of every message that the platform sends."""
 SHORTEST: Final = HEAD.size + 1

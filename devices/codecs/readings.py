@@ -67,6 +67,8 @@ class Reading(msgspec.Struct, kw_only=True, gc=False):
     """Values that cannot be used, one reject each, such as text where a number belongs; the other values count."""
     info: dict[str, Scalar] = {}
     """What the format tells beyond samples (firmware, plate, alarm bits), for people and the registry."""
+    payload: bytes = b""
+    """What is to be kept of it in quarantine, where that is not the frame with which it comes."""
     flags: tuple[str, ...] = ()
     """What is odd about it and yet no reason to lose it, such as ``checksum`` or ``historical``."""
 
@@ -144,6 +146,14 @@ class Numbering(Protocol):
 
     def number_of(self, payload: bytes) -> tuple[Counter | None, int]:
         """Return counter and number of a frame that :meth:`Codec.decode` has refused; None: it has no number."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A codec that waits for something, and needs to know for how long."""
+
+    received: int
+    """When the next frame to be decoded was received, ns UTC."""
 
 
 @runtime_checkable

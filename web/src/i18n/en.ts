@@ -248,6 +248,7 @@ export const en = {
   "reason.sequence_too_old": "sequence too old",
   "reason.too_large": "too large",
   "reason.cardinality": "too many devices",
+  "reason.parts_missing": "parts missing",
   "reason.window_full": "window full",
   "reason.rejected_by_store": "refused by the store",
 

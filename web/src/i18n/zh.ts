@@ -247,6 +247,7 @@ export const zh: Dictionary = {
   "reason.sequence_too_old": "序号过旧",
   "reason.too_large": "消息过大",
   "reason.cardinality": "设备过多",
+  "reason.parts_missing": "分包缺失",
   "reason.window_full": "窗口已满",
   "reason.rejected_by_store": "存储拒收",
 
