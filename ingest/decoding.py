@@ -15,6 +15,7 @@ from analytics.events import PortEvent
 from devices.codecs import native
 from devices.codecs.native import BLOCK_MARK
 from devices.columns import Ints
+from devices.identities import odd_identities, site_oddities
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import Stream, TopicError, parse
@@ -290,8 +291,10 @@ class Decoder:
         except CardinalityError as error:
             raise RejectError(Reason.CARDINALITY, "", str(error)) from None
         values = [1.0]
+        odd: tuple[str, ...] = ()
         if isinstance(found, native.Status):
             values = [float(found.online)]
+            odd = (*site_oddities(device.key.site), *odd_identities(found.info))
             _take_status(device, found, ts, batch)
         elif found is not None and is_read(found, frame.topic):
             read = tag_read(device.index, ts, found)
@@ -300,6 +303,9 @@ class Decoder:
         elif found is not None:
             told_apart = _told_apart(frame, found)
             batch.events.append(PortEvent(found.type, device.index, ts, ts, seq, dict(found.data), {}, told_apart))
+        if isinstance(found, native.Event):
+            odd = odd_identities(found.data)
+        batch.flags += [(device.index, flag) for flag in odd]
         batch.series += series
         batch.value += values
         batch.frames.append(frame)

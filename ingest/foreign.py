@@ -5,7 +5,7 @@ itself: by the format's own counter where it has one, which then counts for the 
 it says and when. The frame itself is booked once, to the device that the topic names or that is read first.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -15,6 +15,7 @@ from analytics.dedup import Verdict
 from analytics.events import PortEvent
 from devices.codecs import native
 from devices.codecs.readings import Counter, Happening, Numbering, Reading, Scalar, bounded
+from devices.identities import odd_identities
 from devices.rejects import Reason, Reject, RejectError
 from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
@@ -161,7 +162,7 @@ class Foreign:
             set_online(device, online=online, ts=ts, seq=seq, batch=batch)
         if reading.info and HISTORICAL not in reading.flags:
             device.info = dict(list({**device.info, **reading.info}.items())[:MAX_INFO])
-        batch.flags += [(device.index, flag) for flag in reading.flags]
+        batch.flags += [(device.index, flag) for flag in _flags_of(reading)]
         if nth:
             batch.numbers[len(batch.frames)] = nth
         batch.frames.append(frame)
@@ -225,6 +226,14 @@ class Foreign:
     def _derived(self, device: Device, name: str) -> int:
         # A handful per device, as for what detectors find: the cap is not for them.
         return self._directory.derived_series(device, name, capped=False)
+
+
+def _flags_of(reading: Reading) -> Iterable[str]:
+    """Return what is odd about a reading, each once: what its codec says, and what its identities show."""
+    if not (reading.happenings or reading.info or reading.unknown):
+        return reading.flags
+    facts = (reading.info, reading.unknown, *(happening.data for happening in reading.happenings))
+    return dict.fromkeys([*reading.flags, *(flag for each in facts for flag in odd_identities(each))])
 
 
 def _samples(reading: Reading, device_class: str) -> int:

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -71,13 +72,21 @@ def import_entries(
         changes = registry.changes(wanted, remove_others=remove_others)
         if not dry_run:
             registry.apply(changes, actor=actor(), now_ns=time.time_ns())
+    odd = [
+        {"kind": entry.kind, "key": entry.key, "flags": list(flags)} for entry in wanted if (flags := entry.oddities())
+    ]
+    counted = Counter(flag for entry in wanted for flag in entry.oddities())
     if as_json:
-        typer.echo(json.dumps({"dry_run": dry_run, "entries": len(wanted), "changes": [c._asdict() for c in changes]}))
+        told = {"dry_run": dry_run, "entries": len(wanted), "changes": [c._asdict() for c in changes]}
+        typer.echo(json.dumps({**told, "odd": odd, "flags": counted}))
         return
+    for each in odd:
+        typer.echo(f"! {each['kind']} {each['key']}: {', '.join(each['flags'])}", err=True)
     for change in changes:
         typer.echo("\n".join(_shown(change)))
     done = "would change" if dry_run else "changed"
-    typer.echo(f"{len(wanted)} entries read, {len(changes)} {done}")
+    flagged = "".join(f", {count} {flag}" for flag, count in counted.items())
+    typer.echo(f"{len(wanted)} entries read, {len(changes)} {done}{flagged}")
 
 
 @registry_app.command("audit", short_help="Who changed what, and who spoke in whose name.")

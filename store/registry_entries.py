@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, get_origin
 
 import msgspec
 
+from devices.identities import oddities, site_oddities
 from devices.times import parse_rfc3339
 from devices.topics import DEVICE, SITE, DeviceKey
 from devices.unknown_names import MAX_NAME, is_adoptable
@@ -21,6 +22,8 @@ Text = Annotated[str, msgspec.Meta(max_length=256)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[^\x00-\x20\x7f]+\Z")]
 SiteCode = Annotated[str, msgspec.Meta(pattern=rf"\A{SITE.pattern}\Z")]
 DeviceId = Annotated[str, msgspec.Meta(pattern=rf"\A{DEVICE.pattern}\Z")]
+CARRIERS: Final = {"container": "container"} | dict.fromkeys(("truck", "vehicle", "trailer"), "plate")
+"""Type of what carries a tag → what its id is."""
 UID: Final = rf"{SITE.pattern}/({'|'.join(DeviceClass)})/{DEVICE.pattern}"
 Uid = Annotated[str, msgspec.Meta(pattern=rf"\A{UID}\Z")]
 GEOMETRIES: Final = frozenset({"Polygon", "MultiPolygon"})
@@ -63,6 +66,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def check(self) -> None:
         """Raise EntryError for what the types alone do not say."""
 
+    def oddities(self) -> tuple[str, ...]:
+        """Return the flags of identities that do not add up, and are kept all the same."""
+        return ()
+
 
 class Organisation(Entry, frozen=True, kw_only=True):
     """Who owns or runs something."""
@@ -85,6 +92,10 @@ class Site(Entry, frozen=True, kw_only=True):
     policy: Policy = Policy.OPEN
     classes: tuple[DeviceClass, ...] = ()
     """Classes that ``known-classes`` admits."""
+
+    def oddities(self) -> tuple[str, ...]:
+        """Return whether the site begins with no UN/LOCODE."""
+        return site_oddities(self.site)
 
     def check(self) -> None:
         """Refuse classes that the policy does not read, and a policy without the classes that it needs."""
@@ -194,6 +205,10 @@ class Tag(Entry, frozen=True, kw_only=True):
     def key(self) -> str:
         """The tag, and since when where that is told."""
         return f"{self.tag}@{self.start}" if self.start else self.tag
+
+    def oddities(self) -> tuple[str, ...]:
+        """Return what is wrong with the tag's code, and with the number of a container or the plate of a vehicle."""
+        return (*oddities("tag", self.tag), *oddities(CARRIERS.get(self.type.lower(), ""), self.carrier))
 
     def check(self) -> None:
         """Refuse times that are none, or reversed."""

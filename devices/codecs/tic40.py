@@ -23,6 +23,7 @@ from devices.codecs.tic40_words import (
     UNIT_WORDS,
     folded,
 )
+from devices.identities import kind_of
 from devices.rejects import Reason, RejectError
 from devices.times import format_rfc3339
 from devices.vocabulary import BY_NAME, DeviceClass
@@ -111,13 +112,21 @@ class _Walk:
                 self._array(child, f"{path}.{name}", first=first)
             elif type(child) is dict:
                 self._object(child, f"{path}.{name}", first=first)
-            elif path.startswith(LOGICAL):
-                # Block, row, bay and tier are names, and no measurements.
-                self._machine.describe(f"{path.rpartition('.')[2]}_{name}", child)
-            elif name not in ATTRIBUTES and "." in path:
-                # A bare value under a concept: no array, no time.
-                self._machine.observe(self._named(f"{path}.{name}", first), child, None, "", "", "", self._where)
+            else:
+                self._bare(path, name, child, first=first)
             trail.pop()
+
+    def _bare(self, path: str, name: str, child: object, *, first: bool) -> None:
+        """Visit what is neither an array nor an object."""
+        if path.startswith(LOGICAL):
+            # Block, row, bay and tier are names, and no measurements.
+            self._machine.describe(f"{path.rpartition('.')[2]}_{name}", child)
+        elif type(child) is str and kind_of(f"{path}.{name}"):
+            # Which container is in the spreader or on the chassis: a fact, which is judged as one.
+            self._machine.describe(f"{path.rpartition('.')[2]}_{name}", child)
+        elif name not in ATTRIBUTES and "." in path:
+            # A bare value under a concept: no array, no time.
+            self._machine.observe(self._named(f"{path}.{name}", first), child, None, "", "", "", self._where)
 
     def _array(self, items: list[Any], path: str, *, first: bool) -> None:
         trail = self._trail
