@@ -122,6 +122,8 @@ class Results:
                     if self._host
                     else None,
                 ) as client:
+                    # Beyond this the client warns, which is for whoever did not mean it.
+                    client.pending_calls_threshold = EVENTS_TOGETHER
                     delay = 0.2
                     if self._host:
                         await client.publish(*_host_state(self._host, since, online=True), qos=1, retain=True)

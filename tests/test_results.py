@@ -12,7 +12,7 @@ import pytest
 from made_records import event
 
 from faults.simulation.clock import VirtualLoop
-from ingest.results import BROKER_S, EVENTS_TOGETHER, Live, Results
+from ingest.results import BROKER_S, EVENTS_TOGETHER, LIVE_LEAST_S, STATUS_PERIOD_S, Live, Results
 from ingest.session import SessionConfig
 
 BUSY_S = 0.05
@@ -74,6 +74,37 @@ def test_live_values_are_not_put_off_for_what_else_the_loop_has_to_do(
     # The messages of a look wait together, and the next look comes soon after; a status a second waits by itself.
     assert looks >= SECONDS / (3 * BUSY_S)
     assert len(Client.published) == 3 * looks + sum("_workers" in topic for topic in Client.published)
+
+
+def test_live_values_are_looked_at_right_behind_a_change_and_not_without_one(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client.published = []
+    monkeypatch.setattr(aiomqtt, "Client", Client)
+    monkeypatch.setattr(Client, "takes_s", 0.0)
+    looked: list[float] = []
+
+    def live() -> Live:
+        looked.append(loop.time())
+        return {}
+
+    results = Results(SessionConfig(host="h", port=1), "w1", live=live, status=dict, now=loop.now_ns)
+
+    async def scenario() -> float:
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(results.run(stop))
+        await asyncio.sleep(SECONDS + 0.5)
+        results.changed.set()
+        changed = loop.time()
+        await asyncio.sleep(LIVE_LEAST_S / 2)
+        stop.set()
+        await running
+        return changed
+
+    changed = loop.run_until_complete(scenario())
+    # The status wants a look every second.
+    assert len(looked) <= SECONDS / STATUS_PERIOD_S + 2
+    assert 0 <= looked[-1] - changed < LIVE_LEAST_S / 2
 
 
 def test_an_end_does_not_wait_for_a_slow_broker_to_take_every_event(

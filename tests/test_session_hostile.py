@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_sessions import TOPIC, config_of, numbers_of, read_to_the_end, read_until
 
+import ingest.session
 from engines.ports import free_port
 from faults.scripted_broker import Wire, publish, scripted_broker
 from ingest import session as session_module
@@ -322,6 +323,38 @@ def test_a_packet_in_single_bytes_arrives_whole() -> None:
             session.abort()
 
     asyncio.run(scenario())
+
+
+def test_a_broker_that_waits_for_acknowledgements_is_not_left_to_wait_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rounds, at_once, busy_s, pause_s = 8, 5, 0.01, 1.0
+    # However little there was to do, the pause would be the longest.
+    monkeypatch.setattr(ingest.session, "GATHER", 1e9)
+
+    async def script(wire: Wire) -> None:
+        await wire.accept()
+        for first in range(1, 1 + rounds * at_once, at_once):
+            for number in range(first, first + at_once):
+                wire.send(publish(TOPIC, str(number).encode(), number))
+            await wire.drain()
+            for _ in range(at_once):
+                await wire.packet()
+
+    async def scenario() -> float:
+        async with scripted_broker(script) as broker:
+            session = await Session.open(config_of(broker.port, period_s=pause_s))
+            began = asyncio.get_running_loop().time()
+            messages: list[Message] = []
+            while len(messages) < rounds * at_once:
+                some = await session.read(asyncio.Event())
+                await asyncio.sleep(busy_s)
+                session.acknowledge(some)
+                messages += some
+            session.abort()
+            return asyncio.get_running_loop().time() - began
+
+    assert asyncio.run(scenario()) < rounds * pause_s / 2
 
 
 # --- malformed packets -----------------------------------------------------------------------------------------------
