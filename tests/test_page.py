@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -376,6 +377,18 @@ def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser
         page.keyboard.press("Escape")
         expect(page.locator("#device")).to_be_hidden()
         assert page.evaluate("document.activeElement.id") == "device-list"
+
+
+def test_a_device_that_is_registered_and_was_never_heard_is_in_the_list(browser: Browser, demo: Demo) -> None:
+    add = [sys.executable, "-m", "quayflow", "device", "add", "PAGE-3", "--class", "vehicle", "--data", str(demo.data)]
+    subprocess.run(add, check=True, timeout=60, capture_output=True)
+    with clean(browser, demo) as page:
+        page.fill("#device-search", "PAGE-3")
+        row = page.locator("#device-list li")
+        expect(row.locator("span")).to_have_text("never heard", timeout=WAIT_MS)
+        row.click()
+        page.click("#device-open")
+        expect(page.locator("#device-verdict")).to_contain_text("Never heard")
 
 
 @pytest.mark.parametrize("size", SIZES)

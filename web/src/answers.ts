@@ -194,6 +194,8 @@ export type VocabularyMetric = Infer<typeof vocabularyMetric>;
 
 export const vocabulary = fields({ items: list(vocabularyMetric) });
 
+export const registryPage = fields({ items: list(fields({ key: text })) });
+
 const frameAccounts = fields({
   received: number,
   windowed: number,

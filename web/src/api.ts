@@ -125,5 +125,11 @@ export const vocabulary = (): Promise<Infer<typeof answers.vocabulary>> => get("
 export const refusalsOf = (uid: string, limit: number): Promise<Infer<typeof answers.refusalPage>> =>
   get(pathOf("/v1/quarantine", { device: uid.replaceAll("/", "~"), limit }), answers.refusalPage);
 
+/** The uids of the devices that are registered, heard or not; the first page is enough for a list that people read. */
+export async function registered(): Promise<string[]> {
+  const page = await get(pathOf("/v1/registry/device", { limit: 1000 }), answers.registryPage);
+  return page.items.map((item) => item.key);
+}
+
 export const newestRefusals = (limit: number): Promise<Infer<typeof answers.refusalPage>> =>
   get(pathOf("/v1/quarantine", { limit }), answers.refusalPage);

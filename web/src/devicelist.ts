@@ -86,7 +86,7 @@ export class DeviceList {
 
   private drawClasses(): void {
     const chosen = this.classes.value;
-    const known = [...new Set([...this.port.devices.values()].map((device) => device.class))];
+    const known = [...new Set(this.everyone().map((device) => device.class))];
     known.sort((a, b) => CLASS_ORDER.indexOf(a) - CLASS_ORDER.indexOf(b));
     const options = [h("option", { value: "" }, t("devices.allClasses"))];
     for (const name of known) options.push(h("option", { value: name }, named("class", name)));
@@ -97,8 +97,13 @@ export class DeviceList {
     this.classes.value = known.includes(chosen) ? chosen : "";
   }
 
+  /** Those heard, and those registered and never heard: it is these that somebody has to look after. */
+  private everyone(): PortDevice[] {
+    return [...this.port.devices.values(), ...this.port.unheard];
+  }
+
   private draw(): void {
-    const found = matching(this.port.devices.values(), this.search.value, this.classes.value, (name) => named("class", name));
+    const found = matching(this.everyone(), this.search.value, this.classes.value, (name) => named("class", name));
     const shown = found.slice(0, MOST_ROWS);
     const same = shown.length === this.shown.length && shown.every((device, index) => device === this.shown[index]);
     this.shown = shown;
@@ -120,7 +125,8 @@ export class DeviceList {
       if (!(element instanceof HTMLElement)) return;
       element.dataset["state"] = device.state;
       const silent = device.state === "live" ? "" : ` · ${age((Date.now() - device.lastSeen) / 1000, language())}`;
-      setText(element.children[2]!, device.state === "live" ? this.describe(device) : `${t(`state.${device.state}`)}${silent}`);
+      const quiet = Number.isNaN(device.lastSeen) ? t("devices.neverHeard") : `${t(`state.${device.state}`)}${silent}`;
+      setText(element.children[2]!, device.state === "live" ? this.describe(device) : quiet);
       element.children[0]!.setAttribute("aria-label", t(`state.${device.state}`));
       element.classList.toggle("unknown-names", device.unknownNames);
       element.title = device.unknownNames ? t("devices.refusedNames") : "";

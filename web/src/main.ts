@@ -84,6 +84,10 @@ const devices = new Polled(api.devices, DEVICES_MS, () => {
   showEmpty();
 });
 
+const registry = new Polled(api.registered, DEVICES_MS, () => {
+  if (registry.value) port.takeRegistered(registry.value);
+});
+
 /** Something new speaks: list the devices again, not more than once a second however many come. */
 function askForNew(): void {
   if (asking) return;
@@ -95,7 +99,8 @@ function askForNew(): void {
 }
 
 function select(uid: string): void {
-  mark(uid);
+  if (port.devices.has(uid)) mark(uid);
+  else list.select(uid);
   panel.follow(uid);
 }
 
@@ -239,6 +244,7 @@ async function start(): Promise<void> {
   panel.followAddress();
   figures.start();
   devices.start();
+  registry.start();
   try {
     const page = await api.newestEvents(FIRST_EVENTS);
     feed.takePage(page.items);
@@ -259,7 +265,7 @@ window.quayflow = {
     language: language(),
     theme,
   }),
-  problems: () => [devices.error, ...figures.errors, chart.failure, feed.failure, panel.failure].filter((error) => error !== null),
+  problems: () => [devices.error, registry.error, ...figures.errors, chart.failure, feed.failure, panel.failure].filter((error) => error !== null),
 };
 
 void start();

@@ -53,6 +53,7 @@ export interface WorkerTotals {
 
 export class Port {
   readonly devices = new Map<string, PortDevice>();
+  private registered = new Map<string, PortDevice>();
   private readonly workers = new Map<string, Worker>();
   private readonly listeners = new Map<Change, (() => void)[]>();
   private readonly passages = new Map<string, number>();
@@ -92,6 +93,17 @@ export class Port {
       if (known.track && known.track.newest === null) this.pushTrack(known, now);
     }
     this.tell("devices");
+  }
+
+  /** Take the uids of the devices that are registered, heard or not. */
+  takeRegistered(uids: readonly string[]): void {
+    this.registered = new Map(uids.map((uid) => [uid, this.registered.get(uid) ?? silent(uid)]));
+    this.tell("devices");
+  }
+
+  /** The registered devices that were never heard. */
+  get unheard(): readonly PortDevice[] {
+    return [...this.registered.values()].filter((device) => !this.devices.has(device.uid));
   }
 
   /** Take changed values; returns false if a device among them was not known yet (its info must be asked for). */
@@ -176,21 +188,7 @@ export class Port {
     const uid = `${site}/${deviceClass}/${id}`;
     let device = this.devices.get(uid);
     if (!device) {
-      const jump = JUMP_M[deviceClass];
-      device = {
-        uid,
-        id,
-        site,
-        class: deviceClass,
-        state: "live",
-        listed: false,
-        unknownNames: false,
-        lastSeen: Number.NaN,
-        info: {},
-        values: new Map(),
-        units: new Map(),
-        track: jump === undefined ? null : new Track(jump),
-      };
+      device = { ...silent(uid), state: "live" };
       this.devices.set(uid, device);
     }
     return device;
@@ -211,4 +209,24 @@ export class Port {
   private tell(change: Change): void {
     for (const listener of this.listeners.get(change) ?? []) listener();
   }
+}
+
+/** A device of which nothing has been heard yet. */
+function silent(uid: string): PortDevice {
+  const [site = "", deviceClass = "", id = ""] = uid.split("/");
+  const jump = JUMP_M[deviceClass];
+  return {
+    uid,
+    id,
+    site,
+    class: deviceClass,
+    state: "offline",
+    listed: false,
+    unknownNames: false,
+    lastSeen: Number.NaN,
+    info: {},
+    values: new Map(),
+    units: new Map(),
+    track: jump === undefined ? null : new Track(jump),
+  };
 }

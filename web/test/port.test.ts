@@ -36,6 +36,16 @@ const status = (worker: string, over: Partial<WorkerStatus> = {}): WorkerStatus 
   ...over,
 });
 
+test("a device that is registered and was never heard stands beside the others until it is", () => {
+  const port = new Port();
+  port.takeDevices([listed("TT01", "live")], 0);
+  port.takeRegistered(["CNNGB-DEMO/vehicle/TT01", "CNNGB-DEMO/vehicle/TT02"]);
+  expect(port.unheard.map((device) => device.id)).toEqual(["TT02"]);
+  expect([port.devices.size, port.count("offline")]).toEqual([1, 0]);
+  port.takeLive(live({ TT02: { speed_mps: 1 } }), 1);
+  expect(port.unheard).toEqual([]);
+});
+
 test("an unknown device is shown at once and its info asked for", () => {
   const port = new Port();
   expect(port.takeLive(live({ "T-001": { x_m: 1, y_m: 2 } }), 0)).toBe(false);

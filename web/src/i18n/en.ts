@@ -109,6 +109,7 @@ export const en = {
   "devices.more": "{count} more: refine the search",
   "devices.listLabel": "Devices: choose one to see its chart, Enter opens its details",
 
+  "devices.neverHeard": "never heard",
   "devices.open": "Details",
   "devices.refusedNames": "has sent names that were not known",
   "device.close": "Close (Esc)",

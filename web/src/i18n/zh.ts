@@ -108,6 +108,7 @@ export const zh: Dictionary = {
   "devices.more": "另有 {count} 台，请缩小查找范围",
   "devices.listLabel": "设备列表：选中后显示曲线，按回车打开详情",
 
+  "devices.neverHeard": "从未收到数据",
   "devices.open": "详情",
   "devices.refusedNames": "发送过无法识别的测点名",
   "device.close": "关闭（Esc）",
