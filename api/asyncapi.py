@@ -5,12 +5,13 @@ from typing import Any, Final
 
 import msgspec
 
+from api.foreign_messages import SENT, foreign_channels, foreign_messages, foreign_schemas
 from devices.acks import Acknowledgement, ack_topic
 from devices.codecs import native
 from devices.commands import Command, CommandAnswer
 from devices.topics import (
     DEVICE,
-    ROOT,
+    RESULTS_ROOT,
     SITE,
     DeviceKey,
     Stream,
@@ -133,7 +134,13 @@ _EXAMPLES: Final[dict[str, Json]] = {
         "data": {"tag": "E28011700000020F1A2B3C4D", "antenna": 2, "rssi_dbm": -61.5, "direction": "in"},
     },
     "status": {"v": 1, "boot": 51, "seq": 0, "online": True, "info": {"maker": "ZPMC", "firmware": "4.2.1"}},
-    "command": {"v": 1, "id": "c-4711", "name": "set_rate", "args": {"hz": 5}},
+    "command": {
+        "v": 1,
+        "id": "c-4711",
+        "name": "set_rate",
+        "args": {"hz": 5},
+        "expires": "2026-11-23T08:15:40Z",
+    },
     "command-answer": {"v": 1, "id": "c-4711", "ok": True, "data": {"was_hz": 2}},
     "acknowledgement": {"v": 1, "boots": [{"boot": 51, "low": 0, "high": 118, "missing": [[17, 19]]}]},
     "live": {"time": "2026-11-23T08:00:00.5Z", "values": {"QC01": {"trolley_position_m": 31.2}}},
@@ -163,7 +170,7 @@ def describe_messages(version: str, broker: str, *, tls: bool) -> Json:
 
     ``version``: of the program. ``broker``: its host and port as ``host:port``.
     """
-    channels = {**_device_channels(), **_result_channels()}
+    channels = {**_device_channels(), **_result_channels(), **foreign_channels(_device_parameters())}
     return {
         "asyncapi": ASYNCAPI_VERSION,
         "info": {"title": "Quayflow messages", "version": version, "description": DESCRIPTION},
@@ -179,6 +186,7 @@ def describe_messages(version: str, broker: str, *, tls: bool) -> Json:
 
 def _schemas() -> Json:
     _, schemas = msgspec.json.schema_components(_STRUCTS, ref_template="#/components/schemas/{name}")
+    schemas |= foreign_schemas()
     schemas |= {"Live": _LIVE, "PortEvent": _PORT_EVENT, "Worker": _WORKER}
     for device_class in DeviceClass:
         schemas[f"values-{device_class}"] = _values(device_class)
@@ -236,7 +244,7 @@ def _messages() -> Json:
     for name, message in messages.items():
         message["name"] = name
         message["examples"] = [{"payload": _EXAMPLES[name]}]
-    return messages
+    return messages | {name: message | {"name": name} for name, message in foreign_messages().items()}
 
 
 def _device_channels() -> Json:
@@ -246,7 +254,7 @@ def _device_channels() -> Json:
         "event": _of_device(Stream.EVENT, "Events of the device itself, QoS 1.", ["event"]),
         "status": _of_device(Stream.STATUS, "Retained, published at connect; the last will says offline.", ["status"]),
         "cmd-ack": _of_device(Stream.COMMAND_ACK, "The device's answers to its commands, QoS 1.", ["command-answer"]),
-        "cmd": _of_device(Stream.COMMAND, "Commands to the device, QoS 1.", ["command"]),
+        "cmd": _of_device(Stream.COMMAND, "Commands to the device, QoS 1, never retained.", ["command"]),
         "acks": _channel(
             ack_topic(_PLACES),
             "Retained, about once a second, to a device whose status has `acks: true` in its `info`.",
@@ -295,7 +303,7 @@ def _channel(address: str, description: str, messages: Iterable[str], parameters
 
 def _operation(name: str, channel: Json) -> Json:
     """Return what quayflow does on a channel: it receives what devices say and sends the rest."""
-    receives = channel["address"].startswith(f"{ROOT}/") and name != "cmd"
+    receives = name not in {*SENT, "cmd"} and not channel["address"].startswith(f"{RESULTS_ROOT}/")
     return {
         "action": "receive" if receives else "send",
         "channel": {"$ref": f"#/channels/{name}"},

@@ -6,16 +6,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jsonschema import Draft7Validator
 from jsonschema.validators import Draft202012Validator
 from made_port import Client, MadePort, client_of
 
 from api.asyncapi import describe_messages
+from api.foreign_messages import FORMATS
 from devices import acks, commands
 from devices.codecs import native
+from devices.codecs.impinj import Impinj
+from devices.codecs.registry import CODECS, make_codec
+from devices.codecs.zebra import Zebra
+from devices.filters import matches
 from devices.topics import Stream, parse
 from devices.vocabulary import BY_NAME, DeviceClass
+from ingest.sources import USUAL
 from simulators import profiles
 from simulators.messages import PortMessages
 
@@ -86,6 +93,44 @@ def test_every_example_fits_its_schema_and_is_decoded(document: dict[str, Any]) 
             decode = DECODERS.get(name.split("-")[0] if name.startswith("telemetry") else name)
             if decode is not None:
                 decode(json.dumps(example["payload"]).encode())
+
+
+def test_every_foreign_format_has_its_channel_and_an_example_that_its_codec_reads(document: dict[str, Any]) -> None:
+    channels, messages = document["channels"], document["components"]["messages"]
+    assert set(FORMATS) == set(CODECS) - {"native"}
+    for codec in FORMATS:
+        channel = channels[f"foreign-{codec}"]
+        assert channel["address"].endswith(f"/{codec}")
+        message = messages[f"foreign-{codec}"]
+        said = message["examples"][0]["payload"]
+        match message["contentType"]:
+            case "application/json":
+                payload = json.dumps(said).encode()
+            case "text/plain":
+                payload = said.encode()
+            case _:
+                payload = bytes.fromhex(said)
+        topic = "spBv1.0/BLCT/NBIRTH/PLC-1" if codec == "sparkplug" else "owntracks/li/phone"
+        assert make_codec(codec).decode(payload, topic)
+
+
+def test_what_is_read_of_foreign_json_is_described_by_the_struct_that_reads_it(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for codec, kind in (("impinj", Impinj.message), ("zebra", Zebra.message)):
+        schema = payload_schema(document, f"foreign-{codec}")
+        fields = {field.encode_name for field in msgspec.structs.fields(kind)}
+        assert set(schemas[f"{codec}-{kind.__name__}"]["properties"]) == fields
+        assert not schema.is_valid({"type": 5, "eventType": 5})
+
+
+def test_usual_topics_are_those_that_ingest_subscribes_to(document: dict[str, Any]) -> None:
+    for codec, channels in (("sparkplug", ["sparkplug-node", "sparkplug-device"]), ("owntracks", ["owntracks"])):
+        for channel in channels:
+            topic = re.sub(r"{\w+}", "x", document["channels"][channel]["address"])
+            assert any(matches(pattern, topic) for pattern in USUAL[codec])
+            assert document["operations"][channel]["action"] == "receive"
+    sent = {name for name, operation in document["operations"].items() if operation["action"] == "send"}
+    assert sent == {"acks", "cmd", "live", "port-events", "sparkplug-rebirth", "sparkplug-state", "workers"}
 
 
 def test_what_a_port_sends_fits_the_description(document: dict[str, Any]) -> None:

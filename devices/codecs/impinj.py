@@ -66,6 +66,8 @@ class Impinj:
     """Decodes what Impinj readers publish."""
 
     name: Final = "impinj"
+    message: Final = _Message
+    """What of one object is read."""
 
     def __init__(self) -> None:
         """Make the decoders; nothing is remembered between frames."""

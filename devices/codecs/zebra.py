@@ -60,6 +60,8 @@ class Zebra:
     """Decodes what Zebra readers publish, and remembers the last number of each reader to tell how many are missing."""
 
     name: Final = "zebra"
+    message: Final = _Message
+    """What of one object is read."""
 
     def __init__(self) -> None:
         """Begin without a number."""
