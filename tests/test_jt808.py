@@ -1,6 +1,7 @@
 """JT/T 808: other libraries' frames field by field, what terminals get wrong, and both sides of the conversation."""
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from devices.codecs import jt808_bodies as bodies
-from devices.codecs.jt808 import Jt808
+from devices.codecs.jt808 import MEDIA, Jt808
 from devices.codecs.jt808_frames import LENGTH, MAX_FRAME, checksum, frame_of, frames_of, open_frame
 from devices.codecs.jt808_parts import MAX_BYTES, MAX_EACH, MAX_PARTS
 from devices.codecs.jt808_terminals import authentication
@@ -102,22 +103,49 @@ def test_every_frame_of_another_library_field_by_field(recorded: Path) -> None:
     found = pairs(recorded)
     assert len(found) == 138
     for frame, expected in found:
-        message = open_frame(frame, strict=True)
-        assert message.kind == expected["messageId"]
-        assert message.serial == expected["serialNo"]
-        assert message.of_2019 == (expected["protocolVersion"] == 1)
-        assert message.phone == expected["clientId"].lstrip("0")
-        readings = decode(frame)
-        if expected["messageId"] == 0x0200:
-            assert_location(readings[0], expected)
-        elif expected["messageId"] == 0x0704:
-            assert len(readings) == expected["total"] == len(expected["items"])
-            for reading, item in zip(readings, expected["items"], strict=True):
-                assert_location(reading, item)
-                assert ("historical" in reading.flags) is (expected["type"] == 1)
-        elif expected["messageId"] == 0x0201:
-            assert_location(readings[0], expected)
-        assert_terminal(readings[0], expected)
+        assert_paired(frame, expected)
+
+
+def assert_paired(frame: bytes, expected: dict[str, Any]) -> None:
+    """Compare a frame with the other library's decoding: its head, and its body where that is read or written here."""
+    message = open_frame(frame, strict=True)
+    assert message.kind == expected["messageId"]
+    assert message.serial == expected["serialNo"]
+    assert message.of_2019 == (expected["protocolVersion"] == 1)
+    assert message.phone == expected["clientId"].lstrip("0")
+    readings = decode(frame)
+    if expected["messageId"] in {0x0200, 0x0201}:
+        assert_location(readings[0], expected)
+    elif expected["messageId"] == 0x0704:
+        assert len(readings) == expected["total"] == len(expected["items"])
+        for reading, item in zip(readings, expected["items"], strict=True):
+            assert_location(reading, item)
+            assert ("historical" in reading.flags) is (expected["type"] == 1)
+    elif expected["messageId"] == 0x0801:
+        [upload] = readings[0].happenings
+        assert [upload.data[name] for name in ("id", "format", "event", "channel")] == [
+            expected[name] for name in ("id", "format", "event", "channelId")
+        ]
+        assert upload.data["medium"] == MEDIA[expected["type"]]
+        assert upload.data["latitude_deg"] == expected["location"]["latitude"] / 1e6
+        assert upload.data["longitude_deg"] == expected["location"]["longitude"] / 1e6
+        assert readings[0].ts == parse_rfc3339(expected["location"]["deviceTime"] + "+08:00")
+    assert_terminal(readings[0], expected)
+    assert written(expected, of_2019=message.of_2019) in {None, message.body}
+
+
+def written(expected: dict[str, Any], *, of_2019: bool) -> bytes | None:
+    """What the platform's side here writes for a decoded message of the platform; None for others."""
+    match expected["messageId"]:
+        case 0x8001:
+            return bodies.general_reply(
+                expected["responseSerialNo"], expected["responseMessageId"], expected["resultCode"]
+            )
+        case 0x8003:
+            return bodies.parts_request(expected["responseSerialNo"], expected["id"], of_2019=of_2019)
+        case 0x8800:
+            return bodies.multimedia_reply(expected["mediaId"], expected["id"])
+    return None
 
 
 def assert_terminal(reading: Reading, expected: dict[str, Any]) -> None:
@@ -147,36 +175,115 @@ def test_frames_of_a_second_library_field_by_field(recorded: Path) -> None:
     assert (len(found), sum(not expected for _, expected in found)) == (42, 6)
     locations = registrations = replies = 0
     for frame, expected in found:
-        message = open_frame(frame, strict=True)
-        if not expected:
-            assert frame_of(message.kind, message.phone, message.serial, of_2019=message.of_2019) == frame
-            continue
-        assert message.phone == expected["终端手机号"].lstrip("0")
-        assert message.serial == int(expected["消息流水号"])
-        readings = decode(frame)
-        if message.kind in {0x0200, 0x0704}:
-            for reading in readings:
-                assert reading.values["latitude_deg"] == int(expected["纬度"]) / 1e6
-                assert reading.values["longitude_deg"] == int(expected["经度"]) / 1e6
-                assert reading.values["altitude_m"] == int(expected["海拔高度"])
-                assert reading.ts == parse_rfc3339(expected["时间"].replace(" ", "T") + "+08:00")
-                locations += 1
-        elif message.kind == 0x0100:
-            info = readings[0].info
-            assert info["plate"] == expected["车牌号"]
-            assert (info["province"], info["city"]) == (int(expected["省域ID"]), int(expected["市县域ID"]))
-            registrations += 1
-        elif message.kind == 0x8001:
-            body = bodies.general_reply(
-                int(expected["应答消息流水号"]), int(expected["应答消息ID"]), int(expected["结果"])
-            )
-            assert frame_of(0x8001, message.phone, message.serial, body, of_2019=message.of_2019) == frame
-            replies += 1
-        elif message.kind == 0x8100:
-            body = bodies.registration_reply(int(expected["应答流水号"]), expected["鉴权码"])
-            assert frame_of(0x8100, message.phone, message.serial, body, of_2019=message.of_2019) == frame
-            replies += 1
+        kind, readings = assert_dumped(frame, expected)
+        locations += readings if kind in {0x0200, 0x0704} else 0
+        registrations += kind == 0x0100
+        replies += kind in {0x8001, 0x8100} and bool(expected)
     assert (locations, registrations, replies) == (9, 3, 21)
+
+
+def assert_dumped(frame: bytes, expected: dict[str, str]) -> tuple[int, int]:
+    """Compare a frame with the second library's dump; return the message's kind and its number of readings."""
+    message = open_frame(frame, strict=True)
+    if not expected:
+        assert frame_of(message.kind, message.phone, message.serial, of_2019=message.of_2019) == frame
+        return message.kind, 0
+    assert message.phone == expected["终端手机号"].lstrip("0")
+    assert message.serial == int(expected["消息流水号"])
+    readings = decode(frame)
+    if message.kind in {0x0200, 0x0704}:
+        for reading in readings:
+            assert reading.values["latitude_deg"] == int(expected["纬度"]) / 1e6
+            assert reading.values["longitude_deg"] == int(expected["经度"]) / 1e6
+            assert reading.values["altitude_m"] == int(expected["海拔高度"])
+            assert reading.values["speed_mps"] == pytest.approx(int(expected["速度"]) / 36)
+            assert reading.values["heading_deg"] == int(expected["方向"])
+            assert reading.info["status"] == int(expected["状态标志"])
+            assert reading.info["alarm"] == int(expected["报警标志"])
+            assert reading.ts == parse_rfc3339(expected["时间"].replace(" ", "T") + "+08:00")
+    elif message.kind == 0x0100:
+        info = readings[0].info
+        assert info["plate"] == expected["车牌号"]
+        assert (info["province"], info["city"]) == (int(expected["省域ID"]), int(expected["市县域ID"]))
+    elif message.kind == 0x8001:
+        body = bodies.general_reply(int(expected["应答消息流水号"]), int(expected["应答消息ID"]), int(expected["结果"]))
+        assert frame_of(0x8001, message.phone, message.serial, body, of_2019=message.of_2019) == frame
+    elif message.kind == 0x8100:
+        body = bodies.registration_reply(int(expected["应答流水号"]), expected["鉴权码"])
+        assert frame_of(0x8100, message.phone, message.serial, body, of_2019=message.of_2019) == frame
+    return message.kind, len(readings)
+
+
+def assert_status(text: str) -> None:
+    """Compare a status with the second library's table of its bits, which says all of them and the load in two."""
+    status = sum(
+        1 << int(bit) for bit, on in re.findall(r"\[bit(\d+)\][^\n]*?:?\[(true|false)\]", text) if on == "true"
+    )
+    [load] = re.findall(r"\[bit8-bit9\][^\n]*\[(\d\d)\]", text)
+    status |= int(load, 2) << 8
+    body = struct.pack(">IIIIHHH6s", 0, status, 30_000_000, 120_000_000, 0, 0, 0, digits_of(T0))
+    [reading] = decode(frame_of(0x0200, PHONE, 1, body))
+    assert reading.info["status"] == status
+    assert (reading.values["ignition_on"], reading.flags) == (True, ())
+    assert (reading.values["latitude_deg"], reading.values["longitude_deg"]) == (-30.0, -120.0)
+    assert reading.values["laden"] is (load != "00")
+
+
+def assert_items(text: str) -> None:
+    """Compare items with the second library's table of them: id, length, then each field in hexadecimal digits."""
+    items, told = b"", {}
+    for block in re.findall(r"\{(.*?)\n\t\}", text, re.DOTALL):
+        if not (head := re.search(r"\[(\w\w)\]附加信息ID.*?\[(\w\w)\]附加信息长度", block, re.DOTALL)):
+            continue
+        number, length = (int(each, 16) for each in head.groups())
+        fields = re.findall(r"\[((?:[0-9a-f]{2})+)\][^\[\]]*:?\[", block[head.end() :])
+        told[number] = bytes.fromhex("".join(fields))[:length]
+        items += bodies.item(number, told[number])
+    [reading] = decode(frame_of(0x0200, PHONE, 1, bodies.location(T0, 29.9, 121.8, items=items)))
+    assert reading.flags == ()
+    assert reading.values["odometer_m"] == 1_100
+    assert reading.values["fuel_l"] == 2.2
+    assert (reading.info["recorder_speed"], reading.info["alarm_event"]) == (33, 44)
+    for number, value in told.items():
+        if str(number) not in ITEM_NAMES and number > 2:
+            assert reading.info[f"item_{number:02X}"] == value.hex()
+        elif number > 2:
+            assert reading.info[ITEM_NAMES[str(number)]] == int.from_bytes(value)
+
+
+@pytest.mark.parametrize("load", range(4))
+def test_status_bits_as_a_second_library_tells_them(recorded: Path, load: int) -> None:
+    path = recorded / "trackers" / "jt808_gojt808" / f"protocol__model__testdata__0x0200_status_sign_0{load}.txt"
+    assert_status(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_items_as_a_second_library_tells_them(recorded: Path, table: int) -> None:
+    path = recorded / "trackers" / "jt808_gojt808" / f"protocol__model__testdata__0x0200_addition_{table}.txt"
+    assert_items(path.read_text(encoding="utf-8"))
+
+
+def test_a_message_as_a_second_library_cuts_it_into_parts(recorded: Path) -> None:
+    folder = recorded / "trackers" / "jt808_gojt808"
+    whole = bytes.fromhex((folder / "protocol__jt808__testdata__0x1205_src.txt").read_text(encoding="utf-8").strip())
+    frames = (folder / "protocol__jt808__testdata__0x1205_dst.txt").read_text(encoding="utf-8").split()
+    messages = [open_frame(bytes.fromhex(line), strict=True) for line in frames]
+    assert b"".join(message.body for message in messages) == whole
+    assert [message.part for message in messages] == [(nth, 6) for nth in range(1, 7)]
+    codec = Jt808()
+    last = [decode(bytes.fromhex(line), codec) for line in frames][-1]
+    assert last[0].info == {"message": "0x1205"}
+
+
+@pytest.mark.parametrize("edition", [2013, 2019])
+def test_a_head_as_a_second_library_tells_it(recorded: Path, edition: int) -> None:
+    path = recorded / "trackers" / "jt808_gojt808" / f"protocol__jt808__testdata__head_{edition}.txt"
+    text = path.read_text(encoding="utf-8")
+    [phone], [serial] = re.findall(r"\] 终端手机号:\[(\d+)\]", text), re.findall(r"\] 消息流水号:\[(\d+)\]", text)
+    message = open_frame(frame_of(0x0002, phone, int(serial), of_2019=edition == 2019), strict=True)
+    assert (message.kind, message.phone, message.serial) == (0x0002, phone, int(serial))
+    assert f"版本号:[JT{edition}]" in text
+    assert message.of_2019 is (edition == 2019)
 
 
 def test_every_other_published_frame_is_read(recorded: Path) -> None:

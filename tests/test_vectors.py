@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from test_epc import EXAMPLES, WITHOUT_LINK, code_of
+from test_jt808 import assert_dumped, assert_items, assert_paired, assert_status, dumped, pairs
 from typer.testing import CliRunner
 
 from devices.codecs.iso6346 import parse_number
@@ -162,6 +163,47 @@ def lines_of(codec: str, path: str, pattern: str) -> Callable[[Path], Verdicts]:
     return verdicts
 
 
+def compared(pairs: Callable[[Path], list[tuple[bytes, Any]]], compare: Callable[[bytes, Any], Any]) -> Any:
+    """Frames of JT/T 808 with another library's decoding, field by field."""
+
+    def verdicts(recorded: Path) -> Verdicts:
+        for frame, expected in pairs(recorded):
+            try:
+                compare(frame, expected)
+            except AssertionError:
+                yield False
+            else:
+                yield bool(read("jt808", frame))
+
+    return verdicts
+
+
+def jt808_parts(recorded: Path) -> Verdicts:
+    folder = recorded / "trackers" / "jt808_gojt808"
+    for path in sorted(folder.glob("*0x1205*")):
+        for digits in re.findall(r"(?m)^(7e[0-9a-f]+7e)\s*$", path.read_text(encoding="utf-8")):
+            yield bool(read("jt808", bytes.fromhex(digits)))
+
+
+def jt808_attachments(recorded: Path) -> Verdicts:
+    folder = recorded / "trackers" / "jt808_gojt808"
+    for path in sorted(folder.glob("attachment__*")):
+        for digits in re.findall(r"7e[0-9a-f]{24,}?7e(?![0-9a-f])", path.read_text(encoding="utf-8")):
+            yield bool(read("jt808", bytes.fromhex(digits)))
+
+
+def jt808_tables(recorded: Path) -> Verdicts:
+    folder = recorded / "trackers" / "jt808_gojt808"
+    for pattern, compare in (("*status_sign*", assert_status), ("*0x0200_addition*", assert_items)):
+        for path in sorted(folder.glob(pattern)):
+            try:
+                compare(path.read_text(encoding="utf-8"))
+            except AssertionError:
+                yield False
+            else:
+                yield True
+
+
 def sparkplug(messages: list[tuple[str, str]]) -> Verdicts:
     """Messages of one node in a row: what a name is called by later is said at its birth."""
     codec = make_codec("sparkplug")
@@ -211,9 +253,14 @@ SOURCES: dict[str, Callable[[Path], Verdicts]] = {
     "edifact: other messages": edifact_others,
     "edifact: smart-data-models": edifact_view,
     "sparkplug: golden bytes": sparkplug_golden,
-    "jt808: jt808-server, pairs": lines_of("jt808", "jt808_yezhihao_pairs.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
+    "jt808: jt808-server, pairs": compared(pairs, assert_paired),
     "jt808: jt808-server, frames": lines_of("jt808", "jt808_yezhihao_frames.txt", r"(?m)^([0-9a-fA-F]+)$"),
-    "jt808: go-jt808": lines_of("jt808", "jt808_gojt808_decoded.jsonl", r'"hex": ?"([0-9a-fA-F]+)"'),
+    "jt808: jt808-server, parts": lines_of("jt808", "jt808_yezhihao_fragments_1205.txt", r"(?m)^([0-9a-fA-F]+)$"),
+    "jt808: jt808-server, T/JSATL": lines_of("jt808", "jt808_yezhihao_tjsatl_frames.txt", r"(?m)^([0-9a-fA-F]+)$"),
+    "jt808: go-jt808": compared(dumped, assert_dumped),
+    "jt808: go-jt808, parts": jt808_parts,
+    "jt808: go-jt808, attachments": jt808_attachments,
+    "jt808: go-jt808, tables": jt808_tables,
     "sparkplug: benthos-umh": sparkplug_vectors,
     "teltonika: traccar": lines_of("teltonika", "teltonika_traccar.jsonl", r'"payload": ?"([0-9a-fA-F]+)"'),
     "owntracks: traccar": owntracks,
