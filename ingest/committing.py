@@ -11,7 +11,7 @@ from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 log = logging.getLogger(__name__)
 
 RARELY_S: Final = 8.0
-RARELY_SHARE: Final = 0.04
+RARELY_SHARE: Final = 0.03
 """Commits that take more than this share of the time are made up to :data:`RARELY_S` apart, s."""
 FIRST_DELAY_S: Final = 0.5
 """How long to wait before the first further try, s; it doubles with every one."""

@@ -161,7 +161,8 @@ class Foreign:
         if online != device.online and HISTORICAL not in reading.flags:
             set_online(device, online=online, ts=ts, seq=seq, batch=batch)
         if reading.info and HISTORICAL not in reading.flags:
-            device.info = dict(list({**device.info, **reading.info}.items())[:MAX_INFO])
+            info = {**device.info, **reading.info}
+            device.info = info if len(info) <= MAX_INFO else dict(list(info.items())[:MAX_INFO])
         batch.flags += [(device.index, flag) for flag in _flags_of(reading)]
         if nth:
             batch.numbers[len(batch.frames)] = nth
@@ -238,8 +239,10 @@ def _flags_of(reading: Reading) -> Iterable[str]:
 
 def _samples(reading: Reading, device_class: str) -> int:
     """Return how many samples a reading makes."""
-    happenings = sum(_size(happening, device_class) for happening in reading.happenings)
-    return _names(reading) + happenings + (reading.online is not None)
+    count = _names(reading) + (reading.online is not None)
+    for happening in reading.happenings:
+        count += _size(happening, device_class)
+    return count
 
 
 def _names(reading: Reading) -> int:

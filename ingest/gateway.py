@@ -80,7 +80,7 @@ class GatewayConfig:
     """How long a frame may take from its first byte to its last, s."""
     idle_s: float = 900.0
     """Silence after which a terminal is taken for gone, s."""
-    gather_s: float = 0.1
+    gather_s: float = 0.2
     """How long what terminals say gathers before it is read and made durable together, s."""
     max_waiting: int = 20_000
     """Frames that wait for the journal, beyond which no socket is read."""
@@ -370,7 +370,17 @@ class Gateway:
 class _Connection:
     """One connection: reads into the gateway's shared buffer, and keeps no more than a frame that is not whole."""
 
-    __slots__ = ("_deadline", "_gateway", "_half_since", "_socket", "_unsent", "codec", "conversation", "topic")
+    __slots__ = (
+        "_deadline",
+        "_gateway",
+        "_half_since",
+        "_held_up",
+        "_socket",
+        "_unsent",
+        "codec",
+        "conversation",
+        "topic",
+    )
 
     def __init__(
         self, gateway: Gateway, codec: str, conversation: Conversation, accepted: socket.socket, now: float
@@ -381,6 +391,8 @@ class _Connection:
         self._gateway = gateway
         self._socket = accepted
         self._unsent = b""
+        self._held_up = False
+        """Whether the selector tells when the system takes more."""
         self._half_since = 0.0
         self._deadline = now + gateway.config.introduction_s
         accepted.settimeout(0)
@@ -449,7 +461,6 @@ class _Connection:
 
     def flush(self) -> None:
         """Send what has not been, as far as the system takes it."""
-        selector = self._gateway.selector
         try:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
@@ -457,9 +468,10 @@ class _Connection:
         except OSError:
             self.close("peer")
             return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
-        if selector.get_key(self._socket).events != wanted:
-            selector.modify(self._socket, wanted, self)
+        if bool(self._unsent) != self._held_up:
+            self._held_up = bool(self._unsent)
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._held_up else 0)
+            self._gateway.selector.modify(self._socket, wanted, self)
 
     def close(self, reason: str) -> None:
         """Close it for a reason that is counted; idempotent."""

@@ -45,6 +45,7 @@ PAYLOAD_HEAD: Final = 4_096
 CLOCK_OFF_NS: Final = 5_000_000_000
 """A clock off by more than this is worth a look, ns."""
 FINEST: Final = TIERS_S[0] * NS
+NAMES: Final = tuple(metric.name for metric in METRICS)
 DEVICES_AT_ONCE: Final = 512
 """Devices that are looked at together: enough that numpy's cost per call does not count."""
 VALUE_NUMBERS: Final = 1_000_000
@@ -221,10 +222,13 @@ class Pipeline:
         metrics, devices = self.directory.metric_of[changed], self.directory.device_of[changed].tolist()
         values = unscaled(metrics, self.latest[changed]).tolist()
         result: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+        # The series of a device are mostly neighbours.
+        last, of_device = -1, dict[str, float]()
         for device, metric, value in zip(devices, metrics.tolist(), values, strict=True):
-            key = self.directory.devices[device].key
-            of_device = result.setdefault((key.site, key.device_class), {}).setdefault(key.device, {})
-            of_device[METRICS[metric].name] = value
+            if device != last:
+                last, key = device, self.directory.devices[device].key
+                of_device = result.setdefault((key.site, key.device_class), {}).setdefault(key.device, {})
+            of_device[NAMES[metric]] = value
         return result
 
     def touched(self) -> list[Device]:

@@ -9,8 +9,12 @@ from store.interface import DeviceRecord
 
 _FIELDS = DeviceRecord.__struct_fields__
 _encode = msgspec.msgpack.Encoder().encode
-# Decoded without types: as the floats that a Scalar declares, times in ns would lose their last digits.
-_decode = msgspec.msgpack.Decoder().decode
+# Of no type but where a list would come for a tuple: as the floats that a Scalar declares, times in ns would lose their
+# last digits.
+_Latest = dict[str, tuple[int, Any]]
+_decode = msgspec.msgpack.Decoder(
+    tuple[tuple(_Latest if name == "latest" else Any for name in _FIELDS)]  # type: ignore[misc]
+).decode
 
 
 class PackedDevices(Sequence[DeviceRecord]):
@@ -33,8 +37,12 @@ class PackedDevices(Sequence[DeviceRecord]):
     def __getitem__(self, at: int | slice) -> DeviceRecord | list[DeviceRecord]:
         """Return one record, or some."""
         if isinstance(at, slice):
-            return [device_of(dict(zip(_FIELDS, _decode(each), strict=True))) for each in self._packed[at]]
-        return device_of(dict(zip(_FIELDS, _decode(self._packed[at]), strict=True)))
+            return [_unpacked(each) for each in self._packed[at]]
+        return _unpacked(self._packed[at])
+
+
+def _unpacked(packed: bytes) -> DeviceRecord:
+    return DeviceRecord(**dict(zip(_FIELDS, _decode(packed), strict=True)))
 
 
 def device_of(fields: dict[str, Any]) -> DeviceRecord:

@@ -132,8 +132,9 @@ def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch]) -> Itera
     """Yield rows of devices, which are made anew each time that they are looked at; note when they were heard."""
     for device in devices:
         heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns))
-        row = {name: getattr(device, name) for name in device.__struct_fields__}
-        yield row | {"latest": _json(device.latest), "info": _json(device.info)}
+        row = msgspec.structs.asdict(device)
+        row["latest"], row["info"] = _json(device.latest), _json(device.info)
+        yield row
 
 
 def _event_row(event: EventRecord) -> dict[str, Any]:
