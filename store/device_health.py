@@ -141,6 +141,8 @@ def _silence(
 ) -> tuple[Cause, str] | None:
     """Return the first reason that explains a silence, in a word and in a sentence; None where the device is live."""
     last = refusals[0] if refusals else None
+    # Of whom nothing was ever accepted nobody knows whether it went.
+    accepted = device is not None and device.last_event_ns > 0
     gone = device is not None and not device.online
     silent = silent_s is not None and silent_s > SILENT_S
     recent = last is not None and now_ns - last.recv_ns < SILENT_S * NS
@@ -150,7 +152,7 @@ def _silence(
     quiet = f"silent for {silent_s or 0:.0f} s without a last will: the network is gone, or the program hangs"
     reasons = (
         (refusal is not None, Cause.NOT_ADMITTED, f"not admitted: {refusal}"),
-        (device is None and last is not None, Cause.ALL_REFUSED, refused),
+        (not accepted and last is not None, Cause.ALL_REFUSED, refused),
         (device is None, Cause.NEVER_HEARD, never),
         (gone, Cause.OFFLINE, f"offline: it, or its last will, said so; last heard {silent_s or 0:.0f} s ago"),
         (silent, Cause.SILENT, quiet),

@@ -217,6 +217,15 @@ def test_a_device_that_was_never_heard_is_answered_for_where_it_is_known(tmp_pat
         registry.close()
 
 
+def test_a_device_of_which_nothing_was_ever_accepted_is_refused_and_not_offline(tmp_path: Path) -> None:
+    with made(tmp_path) as (port, client):
+        uid = f"{SITE}/vehicle/MUTE"
+        port.commit(devices=[device(uid, online=False, last_event_ns=0)])
+        assert client.json("/v1/devices/MUTE/health")["cause"] == "all_refused"
+        port.commit(devices=[device(uid, online=False)])
+        assert client.json("/v1/devices/MUTE/health")["cause"] == "offline"
+
+
 def test_adopted_names_that_are_not_refused_any_more_stay_in_the_list(tmp_path: Path) -> None:
     with made(tmp_path) as (port, client):
         registry = open_registry(port.records_url, read_only=False)
