@@ -217,7 +217,8 @@ def test_all_fits_on_one_screen(browser: Browser, demo: Demo, size: tuple[int, i
     width, height = size
     with clean(browser, demo, f"/?lang={language}", viewport={"width": width, "height": height}) as page:
         wait_live(page)
-        expect(page.locator("#plot canvas")).to_be_visible()
+        # Of a port that has just begun, the chart waits for its first points.
+        expect(page.locator("#plot canvas")).to_be_visible(timeout=20_000)
         extent = "(root => [root.scrollWidth, root.scrollHeight])(document.documentElement)"
         assert page.evaluate(extent) == [width, height]
         assert page.evaluate(CUT_OFF) == []
