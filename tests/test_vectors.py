@@ -6,8 +6,11 @@ if the message is read and nothing of it refused. The tests of each codec compar
 
 import base64
 import json
+import math
 import re
+import struct
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +82,50 @@ def readers(name: str, field: Callable[[dict[str, Any]], str]) -> Callable[[Path
     return verdicts
 
 
-def zebra_observed(recorded: Path) -> Verdicts:
-    for line in (recorded / "rfid" / "reader_payloads_observed.jsonl").read_text().splitlines():
-        payload = json.loads(line)["payload"]
-        [reading] = read("zebra", json.dumps(payload).encode())
-        data = (payload[0] if isinstance(payload, list) else payload)["data"]
-        if "idHex" not in data:
-            yield reading.online is True and reading.seq == payload["eventNum"]
-            continue
-        said = reading.happenings[0].data
-        tag = f"{said['tag']}{said.get('tid', '')}"
-        yield (
-            tag == data["idHex"].upper()
-            and reading.seq == data["eventNum"]
-            and said.get("antenna") == data.get("antenna")
-        )
+def zebra(name: str) -> Callable[[Path], Verdicts]:
+    """Messages of Zebra readers, of which every field with a meaning is compared: they are their own statement."""
+
+    def verdicts(recorded: Path) -> Verdicts:
+        text = (recorded / "rfid" / name).read_text()
+        if name.endswith(".jsonl"):
+            payloads = [json.loads(line)["payload"] for line in text.splitlines()]
+        else:
+            payloads = [message["payload"] for message in json.loads(text)["zebra_iotc"]]
+        for payload in payloads:
+            [reading] = read("zebra", json.dumps(payload).encode()) or [Reading()]
+            said = payload[0] if isinstance(payload, list) else payload
+            yield reading.ts == epoch_ns(said["timestamp"]) and zebra_told(reading) == zebra_said(said)
+
+    return verdicts
+
+
+def epoch_ns(stamp: str | int) -> int:
+    """Return a reader's time, text or ms, in ns."""
+    if isinstance(stamp, int):
+        return stamp * 1_000_000
+    return round(datetime.fromisoformat(stamp).timestamp() * 1_000) * 1_000_000
+
+
+def zebra_said(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return what a message states, under the reader's own names; a number below 100 is a channel, no frequency."""
+    data = payload["data"]
+    if "idHex" not in data:
+        return {"eventNum": payload["eventNum"]}
+    known = ("idHex", "antenna", "peakRssi", "phase", "channel", "eventNum")
+    return {name: data[name].upper() if name == "idHex" else data[name] for name in known if name in data}
+
+
+def zebra_told(reading: Reading) -> dict[str, Any]:
+    """Return what was read under the reader's own names and in its units."""
+    told: dict[str, Any] = {} if reading.seq is None else {"eventNum": reading.seq}
+    for each in reading.happenings:
+        data = each.data
+        told["idHex"] = f"{data['tag']}{data.get('tid', '')}"
+        told |= {name: data[ours] for name, ours in (("antenna", "antenna"), ("peakRssi", "rssi_dbm")) if ours in data}
+    if "phase_rad" in reading.values:
+        told["phase"] = pytest.approx(math.degrees(reading.values["phase_rad"]))
+    channel = reading.values.get("frequency_mhz", reading.info.get("channel"))
+    return told if channel is None else told | {"channel": channel}
 
 
 def llrp(recorded: Path) -> Verdicts:
@@ -204,21 +236,103 @@ def jt808_tables(recorded: Path) -> Verdicts:
                 yield True
 
 
-def sparkplug(messages: list[tuple[str, str]]) -> Verdicts:
+def sparkplug_vectors(recorded: Path) -> Verdicts:
     """Messages of one node in a row: what a name is called by later is said at its birth."""
     codec = make_codec("sparkplug")
-    for kind, digits in messages:
-        topic = f"spBv1.0/port/{kind}/node" + ("/device" if kind.startswith("D") else "")
-        try:
-            readings = codec.decode(bytes.fromhex(digits), topic)
-        except RejectError:
-            readings = []
-        yield bool(readings) and not any(reading.refused for reading in readings)
+    for vector in json.loads((recorded / "sparkplug" / "umh_test_vectors.json").read_text()):
+        payload, topic = bytes.fromhex(vector["hex"]), f"spBv1.0/port/{vector['message_type']}/node"
+        if vector["name"] == "NDATA_BEFORE_BIRTH":
+            with pytest.raises(RejectError, match="no_birth"):
+                make_codec("sparkplug").decode(payload, topic)
+        [reading, *others] = codec.decode(payload, topic)
+        told = reading.info | reading.unknown
+        yield (
+            not others and not reading.refused and told == sparkplug_meant(vector) and sparkplug_counts(vector, reading)
+        )
 
 
-def sparkplug_vectors(recorded: Path) -> Verdicts:
-    vectors = json.loads((recorded / "sparkplug" / "umh_test_vectors.json").read_text())
-    yield from sparkplug([(vector["message_type"], vector["hex"]) for vector in vectors])
+def sparkplug_meant(vector: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics that the bytes hold, by the name that the birth gave them, as many as the vector says."""
+    meant: dict[str, Any]
+    match vector["name"]:
+        case "NBIRTH_V1":
+            meant = {"bdSeq": 88, "Node Control/Rebirth": False, "Temperature": 21.5}
+        case "NBIRTH_LARGE":
+            meant = {"bdSeq": 88, "Node Control/Rebirth": False}
+            meant |= {f"Metric_{number}": 1.5 * number for number in range(1, 101)}
+        case "NDEATH_V1":
+            # It bears the bdSeq of another birth than the one before it.
+            meant = {"old_death": 0}
+        case name:
+            degrees = {"NDATA_V1": 22.5, "NDATA_GAP": 27.0, "NDATA_BEFORE_BIRTH": 25.0, "NDATA_WRAPAROUND": 30.0}
+            meant = {"Temperature": degrees[name]}
+    assert len(meant) == vector["metric_count"]
+    return meant
+
+
+def sparkplug_counts(vector: dict[str, Any], reading: Reading) -> bool:
+    """Tell whether the number read is the one that the vector's description says, and the time its own."""
+    number = {"NDATA_V1": 1, "NDATA_GAP": 5, "NDATA_BEFORE_BIRTH": 1, "NDATA_WRAPAROUND": 0}.get(vector["name"], 0)
+    if vector["message_type"] == "NDEATH":
+        return reading.seq is None and reading.flags == ("old_death",)
+    return reading.ts == 1_750_855_643_474 * 10**6 and (reading.seq or 0) % 256 == number
+
+
+def teltonika(recorded: Path) -> Verdicts:
+    """Packets of traccar's test: whether there are positions, and four attributes."""
+    for line in (recorded / "trackers" / "teltonika_traccar.jsonl").read_text(encoding="utf-8").splitlines():
+        vector = json.loads(line)
+        payload = bytes.fromhex(vector["payload"])
+        readings = read("teltonika", payload)
+        located = ["latitude_deg" in reading.values for reading in readings]
+        if vector["verify"] == "Positions" and payload[8:9] in {b"\x0c", b"\x0d"}:
+            # Text from a command or a serial line, which traccar tells at the last position that it knows.
+            [said] = [each.data["text"] for each in readings[0].happenings]
+            yield len(readings) == 1 and (said, readings[0].ts) == teltonika_text(payload)
+        elif vector["verify"] == "Positions":
+            # Every record of a packet is a reading of its own.
+            yield len(readings) == payload[9] and all(located) and teltonika_begins(payload, readings[0])
+        elif vector["verify"] == "Null":
+            yield bool(readings) and not any(located)
+        else:
+            name, _, value = vector["expected"].partition(", ")
+            yield teltonika_tells(readings[-1], name.strip('"'), json.loads(value))
+
+
+def teltonika_text(payload: bytes) -> tuple[str, int | None]:
+    """Return the text of a packet, and its time where it has one: codec 13 has it before the text, in s or ms."""
+    said, ts = payload[15:-5], None
+    if payload[8] == 0x0D:
+        width, ns = (8, 10**6) if payload[15] == 0 else (4, 10**9)
+        said, ts = said[width:], int.from_bytes(said[:width]) * ns
+    return said.decode("latin-1"), ts
+
+
+def teltonika_begins(payload: bytes, first: Reading) -> bool:
+    """Tell whether the first record is read as it lies in the packet, by the offsets of the published layout."""
+    ms, longitude, latitude, altitude, heading, satellites, speed = struct.unpack_from(">QxiihHBH", payload, 10)
+    values = first.values
+    return (first.ts, first.info.get("satellites")) == (ms * 10**6, satellites) and values | {
+        "latitude_deg": pytest.approx(latitude / 1e7),
+        "longitude_deg": pytest.approx(longitude / 1e7),
+        "altitude_m": altitude,
+        "heading_deg": heading,
+        "speed_mps": pytest.approx(speed / 3.6),
+    } == values
+
+
+def teltonika_tells(reading: Reading, name: str, value: Any) -> bool:
+    """Tell whether an attribute is read; of elements that only a model's table explains, in the bytes that are kept."""
+    facts = reading.info
+    match name:
+        case "tag1Voltage":
+            return 2_000 + 10 * bytes.fromhex(str(facts["io_548"]))[16] == value
+        case "tag1Battery":
+            return int(str(facts["io_10831"])[-4:], 16) == value
+        case "eyeTemp1":
+            return struct.unpack(">h", struct.pack(">H", facts["io_10800"]))[0] / 100 == value
+        case _:
+            return f"|{value}|" in str(reading.happenings[0].data["text"])
 
 
 def owntracks(recorded: Path) -> Verdicts:
@@ -226,7 +340,10 @@ def owntracks(recorded: Path) -> Verdicts:
         payload = json.loads(line)["payload"].lstrip("/").encode()
         [reading] = read("owntracks", payload, "owntracks/u/d") or [Reading()]
         said = json.loads(payload)
-        yield reading.values.get("latitude_deg") == said.get("lat")
+        stated = {"latitude_deg": ("lat", 1.0), "longitude_deg": ("lon", 1.0), "speed_mps": ("vel", 1 / 3.6)}
+        stated |= {"heading_deg": ("cog", 1.0), "altitude_m": ("alt", 1.0), "battery_percent": ("batt", 1.0)}
+        meant = {name: pytest.approx(said[field] * to) for name, (field, to) in stated.items() if field in said}
+        yield reading.values == meant and reading.ts == said["tst"] * 10**9
 
 
 def sparkplug_golden(recorded: Path) -> Verdicts:
@@ -241,8 +358,8 @@ SOURCES: dict[str, Callable[[Path], Verdicts]] = {
     "impinj: single messages": readers("impinj", lambda said: (
         said["tag_reads"][0]["epc"] if "tag_reads" in said else said["tagInventoryEvent"]["epcHex"]
     )),
-    "zebra: single messages": readers("zebra", lambda said: said["data"]["idHex"]),
-    "zebra: observed": zebra_observed,
+    "zebra: single messages": zebra("reader_payloads_decoded.json"),
+    "zebra: observed": zebra("reader_payloads_observed.jsonl"),
     "llrp: device-rfid-llrp-go": llrp,
     "epc: test suites": epc_suites("epc_vectors.json"),
     "epc: epc-coder": epc_suites("epc_vectors_epc-coder.json"),
@@ -262,7 +379,7 @@ SOURCES: dict[str, Callable[[Path], Verdicts]] = {
     "jt808: go-jt808, attachments": jt808_attachments,
     "jt808: go-jt808, tables": jt808_tables,
     "sparkplug: benthos-umh": sparkplug_vectors,
-    "teltonika: traccar": lines_of("teltonika", "teltonika_traccar.jsonl", r'"payload": ?"([0-9a-fA-F]+)"'),
+    "teltonika: traccar": teltonika,
     "owntracks: traccar": owntracks,
 }  # fmt: skip
 

@@ -45,6 +45,9 @@ LAYOUTS: Final[dict[int, Layout]] = {
 WITH_16: Final = LAYOUTS[0x08]._replace(sizes=(1, 2, 4, 8, 16))
 COMMANDS: Final = frozenset({0x0C, 0x0D, 0x0E, 0x0F})
 """Codecs of commands and their answers: text, kept as an event."""
+TIMED: Final = 0x0D
+"""The one of these whose text has its time before it."""
+YEAR_2000_S: Final = 946_684_800
 METRICS: Final[dict[int, tuple[str, float]]] = {
     16: ("odometer_m", 1.0),
     113: ("battery_percent", 1.0),
@@ -220,6 +223,18 @@ def _take_variable(payload: bytes, position: int, info: dict[str, Scalar]) -> in
 
 
 def _command(payload: bytes, flags: tuple[str, ...]) -> Reading:
-    text = payload[FRAME.size + 5 : -5].decode("latin-1")
-    data: dict[str, Scalar] = {"type": payload[FRAME.size], "text": text[:1_000]}
-    return Reading(device_class=DeviceClass.VEHICLE, happenings=(Happening("command_text", data),), flags=flags)
+    said, ts = payload[FRAME.size + 5 : -5], None
+    if payload[8] == TIMED:
+        said, ts = _timed(said)
+    data: dict[str, Scalar] = {"type": payload[FRAME.size], "text": said.decode("latin-1")[:1_000]}
+    happenings = (Happening("command_text", data),)
+    return Reading(device_class=DeviceClass.VEHICLE, ts=ts, happenings=happenings, flags=flags)
+
+
+def _timed(said: bytes) -> tuple[bytes, int | None]:
+    """Split text of codec 13 from the time before it: u32 s, of some models u64 ms; None where neither is one."""
+    if (seconds := int.from_bytes(said[:4])) >= YEAR_2000_S:
+        return said[4:], seconds * 1_000 * MS
+    if YEAR_2000_S * 1_000 <= (ms := int.from_bytes(said[:8])) < LAST_MS:
+        return said[8:], ms * MS
+    return said, None
