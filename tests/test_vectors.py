@@ -326,11 +326,11 @@ def teltonika_tells(reading: Reading, name: str, value: Any) -> bool:
     facts = reading.info
     match name:
         case "tag1Voltage":
-            return 2_000 + 10 * bytes.fromhex(str(facts["io_548"]))[16] == value
+            return bool(2_000 + 10 * bytes.fromhex(str(facts["io_548"]))[16] == value)
         case "tag1Battery":
-            return int(str(facts["io_10831"])[-4:], 16) == value
+            return bool(int(str(facts["io_10831"])[-4:], 16) == value)
         case "eyeTemp1":
-            return struct.unpack(">h", struct.pack(">H", facts["io_10800"]))[0] / 100 == value
+            return bool(struct.unpack(">h", struct.pack(">H", facts["io_10800"]))[0] / 100 == value)
         case _:
             return f"|{value}|" in str(reading.happenings[0].data["text"])
 
