@@ -31,6 +31,9 @@ LONGEST: Final = 4_096
 
 _UNSIGNED: Final[Mapping[int, str]] = {0xCC: ">u1", 0xCD: ">u2", 0xCE: ">u4", 0xCF: ">u8"}
 _FLOATS: Final[Mapping[int, str]] = {0xCA: ">f4", 0xCB: ">f8"}
+_MAP: Final = 0x80, 0xDE
+_ARRAY: Final = 0x90, 0xDC
+"""First bytes of msgpack's maps and arrays: up to 15 in the byte itself, and up to 65,535."""
 _TRUTHS: Final = frozenset({0xC2, 0xC3})
 _BINARY: Final[Mapping[int, int]] = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 """How many bytes say how many are to come."""
@@ -134,7 +137,7 @@ class Layout:
     def _walk(self, payload: bytes) -> None:
         """Find the numbers, and of every byte which bits have to be the same."""
         self.names = ()
-        fields, at = _map_size(payload, 0)
+        fields, at = _size(payload, 0, *_MAP)
         for _ in range(fields):
             name, at = _text(payload, at)
             if name in NUMBERS:
@@ -157,7 +160,7 @@ class Layout:
             raise _OtherLayoutError
 
     def _walk_values(self, payload: bytes, at: int) -> int:
-        count, at = _map_size(payload, at)
+        count, at = _size(payload, at, *_MAP)
         names = []
         for _ in range(count):
             metric, at = _text(payload, at)
@@ -168,7 +171,7 @@ class Layout:
         return at
 
     def _walk_names(self, payload: bytes, at: int) -> int:
-        count, at = _array_size(payload, at)
+        count, at = _size(payload, at, *_ARRAY)
         names = []
         for _ in range(count):
             name, at = _text(payload, at)
@@ -216,20 +219,14 @@ def layout_of(payload: bytes) -> Layout | None:
         return None
 
 
-def _map_size(payload: bytes, at: int) -> tuple[int, int]:
-    """Return how many pairs a map has that begins at ``at``, and where they begin."""
-    if payload[at] & 0xF0 == 0x80:  # noqa: PLR2004 - msgpack's fixmap
-        return payload[at] & 0x0F, at + 1
-    if payload[at] == 0xDE:  # noqa: PLR2004 - its map 16
-        return int.from_bytes(payload[at + 1 : at + 3]), at + 3
-    raise _OtherLayoutError
+def _size(payload: bytes, at: int, few: int, many: int) -> tuple[int, int]:
+    """Return how many pairs or items begin at ``at``, and where the first does.
 
-
-def _array_size(payload: bytes, at: int) -> tuple[int, int]:
-    """Return how many items an array has that begins at ``at``, and where they begin."""
-    if payload[at] & 0xF0 == 0x90:  # noqa: PLR2004 - msgpack's fixarray
+    ``few`` has their number in its lower four bits, ``many`` in two bytes after it; _OtherLayoutError for all else.
+    """
+    if payload[at] & 0xF0 == few:
         return payload[at] & 0x0F, at + 1
-    if payload[at] == 0xDC:  # noqa: PLR2004 - its array 16
+    if payload[at] == many:
         return int.from_bytes(payload[at + 1 : at + 3]), at + 3
     raise _OtherLayoutError
 

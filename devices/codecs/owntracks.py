@@ -105,11 +105,7 @@ def _forwarded(position: dict[str, Any], device: object) -> Reading:
         "latitude_deg": _number(position, "latitude", where),
         "longitude_deg": _number(position, "longitude", where),
     }
-    for name, member, factor in (
-        ("altitude_m", "altitude", 1.0),
-        ("speed_mps", "speed", KNOT),
-        ("heading_deg", "course", 1.0),
-    ):
+    for name, member, factor in FORWARDED:
         if position.get(member) is not None:
             values[name] = _number(position, member, where) * factor
     attributes = position.get("attributes")
