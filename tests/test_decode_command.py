@@ -140,3 +140,10 @@ def test_a_text_of_a_device_cannot_end_a_line_or_move_a_terminal() -> None:
 )
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...]) -> None:
     assert decode(*arguments)[0] == 2
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_no_bytes_are_no_message_of_any_format(codec: str) -> None:
+    code, [line] = decode("--codec", codec, "--json", "--hex", "")
+    assert code == 1
+    assert line["reject"]["detail"]
