@@ -27,6 +27,8 @@ from store.registry_entries import Adoption, Entry, EntryError, Policy, Register
 from store.trying_out import broker_address, publish_command
 
 TLS_FOLDER: Final = "tls"
+NOTHING: Final = {"registration": False, "credential": False, "adopted_names": 0}
+"""What is removed of a device that is not there."""
 WATCH_PERIOD_S: Final = 0.5
 SAID_APART: Final = frozenset({"uid", "verdict", "cause", "live", "refusals", "publish", "adopt"})
 """What `show` says in lines of its own."""
@@ -96,16 +98,23 @@ def known_key(registry: SqlRegistry, settings: Settings, text: str, device_class
     """Return the device that ``text`` names: a uid, an id with its class, or an id that only one known device has."""
     if "/" in text or device_class is not None:
         return key_of(text, device_class, settings.site)
+    uids = uids_called(registry, settings, text)
+    if len(uids) == 1:
+        return DeviceKey.from_uid(uids[0])
+    found = ", ".join(uids) or "none"
+    raise typer.BadParameter(f"{text!r}: expected one device of this id, found {found}; write SITE/CLASS/ID")
+
+
+def uids_called(registry: SqlRegistry, settings: Settings, text: str) -> list[str]:
+    """Return the uids of the devices, heard or registered, whose id is ``text``."""
     records = open_records(settings.store_urls[1])
     try:
         uids = {device.uid for device in records.devices_named(text)}
     finally:
         records.close()
-    uids |= {entry.key for entry in registry.every(RegisteredDevice.kind) if entry.key.endswith(f"/{text}")}
-    if len(uids) == 1:
-        return DeviceKey.from_uid(uids.pop())
-    found = ", ".join(sorted(uids)) or "none"
-    raise typer.BadParameter(f"{text!r}: expected one device of this id, found {found}; write SITE/CLASS/ID")
+    return sorted(
+        uids | {entry.key for entry in registry.every(RegisteredDevice.kind) if entry.key.endswith(f"/{text}")}
+    )
 
 
 class Look:
@@ -215,6 +224,9 @@ def remove(
     """Remove registration, credentials and adopted names; what it has sent stays. Exit status 1 if none was there."""
     settings = settings_with(data=data, site=site)
     with registry_of(settings, read_only=False) as registry:
+        if "/" not in device and device_class is None and not uids_called(registry, settings, device):
+            typer.echo(json.dumps({"uid": device} | NOTHING) if as_json else f"{device}: not there")
+            raise typer.Exit(FAILED)
         key = known_key(registry, settings, device, device_class)
         now = time.time_ns()
         gone = registry.remove(RegisteredDevice.kind, key.uid, actor=actor(), now_ns=now)

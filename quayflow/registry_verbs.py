@@ -66,8 +66,8 @@ def import_entries(
 ) -> None:
     """Take all entries of a file over, or none: a line that cannot be kept is named and nothing is changed."""
     settings = settings_with(data=data)
+    text = _text_of(path)
     with registry_of(settings, read_only=False) as registry:
-        text = sys.stdin.read() if path == STANDARD else Path(path).read_text(encoding="utf-8")
         wanted = list(_read(text, kind, _suffix(path)))
         changes = registry.changes(wanted, remove_others=remove_others)
         if not dry_run:
@@ -87,6 +87,16 @@ def import_entries(
     done = "would change" if dry_run else "changed"
     flagged = "".join(f", {count} {flag}" for flag, count in counted.items())
     typer.echo(f"{len(wanted)} entries read, {len(changes)} {done}{flagged}")
+
+
+def _text_of(path: str) -> str:
+    """Return what an import reads; BadParameter where it is no text that can be read."""
+    try:
+        return sys.stdin.read() if path == STANDARD else Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path!r} cannot be read: {error.strerror or error}", param_hint="PATH") from None
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{path!r} is no text in UTF-8: byte {error.start}", param_hint="PATH") from None
 
 
 @registry_app.command("audit", short_help="Who changed what, and who spoke in whose name.")

@@ -57,6 +57,8 @@ unlock was never heard of as laden."""
 LOSSES: Final = ("lost", "silent", "lost_in_reboot")
 """Faults whose messages never arrive."""
 MISSED: Final = 99
+MOST_HOURS: Final = 8_784
+"""Longest virtual time, h: a year."""
 SCORED: Final = {
     "moves": "crane_move",
     "yard_moves": "yard_move",
@@ -96,8 +98,8 @@ class VerifyConfig:
         for name in ("duplicate", "drop"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: allowed is 0 to 1")
-        if self.hours <= 0:
-            raise ValueError(f"hours = {self.hours}: allowed is above 0")
+        if not 0 < self.hours <= MOST_HOURS:
+            raise ValueError(f"hours = {self.hours}: allowed is above 0, up to {MOST_HOURS}")
         if self.noise not in LEVELS:
             raise ValueError(f"noise = {self.noise!r}: allowed are {', '.join(LEVELS)}")
 

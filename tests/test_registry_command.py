@@ -130,6 +130,15 @@ def test_a_device_is_added_shown_and_removed(data: Path) -> None:
     assert adopted["metric"] == "hoist_height_m"
     assert said("remove", "QC01") == {"uid": QC01, "registration": True, "credential": True, "adopted_names": 1}
     run(data, "device", "remove", QC01, status=1)
+    # Its id alone is no wrong usage either: there is nobody of this name any more.
+    assert said("remove", "QC01", status=1)["registration"] is False
+
+
+@pytest.mark.parametrize("name", ["missing.json", "folder", "binary.json"])
+def test_a_file_that_cannot_be_read_is_wrong_usage(name: str, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
+    assert name in run(data, "registry", "import", str(tmp_path / name), status=2).output.replace("\n", "")
 
 
 def test_a_certificate_is_written_with_a_key_for_its_owner_alone(data: Path, tmp_path: Path) -> None:

@@ -79,3 +79,9 @@ def test_a_truck_turn_is_a_tag_that_came_in_and_went_out() -> None:
     assert score(truth, turns, "truck_turn", (0.0, 500.0))["recall"] == 1.0
     # It began before anybody listened.
     assert score(truth, turns, "truck_turn", (110.0, 500.0))["truth"] == 0
+
+
+@pytest.mark.parametrize("hours", [-1.0, 0.0, float("nan"), float("inf"), 1e9])
+def test_hours_that_nobody_can_simulate_are_refused(hours: float) -> None:
+    with pytest.raises(ValueError, match=r"^hours = "):
+        VerifyConfig(hours=hours)
