@@ -115,6 +115,9 @@ class Sparkplug:
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return the readings of a message, the node's with its counter first; without a topic, what names itself."""
+        if not payload:
+            # No node says nothing at all; whoever clears a retained message does.
+            raise RejectError(Reason.UNDECODABLE, "", "no bytes")
         found = read(payload)
         if not topic:
             return _readings(found, "", {})

@@ -66,9 +66,6 @@ class Payload(msgspec.Struct, gc=False):
 
 def read(data: bytes) -> Payload:
     """Read a payload; RejectError where it is no protobuf message of this layout, or holds too much."""
-    if not data:
-        # No node says nothing at all; a host that clears a retained message does.
-        raise RejectError(Reason.UNDECODABLE, "", "no bytes")
     if len(data) > MAX_PAYLOAD:
         raise RejectError(Reason.TOO_LARGE, "", f"{len(data)} bytes: at most {MAX_PAYLOAD}")
     payload = Payload(None, None, [])
