@@ -27,7 +27,7 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     data: dict[str, Scalar] = {}
 
 
-class Counter(msgspec.Struct, frozen=True, gc=False):
+class Counter(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A counter of a device that begins anew as the device pleases: a gap in it is a loss, nothing else follows."""
 
     stream: int
