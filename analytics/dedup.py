@@ -111,16 +111,13 @@ class SequenceTracker:
             return self._before_low(state, seq)
         return self._fill(state, seq)
 
-    def see_run(self, boot: int, first: int, last: int) -> bool:
-        """Note the frames of ``boot`` from ``first`` to ``last`` if they go on where its last one ended.
+    def goes_on(self, boot: int, first: int) -> bool:
+        """Tell whether a frame of ``boot`` with number ``first`` is the one behind the last frame heard."""
+        return boot == self._boot and first == self._current.high + 1
 
-        Else return False and note nothing.
-        """
-        state = self._current
-        if boot != self._boot or first != state.high + 1:
-            return False
-        state.high = last
-        return True
+    def see_up_to(self, last: int) -> None:
+        """Note the frames that go on behind the last one heard, up to number ``last`` of the same boot."""
+        self._current.high = last
 
     def see_hash(self, digest: bytes) -> Verdict:
         """Note a frame without a sequence by the hash of its identity, and say whether it is new."""

@@ -64,6 +64,23 @@ class _Read(NamedTuple):
         return np.array([*map(what, self.layouts), 0], np.int64)[self.layout]
 
 
+class _Run(NamedTuple):
+    """The frames of one device in a batch, in sequence."""
+
+    entry: Device
+    last_seq: int
+    frames: int
+    recv_ts: int
+    """When its last one was received, ns UTC."""
+
+    def note(self) -> None:
+        """Let the device have sent them."""
+        self.entry.tracker.see_up_to(self.last_seq)
+        self.entry.frames += self.frames
+        self.entry.last_seen = self.recv_ts
+        self.entry.touched = True
+
+
 class Together:
     """Takes what is alike in batches of frames."""
 
@@ -75,15 +92,19 @@ class Together:
         self._layouts: dict[int, list[Layout]] = {}
 
     def forget(self) -> None:
-        """Look up anew where topics go."""
+        """Look up anew where topics go, and how payloads are laid out."""
         self._ways.clear()
+        self._layouts.clear()
 
     def remember(self, topic: str, way: int) -> None:
         """Note where a topic goes."""
         self._ways[topic] = way
 
     def take(self, frames: Sequence[Frame]) -> tuple[Accepted | None, Sequence[Frame]]:
-        """Return what is accepted together, and the frames that are to be taken one by one, in order."""
+        """Return what is accepted together, and the frames that are to be taken one by one, in order.
+
+        Where it raises, which nobody foresees, nothing has been noted of any frame: all can be taken one by one.
+        """
         if len(frames) < FEW:
             return None, frames
         table = FrameTable.of(frames)
@@ -108,16 +129,20 @@ class Together:
         sound &= (read.ts >= YEAR_2000) & (read.ts <= received + MAX_AHEAD - span) & (span <= MAX_SPAN)
         apart[device[~sound]] = True
         at = np.flatnonzero(~apart[device])
-        tables = self._follow(device, received, read, at, apart)
-        if tables is None:
+        followed = self._follow(device, received, read, at, apart)
+        if followed is None:
             return None, frames
+        tables, runs = followed
         at = at[~apart[device[at]]]
         if not len(at):
             return None, frames
         rest = np.ones(len(frames), np.bool_)
         rest[at] = False
-        accepted = _accepted(table.take(at), device[at], read, at, tables)
-        return accepted, table.take(rest)
+        accepted = _accepted(table.take(at), device[at], read, at, tables), table.take(rest)
+        # Nothing fails from here on.
+        for run in runs:
+            run.note()
+        return accepted
 
     # --- payloads ---------------------------------------------------------------------------------------------------
 
@@ -169,10 +194,10 @@ class Together:
 
     def _follow(
         self, device: Ints, received: Ints, read: _Read, at: Ints, apart: Bools
-    ) -> dict[tuple[int, int], list[int]] | None:
-        """Note the frames at ``at`` of the devices that go on in sequence; mark the other devices in ``apart``.
+    ) -> tuple[dict[tuple[int, int], list[int]], list[_Run]] | None:
+        """Find the devices whose frames at ``at`` go on in sequence; mark the other devices in ``apart``.
 
-        Return (device, layout) → series; None where there are too few frames of each device.
+        Return (device, layout) → series, and what is to be noted; None where there are too few frames of each device.
         """
         order = at[order_by(narrowed(device[at], len(self._directory.devices)))]
         whose = device[order]
@@ -189,15 +214,14 @@ class Together:
             *((lasts - starts + 1).tolist(), received[last].tolist()),
             strict=True,
         )
+        found = []
         for index, boot, seq, last_seq, frames, recv_ts in runs:
             entry = self._directory.devices[index]
-            if apart[index] or not entry.online or not entry.tracker.see_run(boot, seq, last_seq):
+            if apart[index] or not entry.online or not entry.tracker.goes_on(boot, seq):
                 apart[index] = True
-                continue
-            entry.frames += frames
-            entry.last_seen = recv_ts
-            entry.touched = True
-        return tables
+            else:
+                found.append(_Run(entry, last_seq, frames, recv_ts))
+        return tables, found
 
     def _tables(
         self, whose: Ints, which: Ints, layouts: Sequence[Layout], apart: Bools

@@ -21,7 +21,7 @@ from devices.times import NS
 from devices.topics import Stream, TopicError, parse
 from devices.unknown_names import refusal_of
 from ingest.alike import FOREIGN, KINDS, NOBODYS, OTHER, TELEMETRY, Together
-from ingest.batch import WHOLE, Batch, Refused, set_online
+from ingest.batch import WHOLE, Accepted, Batch, Refused, set_online
 from ingest.blocks import Block, Float32s
 from ingest.checks import MAX_AHEAD, MAX_BOOT, MAX_SPAN, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
 from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError
@@ -63,7 +63,7 @@ class Decoder:
 
     def decode(self, frames: Sequence[Frame]) -> Batch:
         """Decode frames; those of each device in order."""
-        together, frames = self._together.take(frames)
+        together, frames = self._take_together(frames)
         batch = Batch(together)
         routes, received, received_samples = self._routes, batch.received.append, batch.received_samples.append
         telemetry, decode = Stream.TELEMETRY, native.decode_telemetry
@@ -103,11 +103,23 @@ class Decoder:
             received_samples(samples)
         return batch
 
+    def _take_together(self, frames: Sequence[Frame]) -> tuple[Accepted | None, Sequence[Frame]]:
+        """Take what is alike; all one by one where that fails, so that the odd frame among them is refused alone."""
+        try:
+            return self._together.take(frames)
+        except Exception as error:  # noqa: BLE001 - see ingest.unforeseen
+            self._unforeseen.tell(error, "taking frames together", f"{len(frames)} frames from {frames[0].offset} on")
+            self._together.forget()
+            return None, frames
+
     def device_of(self, topic: str, recv_ts: int) -> int:
         """Return the index of the device that speaks on a topic, as :meth:`decode` finds it; of nobody if none does."""
         try:
             return (self._routes.get(topic) or self._route(topic, recv_ts)).device.index
         except RejectError:
+            return NOBODY
+        except Exception as error:  # noqa: BLE001 - see ingest.unforeseen
+            self._unforeseen.tell(error, "finding a device", f"the topic {topic}")
             return NOBODY
 
     def _route(self, topic: str, recv_ts: int) -> Route:

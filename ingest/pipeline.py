@@ -153,8 +153,9 @@ class Pipeline:
         book(self.ledger, self.directory, batch, accepted, late)
         self.detection.reads.extend(batch.reads)
         self._events += [record_of(self.directory.devices[event.device], event) for event in batch.events]
+        hashes: dict[int, str] = {}
         for refused in batch.refused:
-            self._refuse(refused)
+            self._refuse(refused, hashes)
 
     def shed(self, topics: Sequence[str], now: int) -> None:
         """Count frames that are given up before they are journalled, by the topics on which they came."""
@@ -411,11 +412,16 @@ class Pipeline:
             batch.refused.append(Refused(accepted.frames[nth], int(accepted.device[nth]), reject, number, 1))
             accepted.samples[nth] -= 1
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: Refused, hashes: dict[int, str]) -> None:
+        """Keep a refusal with its frame's payload; ``hashes``: of the frames of this batch, by offset, so far."""
         if len(self._quarantine) >= self.config.max_quarantine_per_commit:
             self.quarantine_dropped += 1
             return
         frame, reject = refused.frame, refused.reject
+        # Once for each frame: one of 16 MB may have hundreds of columns that are refused.
+        digest = hashes.get(frame.offset)
+        if digest is None:
+            digest = hashes[frame.offset] = sha256(frame.payload).hexdigest()
         self._quarantine.append(
             QuarantineRecord(
                 id=f"{frame.offset}" if refused.nth == WHOLE else f"{frame.offset}#{refused.nth}",
@@ -427,7 +433,7 @@ class Pipeline:
                 recv_ns=frame.recv_ts,
                 payload=frame.payload[:PAYLOAD_HEAD],
                 payload_bytes=len(frame.payload),
-                payload_sha256=sha256(frame.payload).hexdigest(),
+                payload_sha256=digest,
             )
         )
 

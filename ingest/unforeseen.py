@@ -22,10 +22,14 @@ class Unforeseen:
         """Begin without having told of any."""
         self._told: set[tuple[str, type[Exception]]] = set()
 
-    def reject(self, error: Exception, frame: Frame, where: str) -> Reject:
-        """Return the refusal of what an error has kept from being read; ``where`` says whose error it is."""
+    def tell(self, error: Exception, where: str, what: str) -> None:
+        """Log an error, once of its kind; ``what`` says on what it was."""
         kind = where, type(error)
         if kind not in self._told:
             self._told.add(kind)
-            log.error("%s failed on a frame at %d of %s", where, frame.offset, frame.topic, exc_info=error)
+            log.error("%s failed on %s", where, what, exc_info=error)
+
+    def reject(self, error: Exception, frame: Frame, where: str) -> Reject:
+        """Return the refusal of what an error has kept from being read; ``where`` says whose error it is."""
+        self.tell(error, where, f"a frame at {frame.offset} of {frame.topic}")
         return Reject(Reason.UNDECODABLE, "", f"{where}{FAILED}{error!r:.200}")

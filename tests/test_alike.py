@@ -10,13 +10,14 @@ import pytest
 from made_frames import SITE, T0, Shelf, accounts, frame, numbered, pipeline_of, topic, values
 
 from devices.codecs import native
-from devices.codecs.native_layouts import layout_of
+from devices.codecs.native_layouts import Layout, layout_of
 from devices.times import NS
 from ingest.checkpoint import DEVICE, DeviceBlob, freeze, worker_of
 from ingest.decoding import Decoder
 from ingest.directory import Directory
 from ingest.foreign import Foreign
 from ingest.pipeline import Pipeline
+from ingest.unforeseen import FAILED
 from store.journal import Frame
 
 TELEMETRY: dict[str, Any] = {"v": 1, "boot": 7, "seq": 4, "ts": T0, "m": {"load_t": 2.5, "wind_speed_mps": 3.5}}
@@ -252,3 +253,66 @@ def test_together_comes_to_the_same_as_one_by_one(seed: int) -> None:
     assert blocks
     assert together.ledger.balanced()
     assert everything(together) == everything(alone)
+
+
+ODD = 25
+"""Which of the frames below nothing can read."""
+
+
+def in_sequence(count: int = 60) -> list[Frame]:
+    """Two devices that have been heard before, each with nothing but what it always sends."""
+    frames = []
+    for nth in range(count):
+        body = values(nth // 2, T0 + nth * NS, load_t=float(nth), wind_speed_mps=1.5)
+        frames.append(frame(topic("quay-crane", f"QC{nth % 2}"), body, binary=True, recv_ts=T0 + nth * NS))
+    return numbered(frames)
+
+
+def test_one_odd_frame_among_columns_is_refused_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = in_sequence()
+    odd, read, decode = frames[ODD].payload, Layout.read, native.decode_telemetry
+
+    def read_all_but_one(layout: Layout, payloads: bytes) -> Any:
+        if odd in payloads:
+            raise MemoryError("nobody has foreseen this")
+        return read(layout, payloads)
+
+    def decode_all_but_one(payload: bytes) -> native.Telemetry:
+        if payload == odd:
+            raise MemoryError("nobody has foreseen this")
+        return decode(payload)
+
+    monkeypatch.setattr(Layout, "read", read_all_but_one)
+    monkeypatch.setattr(native, "decode_telemetry", decode_all_but_one)
+    pipeline = pipeline_of()
+    for begin, end in ((0, 2), (2, 40), (40, 60)):
+        pipeline.process(frames[begin:end])
+    found = accounts(pipeline)
+    device = f"{SITE}/quay-crane/QC{ODD % 2}"
+    assert found[device, "quarantined", "undecodable"] == (1, 0)
+    assert sum(frames for (_, account, _), (frames, _) in found.items() if account == "windowed") == len(frames) - 1
+    assert not any(account == "duplicate" for _, account, _ in found)
+    assert pipeline.ledger.balanced()
+    [refused] = pipeline.take_quarantine()
+    assert (refused.id, FAILED in refused.detail) == (str(frames[ODD].offset), True)
+    assert "taking frames together failed on 38 frames" in caplog.text
+
+
+def test_frames_that_fail_as_columns_alone_are_taken_one_by_one_and_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> None:
+        raise IndexError("nobody has foreseen this")
+
+    monkeypatch.setattr("ingest.alike._accepted", fails)
+    frames, broken, sound = in_sequence(), pipeline_of(), pipeline_of()
+    for begin, end in ((0, 2), (2, 40), (40, 60)):
+        broken.process(frames[begin:end])
+    monkeypatch.undo()
+    for each in frames:
+        sound.process([each])
+    assert everything(broken) == everything(sound)
+    # Said once.
+    assert caplog.text.count("taking frames together failed") == 1
