@@ -1,6 +1,6 @@
 """What decoding hands to the pipeline: the outcome of every frame of a batch, as lists that become arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -12,6 +12,7 @@ from devices.columns import Floats, Ints
 from devices.rejects import Reject
 from devices.tables import Table
 from ingest.blocks import Block, Stack, stacked
+from ingest.checks import UNSET
 from ingest.directory import Device
 from store.journal import Frame
 
@@ -89,6 +90,17 @@ class Accepted:
     value: Floats
     blocks: list[Stack]
     """Those of the frames that are at their places ``frame``."""
+    unset: Mapping[int, int] = field(default_factory=dict)
+    """Place → what the device's clock said, ns UTC, where that was not set and the time of receipt counts."""
+
+    @property
+    def said(self) -> Ints:
+        """What the devices' clocks said, ns UTC."""
+        if not self.unset:
+            return self.ts
+        said = self.ts.copy()
+        said[list(self.unset)] = list(self.unset.values())
+        return said
 
     def behind(self, first: "Accepted") -> "Accepted":
         """Return ``first`` and these behind it."""
@@ -97,7 +109,9 @@ class Accepted:
         names = ("device", "ts", "seq", "received", "samples", "sent", "scattered", "series", "value")
         joined = {name: np.concatenate([getattr(first, name), getattr(self, name)]) for name in names}
         moved = [stack._replace(frame=stack.frame + len(first.frames)) for stack in self.blocks]
-        return replace(self, frames=_Behind(first.frames, self.frames), blocks=first.blocks + moved, **joined)
+        unset = dict(first.unset) | {place + len(first.frames): ts for place, ts in self.unset.items()}
+        frames, blocks = _Behind(first.frames, self.frames), first.blocks + moved
+        return replace(self, frames=frames, blocks=blocks, unset=unset, **joined)
 
 
 @dataclass(slots=True)
@@ -138,6 +152,8 @@ class Batch:
     compounds: list[Compound] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
     """Entry among the frames accepted → number of the reading in its foreign frame, where that is above 0."""
+    unset: dict[int, int] = field(default_factory=dict)
+    """Entry among the frames accepted → what the device's clock said, ns UTC, where that is not its event time."""
     flags: list[tuple[int, str]] = field(default_factory=list)
     """Device index and what was odd about a reading of it."""
 
@@ -162,8 +178,15 @@ class Batch:
             np.array(self.series, np.int64),
             np.array(self.value, np.float64),
             stacked(self.blocks),
+            self.unset,
         )
         return one_by_one if self.together is None else self.together.behind(one_by_one)
+
+    def note_unset(self, device: int, said: int) -> None:
+        """Note of the entry that is about to be accepted what its device's clock said, which was not set."""
+        # Within 64 bits, whatever it says.
+        self.unset[len(self.frames)] = max(said, 0)
+        self.flags.append((device, UNSET))
 
     def mark(self) -> Mark:
         """Return how much there is."""

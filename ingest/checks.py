@@ -20,13 +20,25 @@ MAX_TAG: Final = 128
 READ_METRICS: Final = ("reads", "rssi_dbm", "antenna")
 
 
-def checked_time(ts: int, recv_ts: int, pointer: str = "/ts") -> int:
-    """Return an event time if it can be believed, both in ns UTC; RejectError where the device's clock is wrong.
+UNSET: Final = str(Reason.CLOCK_UNSET)
+"""Flag of what came from a device whose clock is not set, and counts at the time of receipt."""
 
-    ``pointer`` is where the payload has its time.
+
+def is_set(ts: int | None) -> bool:
+    """Tell whether a device says when something was: not where it says nothing, or its clock was never set."""
+    return ts is not None and ts >= YEAR_2000
+
+
+def checked_time(ts: int, recv_ts: int, pointer: str = "/ts", *, kept: bool = False) -> int:
+    """Return the event time of what a device dates ``ts``, all in ns UTC; RejectError where its clock is wrong.
+
+    Where the clock is not set the time of receipt counts, but not for what the device had ``kept`` for later: that was
+    at another time, which nobody knows. ``pointer`` is where the payload has its time.
     """
     if ts < YEAR_2000:
-        raise RejectError(Reason.CLOCK_UNSET, pointer, "time before 2000-01-01: the device's clock is not set")
+        if kept:
+            raise RejectError(Reason.CLOCK_UNSET, pointer, "kept for later by a device whose clock was not set")
+        return recv_ts
     if ts > recv_ts + MAX_AHEAD:
         ahead = min(ts - recv_ts, 2**63) // NS
         raise RejectError(Reason.CLOCK_FUTURE, pointer, f"{ahead} s ahead of receipt; at most {MAX_AHEAD // NS} s")

@@ -23,7 +23,17 @@ from devices.unknown_names import refusal_of
 from ingest.alike import FOREIGN, KINDS, NOBODYS, OTHER, TELEMETRY, Together
 from ingest.batch import WHOLE, Accepted, Batch, Refused, set_online
 from ingest.blocks import Block, Float32s
-from ingest.checks import MAX_AHEAD, MAX_BOOT, MAX_SPAN, READ_METRICS, YEAR_2000, checked_time, is_read, tag_read
+from ingest.checks import (
+    MAX_AHEAD,
+    MAX_BOOT,
+    MAX_SPAN,
+    READ_METRICS,
+    YEAR_2000,
+    checked_time,
+    is_read,
+    is_set,
+    tag_read,
+)
 from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError
 from ingest.foreign import Foreign
 from ingest.sources import Feed
@@ -194,6 +204,8 @@ class Decoder:
             samples = self._accept_names(frame, device, values, batch)
         if not device.online:
             set_online(device, online=True, ts=ts, seq=seq, batch=batch)
+        if ts == frame.recv_ts:
+            _note_clock(device, found, batch)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(ts)
@@ -203,15 +215,8 @@ class Decoder:
 
     def _accept_block(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> None:
         """Take over a packed block, without the columns whose names are unknown."""
-        _time_of(frame, found)
+        t0, end = _block_times(frame, found)
         names, rows = found.names, found.rows
-        span = found.dt * (rows - 1)
-        if span > MAX_SPAN:
-            detail = f"{rows} rows span {span // NS} s; a block holds at most {MAX_SPAN // NS} s"
-            raise RejectError(Reason.OUT_OF_RANGE, "/dt", detail)
-        end = found.t0 + span
-        if end > frame.recv_ts + MAX_AHEAD:
-            raise RejectError(Reason.CLOCK_FUTURE, "/dt", f"the last row is {(end - frame.recv_ts) / NS:.0f} s ahead")
         values = np.frombuffer(found.f32, "<f4").reshape(rows, len(names))
         if names == device.block_names:
             series = device.block_series
@@ -224,9 +229,11 @@ class Decoder:
             if device.adopted:
                 values = _adopted_units(device, names, columns, values)
         if len(series):
-            batch.blocks.append(Block(len(batch.frames), series, found.t0, found.dt, values))
+            batch.blocks.append(Block(len(batch.frames), series, t0, found.dt, values))
         if not device.online:
-            set_online(device, online=True, ts=found.t0, seq=found.seq or 0, batch=batch)
+            set_online(device, online=True, ts=t0, seq=found.seq or 0, batch=batch)
+        if not is_set(found.t0):
+            batch.note_unset(device.index, found.t0)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(end)
@@ -320,6 +327,8 @@ class Decoder:
         batch.flags += [(device.index, flag) for flag in odd]
         batch.series += series
         batch.value += values
+        if found is not None and ts == frame.recv_ts:
+            _note_clock(device, found, batch)
         batch.frames.append(frame)
         batch.device.append(device.index)
         batch.ts.append(ts)
@@ -366,13 +375,13 @@ def _told_apart(frame: Frame, event: native.Event) -> str:
         return f"{event.boot}/{event.seq}"
     digest = blake2b(frame.payload, digest_size=12).hexdigest()
     # Without a time the same payload may come twice at one time of receipt and mean two events.
-    return digest if event.ts is not None else f"{digest}@{frame.offset}"
+    return digest if _has_time(event) else f"{digest}@{frame.offset}"
 
 
 def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Verdict:
     """Judge a frame without a sequence by its payload, where that can be told from one sent again on purpose."""
     verdict = device.tracker.see_hash(blake2b(frame.payload, digest_size=12).digest())
-    if found.ts is None and not frame.flags & (DUPLICATE | RETAINED):
+    if not frame.flags & (DUPLICATE | RETAINED) and not _has_time(found):
         # Without a time the same payload may well come twice; only the broker's word makes it a repetition.
         return Verdict.NEW
     return verdict
@@ -385,6 +394,35 @@ def _time_of(frame: Frame, found: native.Payload) -> int:
         return ts
     pointer = "/t0" if isinstance(found, native.Block) else "/ts"
     return checked_time(native.event_time(found, recv_ts), recv_ts, pointer)
+
+
+def _block_times(frame: Frame, block: native.Block) -> tuple[int, int]:
+    """Return the times of the first and the last row of a block, ns UTC, by a clock that can be believed."""
+    t0, span = _time_of(frame, block), block.dt * (block.rows - 1)
+    if span > MAX_SPAN:
+        detail = f"{block.rows} rows span {span // NS} s; a block holds at most {MAX_SPAN // NS} s"
+        raise RejectError(Reason.OUT_OF_RANGE, "/dt", detail)
+    if not is_set(block.t0):
+        # It was sent when its last row had been sampled.
+        return frame.recv_ts - span, frame.recv_ts
+    end = t0 + span
+    if end > frame.recv_ts + MAX_AHEAD:
+        raise RejectError(Reason.CLOCK_FUTURE, "/dt", f"the last row is {(end - frame.recv_ts) / NS:.0f} s ahead")
+    return t0, end
+
+
+def _has_time(found: native.Payload) -> bool:
+    """Tell whether a payload says when it was, by a clock that has been set, or tries to."""
+    try:
+        return found.ts is not None and is_set(native.event_time(found, 0))
+    except RejectError:
+        return True
+
+
+def _note_clock(device: Device, found: native.Payload, batch: Batch) -> None:
+    """Note of a frame that counts at its time of receipt if that is because its device's clock is not set."""
+    if found.ts is not None and not is_set(said := native.event_time(found, 0)):
+        batch.note_unset(device.index, said)
 
 
 def _take_status(device: Device, status: native.Status, ts: int, batch: Batch) -> None:

@@ -20,7 +20,7 @@ from devices.rejects import Reason, Reject, RejectError
 from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
 from ingest.batch import Batch, Compound, Refused, set_online
-from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, tag_read
+from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, is_set, tag_read
 from ingest.directory import CardinalityError, Device, Directory
 from ingest.sources import Feed, Feeds, Source
 from ingest.unforeseen import Unforeseen
@@ -136,13 +136,14 @@ class Foreign:
         batch: Batch,
     ) -> None:
         """Take over a reading that is new."""
-        ts = checked_time(frame.recv_ts if reading.ts is None else reading.ts, frame.recv_ts)
+        said, kept = reading.ts, HISTORICAL in reading.flags
+        ts = frame.recv_ts if said is None else checked_time(said, frame.recv_ts, kept=kept)
         if counted is not None and counted.verdict is Verdict.TOO_OLD:
             detail = f"{counted.seq} of boot {counted.boot} is older than what is remembered: new or repeated?"
             raise RejectError(Reason.SEQUENCE_TOO_OLD, "/seq", detail)
         seq = counted.seq if counted else reading.seq or 0
         told_apart = f"{counted.boot}/{counted.seq}" if counted else digest.hex()
-        if reading.ts is None and not counted:
+        if not is_set(said) and not counted:
             told_apart = f"{told_apart}@{frame.offset}"
         before = len(batch.series)
         self._accept_values(frame, device, reading, nth, batch)
@@ -158,12 +159,14 @@ class Foreign:
             batch.value.append(float(reading.online))
         samples = len(batch.series) - before
         online = reading.online is not False
-        if online != device.online and HISTORICAL not in reading.flags:
+        if online != device.online and not kept:
             set_online(device, online=online, ts=ts, seq=seq, batch=batch)
-        if reading.info and HISTORICAL not in reading.flags:
+        if reading.info and not kept:
             info = {**device.info, **reading.info}
             device.info = info if len(info) <= MAX_INFO else dict(list(info.items())[:MAX_INFO])
         batch.flags += [(device.index, flag) for flag in _flags_of(reading)]
+        if said is not None and not is_set(said):
+            batch.note_unset(device.index, said)
         if nth:
             batch.numbers[len(batch.frames)] = nth
         batch.frames.append(frame)
@@ -292,14 +295,14 @@ def _count_round(device: Device, counter: Counter, seq: int, *, known: bool = Fa
 def _verdict_by_hash(frame: Frame, device: Device, reading: Reading) -> tuple[Verdict, bytes]:
     """Judge a reading without a boot by what it says and when; return its hash too, and note its counter as seen."""
     counter, seq, place = reading.counter, reading.seq, None
-    if counter is not None and seq is not None and counter.wraps_at and reading.ts is None:
+    if counter is not None and seq is not None and counter.wraps_at and not is_set(reading.ts):
         # Sent again it has the same number: that is when it was said.
         place = _count_round(device, counter, seq)
     digest = _digest(reading, place)
     verdict = device.tracker.see_hash(digest)
     if place is not None:
         return verdict, digest
-    if reading.ts is None and not frame.flags & (DUPLICATE | RETAINED):
+    if not is_set(reading.ts) and not frame.flags & (DUPLICATE | RETAINED):
         # Without a time the same may well be said twice; only the broker's word makes it a repetition.
         verdict = Verdict.NEW
     if counter is not None and seq is not None:

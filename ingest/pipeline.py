@@ -313,7 +313,7 @@ class Pipeline:
 
         device, ts, received = accepted.device, accepted.ts, accepted.received
         late = self.watermarks.hear(device, ts, received, ts - ts % FINEST + FINEST)
-        self.clocks.hear(device, ts, received)
+        self.clocks.hear(device, accepted.said, received)
         if len(ts):
             self.age_ns = int(np.sort(received - ts)[len(ts) // 2])
 

@@ -15,6 +15,8 @@ SILENT_S: Final = 30.0
 """Silence after which a device that does not say that it went is taken for silent, s."""
 SKEW_S: Final = 10.0
 """Difference between a device's clock and that of ingest that is worth saying, s."""
+UNSET_S: Final = 20 * 365 * 86_400.0
+"""A clock that is behind by more has never been set, s."""
 SHOWN: Final = 3
 
 
@@ -91,7 +93,8 @@ def health_of(
     skew_s = None
     if device is not None and device.last_event_ns > 0:
         skew_s = round((device.last_seen_ns - device.last_event_ns) / NS, 3)
-    cause, verdict = _silence(device, refusal, refusals, silent_s, now_ns) or _doubt(lost, skew_s)
+    offset_s = None if device is None else device.clock_offset_s
+    cause, verdict = _silence(device, refusal, refusals, silent_s, now_ns) or _doubt(lost, skew_s, offset_s)
     return Health(
         uid=key.uid,
         verdict=verdict,
@@ -161,11 +164,13 @@ def _silence(
     return next(((cause, words) for holds, cause, words in reasons if holds), None)
 
 
-def _doubt(lost: int | None, skew_s: float | None) -> tuple[Cause, str]:
+def _doubt(lost: int | None, skew_s: float | None, offset_s: float | None) -> tuple[Cause, str]:
     """Return that a device is live, with what is to be doubted of what it sends."""
     if lost is None:
         words = "live, and heard by several workers: what it sent may count twice, and its losses cannot be told"
         return Cause.SEVERAL_WORKERS, words
+    if offset_s is not None and offset_s > UNSET_S:
+        return Cause.CLOCK_OFF, "live, with a clock that is not set: the times of receipt count"
     if skew_s is not None and abs(skew_s) > SKEW_S:
         return Cause.CLOCK_OFF, f"live, with a clock {abs(skew_s):.0f} s {'behind' if skew_s > 0 else 'ahead'}"
     return Cause.LIVE, "live"

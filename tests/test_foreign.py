@@ -381,9 +381,9 @@ def test_owntracks_phones_need_one_source_and_no_registration() -> None:
     found = {key[1:]: counts for key, counts in accounts(pipeline).items()}
     assert found == {
         ("received", ""): (3, 7),
-        ("windowed", ""): (1, 3),
+        ("windowed", ""): (2, 4),
         ("duplicate", ""): (1, 3),
-        ("quarantined", "clock_unset"): (1, 1),
+        ("flagged", "clock_unset"): (1, 0),
     }
     assert json.loads(json.dumps(device.info)) == {"tid": "JJ"}
 

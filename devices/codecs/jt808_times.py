@@ -13,7 +13,7 @@ DIGITS: Final = tuple(
 )
 """Byte → the two decimal digits in it, 255 where it holds none."""
 UNSET: Final = 0
-"""What no clock shows: ingest refuses it, as it does every time before 2000."""
+"""What no clock shows: the time of receipt counts, as for every time before 2000, unless it was kept for later."""
 
 
 def time_of(digits: bytes) -> int:
