@@ -24,6 +24,7 @@ from ingest.foreign import COMMANDS, HISTORICAL
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.sources import Feed, Feeds
 from quayflow.captures import NATIVE, PLACEHOLDER, Message, body_of
+from store.device_health import UNSET_S
 from store.interface import QuarantineRecord
 from store.journal import Frame
 
@@ -347,7 +348,10 @@ def _of_device(where: str, told: _Told, row: dict[str, Any]) -> Iterator[Finding
         yield Finding(WARNING, "clock", where, ts, "messages without a time: that of receipt counts", told.untimed)
     if row["skew_s"] is not None and abs(row["skew_s"]) > SKEW_S:
         detail = f"the clock is {abs(row['skew_s']):.1f} s {'behind' if row['skew_s'] > 0 else 'ahead'}"
-        yield Finding(WARNING, "clock", where, ts, detail + _zone_hint(row["skew_s"]), len(told.skews))
+        detail += _zone_hint(row["skew_s"])
+        if row["skew_s"] > UNSET_S:
+            detail = "the clock is not set: the time of receipt counts"
+        yield Finding(WARNING, "clock", where, ts, detail, len(told.skews))
     gaps = np.diff(np.sort(np.array(told.received, np.int64))) / NS
     if len(gaps) > 2 and gaps.max() > 10 * max(float(np.median(gaps)), 0.001):  # noqa: PLR2004 - three messages
         detail = f"a pause of {gaps.max():.1f} s among messages every {np.median(gaps):.2f} s"
