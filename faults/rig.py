@@ -38,6 +38,8 @@ class Outcome:
     passed: bool
     measured: str = ""
     """What else was measured, in a few words."""
+    stale: int = 0
+    """Acknowledgements that went out on another connection than the one on which their messages had come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Rig:
     """Module that stands for the product; a mutation puts a broken one here."""
     patience_s: float = 30.0
     """How long to wait for messages that may never come, s."""
+    alone: bool = False
+    """Whether this fault was asked for by its name, so that it may take minutes."""
 
     def scaled(self, full: float, quick: float) -> float:
         """Return how much of something to do."""

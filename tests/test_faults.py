@@ -11,10 +11,21 @@ import pytest
 
 from faults.__main__ import play
 from faults.registry import catalogue, chosen
+from faults.rig import Outcome
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-SLICE = ["torn-journal", "failed-fsync", "broker-killed", "reorder", "poison-corpus", "cardinality", "upgrade"]
+SLICE = [
+    "torn-journal",
+    "failed-fsync",
+    "broker-killed",
+    "reorder",
+    "poison-corpus",
+    "cardinality",
+    "upgrade",
+    "mutants",
+    "mutants-per-codec",
+]
 MUTATIONS = ["early-ack", "no-epoch", "no-dedup"]
 KEYS = {"name", "fault", "acked", "stored", "lost", "duplicates_stored", "quarantined", "recovery_s", "rss_mb", "pass"}
 
@@ -29,10 +40,28 @@ def test_the_product_stands_the_fault(name: str) -> None:
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_product_broken_on_purpose_is_found_out(name: str) -> None:
     [fault] = chosen(name)
-    assert fault.must_fail
+    assert fault.shows is not None
     row = play(fault, quick=True)
     assert row["acked"] > 0, row
     assert row["pass"], row
+
+
+def test_a_broken_product_that_fails_otherwise_or_an_unbroken_one_that_fails_is_no_proof() -> None:
+    [fault] = chosen("no-dedup")
+    lost = Outcome(acked=9, stored=8, lost=1, duplicates_stored=0, quarantined=0, recovery_s=0, rss_mb=0, passed=False)
+    twice = replace(lost, lost=0, duplicates_stored=1)
+    good = replace(lost, lost=0, passed=True)
+    for broken, unbroken, proof in (
+        (twice, good, True),
+        (lost, good, False),
+        (twice, lost, False),
+        (good, good, False),
+        (replace(twice, acked=0), good, False),
+    ):
+        outcomes = iter([broken, unbroken])
+        made = replace(fault, play=lambda _, each=outcomes: next(each), unbroken=lambda _, each=outcomes: next(each))  # type: ignore[misc]
+        row = play(made, quick=True)
+        assert row["pass"] is proof
 
 
 def test_every_row_has_the_columns_that_checks_rely_on() -> None:
@@ -47,8 +76,8 @@ def test_a_fault_that_cannot_be_played_fails_its_row(capsys: pytest.CaptureFixtu
         raise RuntimeError("no such engine")
 
     [fault] = chosen("two-instances")
-    for must_fail in (False, True):
-        row = play(replace(fault, play=broken, must_fail=must_fail), quick=True)
+    for shows in (None, lambda _: True):
+        row = play(replace(fault, play=broken, shows=shows), quick=True)
         assert not row["pass"]
         assert "no such engine" in row["measured"]
 
@@ -75,6 +104,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 def test_only_names_what_is_to_be_played_by_flag_and_by_environment() -> None:
+    lettered = [line.split()[0] for line in run("--list", "--only", "F18").stdout.splitlines()]
+    assert lettered == ["F18", "F18c", "F18m"]
     for done in (run("--list", "--only", "F29,no-dedup"), run("--list", ONLY="two-instances,M14")):
         assert done.returncode == 0, done.stderr
         assert [line.split()[:2] for line in done.stdout.splitlines()] == [

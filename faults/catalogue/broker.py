@@ -149,7 +149,8 @@ async def _stale_ack(rig: Rig) -> Outcome:
     found = verify(ingest.folder, acked)
     losses = status(ingest.folder).get("session_losses")
     words = f"{len(stale)} stale acknowledgements, {losses} session lost"
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=not stale and losses == 1, measured=words, late=late)
+    judged = outcome(found, recovery_s, ingest.peak_rss_mb, holds=not stale and losses == 1, measured=words, late=late)
+    return replace(judged, stale=len(stale))
 
 
 async def _take_results(wire: Wire) -> None:

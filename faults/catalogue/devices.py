@@ -8,16 +8,24 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from devices.times import NS
 from faults.publisher import Key, Outgoing, Publisher, reading, readings, telemetry_topic, truck
 from faults.registry import fault
+from faults.resident import now_mb
 from faults.rig import Outcome, Rig, now, outcome
-from faults.verifier import RESOLUTION, folded, quarantined, until_received, verify
+from faults.verifier import RESOLUTION, folded, quarantined, status, until_received, verify
 from store.journal import read
 
 DEVICES: Final = 20
+STORM_MB: Final = 32.0
+"""By how much ingest may be larger after all has come again than before, MB."""
+UNFAIR: Final = 3.0
+"""How many times as old the others' messages may become beside a noisy device …"""
+AS_GOOD_AS_S: Final = 0.02
+"""… where below this, a few ticks of reading, no difference is made, s."""
 
 
 @fault(
@@ -35,6 +43,8 @@ def duplicate_storm(rig: Rig) -> Outcome:
         storm = (message for message in once for _ in range(3))
         with Publisher(broker.port, storm, None, name="first") as first:
             first.finish()
+            until_received(ingest.folder, 3 * count)
+            before = now_mb(ingest.pid)
         ingest.kill()
         ingest.start()
         with Publisher(broker.port, iter(once), None, name="again") as publisher:
@@ -42,10 +52,11 @@ def duplicate_storm(rig: Rig) -> Outcome:
             since = now()
             recovery_s, late = rig.recovered(ingest, count, since)
             until_received(ingest.folder, 4 * count)
+            grown = now_mb(ingest.pid) - before
             ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
-    words = f"{found.repeated} of {found.received} recognised"
-    holds = found.repeated == found.received - count
+    words = f"{found.repeated} of {found.received} recognised, memory {grown:+.0f} MB from the first life to the second"
+    holds = found.repeated == found.received - count and grown < STORM_MB
     return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words, late=late)
 
 
@@ -158,33 +169,42 @@ def device_reboot(rig: Rig) -> Outcome:
     "F23",
     "noisy-device",
     "one device publishes at 50 times the rate of each other",
-    "the others are received as soon as before: 99 % within a second",
+    "fair: the age that 99 % of the others' messages stay below is at most 3 times that before (20 ms at least)",
 )
 def noisy_device(rig: Rig) -> Outcome:
-    """Let one shout, and measure how late the others are received."""
+    """Let one shout for half of the time, and measure how late the others are received."""
     seconds = rig.scaled(10.0, 3.0)
     with rig.broker() as broker, rig.ingest(broker.port) as ingest:
         ingest.start()
-        with (
-            Publisher(broker.port, readings(DEVICES), 400.0, name="quiet") as quiet,
-            Publisher(broker.port, _shouting(), 1_000.0, name="noisy") as noisy,
-        ):
+        with Publisher(broker.port, readings(DEVICES), 400.0, name="quiet") as quiet:
             time.sleep(seconds)
-            noisy.stop()
+            shouted = time.time_ns()
+            with Publisher(broker.port, _shouting(), 1_000.0, name="noisy") as noisy:
+                time.sleep(seconds)
+                noisy.stop()
             quiet.stop()
             since = now()
             acked: set[Key] = quiet.acked | noisy.acked
             recovery_s, late = rig.recovered(ingest, len(acked), since)
             ingest.terminate()
         found = verify(ingest.folder, acked)
-        ages = sorted(
-            (frame.recv_ts - json.loads(frame.payload)["ts"]) / NS
-            for frame in read(ingest.folder / "journal")
-            if "/noisy/" not in frame.topic
-        )
-    p99 = ages[len(ages) * 99 // 100]
-    words = f"the others' age: median {ages[len(ages) // 2] * 1e3:.0f} ms, 99 % {p99 * 1e3:.0f} ms"
-    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=p99 < 1.0, measured=words, late=late)
+    before, meanwhile = _ages(ingest.folder, shouted)
+    ratio = max(meanwhile, AS_GOOD_AS_S) / max(before, AS_GOOD_AS_S)
+    words = (
+        f"the others' age, 99 %: {before * 1e3:.0f} ms before, {meanwhile * 1e3:.0f} ms meanwhile; ratio {ratio:.2f}"
+    )
+    return outcome(found, recovery_s, ingest.peak_rss_mb, holds=ratio < UNFAIR, measured=words, late=late)
+
+
+def _ages(folder: Path, shouted: int) -> tuple[float, float]:
+    """Return the age at receipt that 99 % of the others' messages stay below, s: before the noise, and meanwhile."""
+    ages: tuple[list[float], list[float]] = ([], [])
+    for frame in read(folder / "journal"):
+        if "/noisy/" not in frame.topic:
+            sent = json.loads(frame.payload)["ts"]
+            ages[sent >= shouted].append((frame.recv_ts - sent) / NS)
+    before, meanwhile = (sorted(each)[len(each) * 99 // 100] for each in ages)
+    return before, meanwhile
 
 
 def _shouting() -> Iterator[Outgoing]:
@@ -254,5 +274,7 @@ def cardinality(rig: Rig) -> Outcome:
         reasons = quarantined(ingest.folder)
     # 30 of the invented devices find room, and 20 of those their two series.
     holds = reasons["unknown_metric"] == len(names) and reasons["cardinality"] >= len(invented) - 30
-    words = f"refused {dict(reasons)}"
+    said = status(ingest.folder)
+    holds = holds and said["devices"] == 50 and said["series"] == 80  # noqa: PLR2004 - what it admits
+    words = f"refused {dict(reasons)}; {said['devices']} devices and {said['series']} series in the end"
     return outcome(found, recovery_s, ingest.peak_rss_mb, holds=holds, measured=words, late=late)

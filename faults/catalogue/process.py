@@ -4,12 +4,19 @@ import contextlib
 import random
 import subprocess
 import time
+from dataclasses import replace
+from statistics import median
+from typing import Final
 
 from engines.ports import wait_until
 from faults.publisher import Publisher, readings
 from faults.registry import fault
+from faults.resident import now_mb
 from faults.rig import Outcome, Rig, now, outcome
 from faults.verifier import Findings, journalled, verify
+
+SOAKED_MB: Final = 8.0
+"""By how much the memory may differ between the thirds of a soak, MB."""
 
 
 @fault(
@@ -148,3 +155,37 @@ def paused(rig: Rig) -> Outcome:
             result = rig.verdict(ingest, publisher, since=now(), measured=f"frozen for {away:.0f} s")
             assert len(journalled(ingest.folder)[0]) == len(publisher.acked)  # noqa: S101 - else the verdict is wrong
     return result
+
+
+@fault(
+    "F32",
+    "soak",
+    "a minute and a half at 1,000 msg/s with a kill, a freeze and a cut in its first third: a slice of a day",
+    "nothing lost; once nothing strikes any more, memory does not grow",
+)
+def soak(rig: Rig) -> Outcome:
+    """Go on, and look at the memory: at the beginning and at the end of the time without faults."""
+    length = rig.scaled(60.0, 6.0)
+    with rig.broker() as broker, rig.ingest(broker.port) as ingest:
+        ingest.start()
+        with Publisher(broker.port, readings(devices=200), 1_000.0) as publisher:
+            time.sleep(length / 10)
+            ingest.kill()
+            ingest.start()
+            time.sleep(length / 10)
+            ingest.pause()
+            time.sleep(2)
+            ingest.resume()
+            time.sleep(length / 10)
+            broker.restart()
+            time.sleep(length / 5)
+            sizes = []
+            since = now()
+            while now() < since + length:
+                sizes.append(now_mb(ingest.pid))
+                time.sleep(length / 60)
+            result = rig.verdict(ingest, publisher, since=now())
+    third = len(sizes) // 3
+    grown = median(sizes[-third:]) - median(sizes[:third])
+    words = f"{grown:+.1f} MB from the first to the last third of {length:.0f} s without a fault"
+    return replace(result, passed=result.passed and grown < SOAKED_MB, measured=words)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from typing import Final
 import msgspec
 
 from faults import ROOT
+from faults.api_abuse import abuses, answers, running_api, told
+from faults.mutants import Searched, every_codec, mutants, processed
 from faults.publisher import SITE, Outgoing, Publisher, readings
 from faults.registry import fault
 from faults.resident import peak_mb
@@ -20,7 +21,11 @@ from faults.verifier import quarantined, until_received, verify
 CORPUS: Final = ROOT.parent / "shared" / "fixtures" / "robustness"
 STREAMS: Final = ("telemetry", "event", "status")
 VALID: Final = {"v": 1, "boot": 7, "seq": 1, "ts": "2026-11-23T08:00:00Z", "m": {"speed_mps": 4.2, "laden": True}}
+WHOLE: Final = (json.dumps(VALID).encode(), msgspec.msgpack.encode(VALID))
 RSS_MB: Final = 300.0
+API_MB: Final = 32.0
+"""By how much the API may grow over bodies that it refuses, MB."""
+MILLION: Final = 1_000_000
 
 
 def handmade() -> Iterator[bytes]:
@@ -63,23 +68,6 @@ def recorded() -> Iterator[bytes]:
             yield json.dumps({"v": 1, "type": text, "data": {"text": text}}).encode()
 
 
-def mutated(count: int) -> Iterator[bytes]:
-    """Yield valid payloads with one byte changed, taken out or put in."""
-    dice = random.Random(18)
-    whole = (json.dumps(VALID).encode(), msgspec.msgpack.encode(VALID))
-    for _ in range(count):
-        payload = bytearray(dice.choice(whole))
-        at = dice.randrange(len(payload))
-        match dice.randrange(3):
-            case 0:
-                payload[at] = dice.randrange(256)
-            case 1:
-                del payload[at]
-            case _:
-                payload.insert(at, dice.randrange(256))
-        yield bytes(payload)
-
-
 @fault(
     "F18",
     "poison-corpus",
@@ -88,7 +76,7 @@ def mutated(count: int) -> Iterator[bytes]:
 )
 def poison_corpus(rig: Rig) -> Outcome:
     """Publish everything that ever broke a decoder."""
-    payloads = [*handmade(), *recorded(), *mutated(int(rig.scaled(100_000, 3_000)))]
+    payloads = [*handmade(), *recorded(), *mutants(WHOLE, int(rig.scaled(100_000, 3_000)), 18)]
     poison = [
         Outgoing(f"port/{SITE}/vehicle/P-{n % 7}/{STREAMS[n % 3]}", payload, None) for n, payload in enumerate(payloads)
     ]
@@ -115,10 +103,49 @@ def poison_corpus(rig: Rig) -> Outcome:
 
 
 @fault(
+    "F18m",
+    "mutants",
+    "a million valid native messages with one byte changed, taken out or put in, through decode and pipeline",
+    "no exception, every one ends in one account; in batches in one process, without a broker",
+)
+def native_mutants(rig: Rig) -> Outcome:
+    """Send the mutants of native messages through the pipeline."""
+    return _searched([processed("native", int(rig.scaled(MILLION, 20_000)), 18)])
+
+
+@fault(
+    "F18c",
+    "mutants-per-codec",
+    "the same against each codec: a million each where the row is asked for by name or number, else 100,000",
+    "each is read or refused with a reason, and nothing else",
+)
+def codec_mutants(rig: Rig) -> Outcome:
+    """Hand mutants to every codec."""
+    return _searched(every_codec(int(rig.scaled(MILLION if rig.alone else MILLION // 10, 1_000)), 18))
+
+
+def _searched(found: list[Searched]) -> Outcome:
+    """Return the row of mutants; none of them is lost, as none may leave without an account."""
+    total, refused = sum(each.mutants for each in found), sum(each.quarantined for each in found)
+    wrong = [each.wrong for each in found if each.wrong]
+    return Outcome(
+        acked=total,
+        stored=total - refused,
+        lost=0,
+        duplicates_stored=0,
+        quarantined=refused,
+        recovery_s=0.0,
+        rss_mb=round(max(each.rss_mb for each in found), 1),
+        passed=not wrong,
+        measured="; ".join([f"{total:,} mutants, {len(found)} formats", *wrong]),
+    )
+
+
+@fault(
     "F19",
     "oversize",
-    "a PUBLISH of 256 MB, and payloads of 15 MB that are no telemetry",
-    "the first is refused by the broker before it is read, the others are quarantined by their head",
+    "a PUBLISH of 256 MB, payloads of 15 MB; at the API chunks without end, 256 MB announced, a gzip bomb, nesting",
+    "the broker hangs up, the API refuses all and keeps none of it; what is no telemetry is quarantined by its head",
 )
 def oversize(rig: Rig) -> Outcome:
     """Send what is far too large."""
@@ -133,12 +160,21 @@ def oversize(rig: Rig) -> Outcome:
             with Publisher(broker.port, iter(large), None, name="large") as heavy:
                 heavy.finish()
             result_rss = peak_mb(ingest.pid) - before
+            with running_api(ingest.folder, rig.folder / "api.log") as (port, pid):
+                before = peak_mb(pid)
+                abused = abuses(port)
+                api_rss, well = peak_mb(pid) - before, answers(port)
             publisher.stop()
             until_received(ingest.folder, len(publisher.acked) + len(large))
             ingest.terminate()
         found = verify(ingest.folder, publisher.acked)
+    refused = all(400 <= each.status < 500 for each in abused)  # noqa: PLR2004 - refusals
     holds = found.quarantined == len(large) and ingest.peak_rss_mb < RSS_MB and sent < 256 << 20
-    words = f"{sent >> 20} MB of 256 taken by the broker, ingest grew by {result_rss:.0f} MB for 15 MB payloads"
+    words = (
+        f"{sent >> 20} MB of 256 taken by the broker, ingest grew by {result_rss:.0f} MB for 15 MB payloads; "
+        f"the API took {max(each.taken for each in abused) >> 20} MB at most, grew by {api_rss:.0f} MB: {told(abused)}"
+    )
+    holds = holds and refused and well and api_rss < API_MB
     return outcome(found, 0.0, ingest.peak_rss_mb, holds=holds, measured=words)
 
 

@@ -8,7 +8,7 @@ from faults.registry import fault
 from faults.resident import peak_mb
 from faults.rig import Outcome, Rig
 from faults.simulation.mutations import mutated
-from faults.simulation.plan import Plan, plan_of, power_cut
+from faults.simulation.plan import Plan, death, plan_of, power_cut
 from faults.simulation.verdict import Tally, findings, tally
 from faults.simulation.world import World, played
 
@@ -51,10 +51,22 @@ def power_loss(rig: Rig) -> Outcome:
 
 
 @fault(
+    "F2a",
+    "killed-every-call",
+    "in a made world, ingest dies at the Nth call that changes the disk, for every N of its life",
+    "nothing acknowledged is lost, and the folded store and the events are those of a run without a death",
+)
+def killed_every_call(rig: Rig) -> Outcome:
+    """Die once per world, a call later each time, until a world ends before its death."""
+    every = int(rig.scaled(1, 12))
+    return simulated((death(31, call) for call in count(1, every)), more=lambda world: not world.spared)
+
+
+@fault(
     "F31",
     "simulation",
     "up to six faults of broker, disk, store and process at once, in virtual time, as a seed says",
-    "nothing acknowledged is lost, effect once, the ledger balances, the folded store is that of a run without faults",
+    "nothing acknowledged is lost, effect once, the ledger balances, store and events as of a run without faults",
 )
 def simulation(rig: Rig) -> Outcome:
     """Play seeds that the tests do not play."""
@@ -67,7 +79,8 @@ def simulation(rig: Rig) -> Outcome:
     "no-sync",
     "the product acknowledges what the kernel has and the disk has not; then as simulation",
     "a power cut takes acknowledged messages, and the simulation finds it",
-    must_fail=True,
+    shows=lambda broken: broken.lost > 0,
+    unbroken=lambda _: simulated(map(plan_of, range(30))),
 )
 def no_sync(rig: Rig) -> Outcome:
     """Play seeds with a journal that never syncs."""

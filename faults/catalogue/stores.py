@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from devices.times import NS
@@ -20,7 +21,8 @@ from faults.rig import Outcome, Rig, now, outcome
 from faults.verifier import METRIC, Stored, status, verify
 from store.accounts import accounts_of, is_balanced
 from store.line_protocol import measurement
-from store.open import open_records
+from store.open import OUTBOX_FILE, open_records
+from store.tables import ENTRIES
 
 DATABASE: Final = "faults"
 RATE: Final = 500.0
@@ -48,6 +50,12 @@ def _reader(influx: Influx) -> Callable[[int], Stored]:
         return {each["tags"]["device"]: (int(each["values"][0][1]), int(each["values"][0][2])) for each in series}
 
     return stored_in
+
+
+def _waiting(folder: Path) -> int:
+    """Return how many commits lie in the outbox."""
+    with closing(sqlite3.connect(f"file:{folder / OUTBOX_FILE}?mode=ro", uri=True, timeout=10)) as connection:
+        return int(connection.execute(f"SELECT count(*) FROM {ENTRIES.name}").fetchone()[0])  # noqa: S608 - our own name
 
 
 def _judged(
@@ -83,9 +91,12 @@ def sink_down(rig: Rig) -> Outcome:
             ingest.kill()
             ingest.start()
             time.sleep(away / 2)
-            acked = len(publisher.acked)
+            acked, waiting = len(publisher.acked), _waiting(ingest.folder)
+            mb = sum(path.stat().st_size for path in (ingest.folder / "journal").glob("*.qfj")) / 1e6
             influx.start()
-            return _judged(rig, ingest, publisher, influx, now(), f"{acked} acknowledged by its return")
+            words = f"{acked} acknowledged by its return, {waiting} commits waiting, {mb:.1f} MB of journal"
+            result = _judged(rig, ingest, publisher, influx, now(), words)
+    return replace(result, measured=f"{result.measured}; caught up at {result.acked / result.recovery_s:,.0f} msg/s")
 
 
 @fault(

@@ -92,6 +92,11 @@ def power_cut(seed: int, call: int) -> Plan:
     return replace(plan_of(seed), strikes=[Strike(0.0, "power-at-call", call)], store=Kind.MEMORY, forgetful=True)
 
 
+def death(seed: int, call: int) -> Plan:
+    """Return the world of a seed in which nothing happens but a death at the ``call``-th call of the disk, ≥ 1."""
+    return replace(plan_of(seed), strikes=[Strike(0.0, "kill-at-call", call)], store=Kind.MEMORY, compress=True)
+
+
 def plan_of(seed: int) -> Plan:
     """Return the world of a seed."""
     # What was added later has dice of its own: a seed strikes as it always did.
