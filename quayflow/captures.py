@@ -25,7 +25,6 @@ from devices.codecs.teltonika import IMEI_DIGITS, imei_of
 from devices.times import parse_rfc3339
 from devices.topics import DEVICE, DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
-from simulators.recording import Choice, open_recording
 from store.journal import SUFFIX
 
 NATIVE: Final = "native"
@@ -101,6 +100,8 @@ def read_recording(path: Path, only: str, site: str) -> tuple[Iterator[Message],
 
     ``only`` is a topic filter, "" for all. RecordingError where nothing can be read.
     """
+    from simulators.recording import Choice, open_recording  # noqa: PLC0415 - for who has a recording: ingest starts too
+
     found = open_recording(path, Choice(topics=(only,) if only else ()), site)
     messages = (
         Message(each.topic, _bytes_of(each.content), each.ts, f"message {number}")

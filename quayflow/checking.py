@@ -28,7 +28,6 @@ from quayflow.failures import FAILED, UNREACHABLE, USAGE
 from quayflow.options import Broker, For, written
 from quayflow.parts import broker_of, pipeline_config_of
 from quayflow.settings import Settings, SettingsError
-from simulators.tracks import RecordingError
 from store.admission import read_admission
 from store.registry_entries import Policy
 
@@ -80,7 +79,7 @@ def check(  # noqa: PLR0913 - one flag each
         else:
             config = _with_codec(config, holding, [source])
             report = asyncio.run(_listen(settings, source, duration_s or DEFAULT_S, Judging(device_class, config)))
-    except (ValueError, SettingsError, RecordingError) as error:
+    except (ValueError, SettingsError) as error:
         text = str(error)
         typer.echo(f"quayflow: {'' if text.startswith(source) else f'{source}: '}{text}", err=True)
         raise typer.Exit(USAGE) from None

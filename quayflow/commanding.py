@@ -11,7 +11,6 @@ import msgspec
 import typer
 
 from devices.topics import DeviceKey
-from quayflow.broker_access import SECRETS
 from quayflow.device_verbs import (
     TLS_FOLDER,
     Class,
@@ -123,6 +122,7 @@ def _address(settings: Settings, look: Look) -> "BrokerAddress":
     ValueError where a file that TLS needs cannot be used.
     """
     from api.commands import BrokerAddress  # noqa: PLC0415 - as above
+    from quayflow.broker_access import SECRETS  # noqa: PLC0415 - as above
 
     named = {"broker_host", "broker_port"} & settings.model_fields_set
     host, port = (
