@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
-from ingest.detection import Outcome, Plan
+from analytics.findings import DetectorState
+from ingest.detection import DEVICES_AT_ONCE, Outcome, Plan
 from ingest.pipeline import Pipeline
 from ingest.rerunning import BATCH, OfDevices, run_again
 from ingest.waiting import pause
@@ -22,6 +23,10 @@ SHORTEST_WAIT_S: Final = 2.0
 """Shortest time between two passes over the journal, s."""
 SHARE: Final = 0.2
 """Largest share of the time in which a pass is under way, 0 to 1."""
+
+
+MOST_HELD: Final = 250_000
+"""Inputs that may come for the detectors held meanwhile, in memory and in every checkpoint; beyond, a pass ends."""
 
 
 class History(Protocol):
@@ -38,6 +43,10 @@ class _StoppedError(Exception):
     """The worker ends: the pass under way is given up."""
 
 
+class _TooLongError(Exception):
+    """So much has come for the detectors that are held that they are let go."""
+
+
 class CatchUp:
     """Runs a pipeline's detectors again where data came too late for them."""
 
@@ -52,6 +61,10 @@ class CatchUp:
         self._settled = settled
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="again")
         self._stopping = threading.Event()
+        self._at_once = DEVICES_AT_ONCE
+        """Devices per pass: fewer where more comes for those that are held than may wait."""
+        self._waiting = 0
+        """Inputs that waited before the pass."""
 
     async def run(self, stop: asyncio.Event, undurable: asyncio.Lock, end: Callable[[], int]) -> None:
         """Make passes until ``stop``; ``undurable`` is held meanwhile frames are not in the journal yet.
@@ -64,15 +77,15 @@ class CatchUp:
             if stop.is_set():
                 break
             async with undurable:
-                plans = self._pipeline.detection.plan() if self._settled() else []
+                plans = self._pipeline.detection.plan(self._at_once) if self._settled() else []
                 offset, codecs = end(), self._pipeline.foreign.feeds.states()
             if not plans:
                 continue
-            began = clock()
+            began, self._waiting = clock(), len(self._pipeline.detection.waiting)
             passing = asyncio.get_running_loop().run_in_executor(self._thread, self._outcomes, plans, offset, codecs)
             ending = asyncio.ensure_future(self._end_with(stop))
             try:
-                await self._take(passing, offset)
+                await self._take(passing, plans, offset)
             finally:
                 ending.cancel()
             cost = clock() - began
@@ -87,7 +100,7 @@ class CatchUp:
         await stop.wait()
         self._stopping.set()
 
-    async def _take(self, passing: Awaitable[list[Outcome]], offset: int) -> None:
+    async def _take(self, passing: Awaitable[list[Outcome]], plans: list[Plan], offset: int) -> None:
         """Put what a pass has come to into the pipeline, or let its devices wait for the next."""
         detection = self._pipeline.detection
         try:
@@ -99,11 +112,24 @@ class CatchUp:
         except _StoppedError:
             detection.give_up()
             return
+        except _TooLongError:
+            if len(plans) > 1:
+                detection.give_up()
+                self._at_once = len(plans) // 2
+                return
+            outcomes = [Outcome(plan, {}, {}, {}, DetectorState(), 0, possible=False) for plan in plans]
+        if self._held < MOST_HELD // 4:
+            self._at_once = min(2 * self._at_once, DEVICES_AT_ONCE)
         for outcome in outcomes:
             detection.splice(outcome, f"{offset}")
             if not outcome.possible:
                 plan = outcome.plan
                 log.warning("%s: %d inputs came too late to run again", plan.uid, plan.need.inputs)
+
+    @property
+    def _held(self) -> int:
+        """How many inputs have come for the detectors that are held by the pass under way, and for all others."""
+        return len(self._pipeline.detection.waiting) - self._waiting
 
     def _outcomes(self, plans: list[Plan], end: int, codecs: dict[str, bytes]) -> list[Outcome]:
         histories = {plan.uid: self._history.history(self._worker, plan.uid) for plan in plans}
@@ -124,6 +150,8 @@ class CatchUp:
             if number % BATCH == 0:
                 if self._stopping.wait(time.monotonic() - began):
                     raise _StoppedError
+                if self._held > MOST_HELD:
+                    raise _TooLongError
                 began = time.monotonic()
             yield frame
 

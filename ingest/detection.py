@@ -246,12 +246,12 @@ class Detection:
 
     # --- running again ----------------------------------------------------------------------------------------------
 
-    def plan(self) -> list[Plan]:
-        """Choose devices to run again, oldest need first, and hold their detectors until :meth:`splice`."""
+    def plan(self, most: int = DEVICES_AT_ONCE) -> list[Plan]:
+        """Choose ``most`` devices to run again, oldest need first, and hold their detectors until :meth:`splice`."""
         if self._running:
             return []
         self.tick()
-        chosen = sorted(self.needs, key=lambda device: (self.needs[device].first, device))[:DEVICES_AT_ONCE]
+        chosen = sorted(self.needs, key=lambda device: (self.needs[device].first, device))[:most]
         released = self._watermarks.released
         plans = []
         for device in chosen:

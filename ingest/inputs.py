@@ -80,6 +80,10 @@ class Waiting:
         """Start empty."""
         self._parts: list[tuple[int, Columns]] = []
 
+    def __len__(self) -> int:
+        """Return how many wait; may be asked by another thread."""
+        return sum(len(columns) for _, columns in list(self._parts))
+
     def add(self, columns: Columns) -> None:
         """Take inputs, in any order."""
         if len(columns):

@@ -95,6 +95,39 @@ def test_late_data_is_read_back_from_the_journal_and_found(tmp_path: Path, monke
     assert pipeline.detection.waiting_to_run_again == 0
 
 
+def test_a_pass_meanwhile_too_much_comes_ends_and_a_device_that_has_it_alone_is_counted(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(catching_up, "SHORTEST_WAIT_S", 0.01)
+    monkeypatch.setattr(catching_up, "MOST_HELD", 3)
+    pipeline, end = late_crane(tmp_path)
+    keeper = Keeper()
+    keeper.go_on.clear()
+    catch_up, run = running(pipeline, tmp_path, keeper, end)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(run(stop))
+        await until(keeper.entered.is_set)
+        # The device goes on while its detectors are held.
+        pipeline.process([each._replace(recv_ts=T0 + 6_100 * NS) for each in lift("QC01", 6_000, 30)])
+        pipeline.tick(T0 + 6_200 * NS)
+        assert len(pipeline.detection.waiting) > 3
+        keeper.go_on.set()
+        await until(lambda: pipeline.detection.waiting_to_run_again == 0)
+        stop.set()
+        await task
+
+    asyncio.run(main())
+    catch_up.close()
+    assert pipeline.detection.runs_again == 0
+    assert pipeline.detection.late_for_detectors > 0
+    # It is let go: what came meanwhile is found.
+    pipeline.tick(T0 + 6_300 * NS)
+    assert [event.ts_ns for event in pipeline.take_events()] == [T0 + 6_070 * NS]
+    assert len(pipeline.detection.waiting) == 0
+
+
 def test_frames_beyond_the_offset_of_the_pass_are_left_to_the_next(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(catching_up, "SHORTEST_WAIT_S", 0.01)
     pipeline, _ = late_crane(tmp_path)
