@@ -30,6 +30,10 @@ class Connection(Protocol):
 
     session_present: bool
 
+    @property
+    def silent_s(self) -> float:
+        """For how long the broker has said nothing at all, s; it is asked every second whether it is there."""
+
     async def read(self, until: asyncio.Event) -> Sequence[Message]:
         """Return the messages that have arrived, at least one; none once ``until`` is set."""
 

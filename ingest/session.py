@@ -34,6 +34,8 @@ PLENTY: Final = 1 << 20
 """With so much at the socket it is read without a pause, bytes."""
 GATHER: Final = 20.0
 """How much longer than the last batch took the next is let gather."""
+PING_S: Final = 1.0
+"""Silence of the broker after which it is asked whether it is there, again and again, s."""
 FIRST_ERROR_CODE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
 
@@ -156,6 +158,11 @@ class Session:
     def bytes_received(self) -> int:
         """How many bytes have been taken off the socket."""
         return self._intake.bytes_received
+
+    @property
+    def silent_s(self) -> float:
+        """For how long the broker has said nothing at all, not even that it is there, s."""
+        return self._loop.time() - self._intake.heard
 
     async def read(self, until: asyncio.Event) -> Sequence[Message]:
         """Return the messages that have arrived, at least one; none once ``until`` is set.
@@ -332,7 +339,9 @@ class Session:
         if now - self._intake.heard > 1.5 * interval:
             msg = f"the broker has been silent for {now - self._intake.heard:.0f} s"
             raise SessionError(msg)
-        if now - self._spoke > interval / 2:
+        # The answer tells a broker that has nothing to say from one that stands still.
+        asking = now - self._spoke > PING_S and self.silent_s > PING_S
+        if asking or now - self._spoke > interval / 2:
             self._send(mqtt5.PingReqPacket().write())
 
     async def _wait_readable(self, until: asyncio.Event) -> None:

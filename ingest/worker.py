@@ -50,6 +50,8 @@ __all__ = ["IngestConfig", "Worker"]
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 0.25
+SILENT_S: Final = 3.0
+"""A broker that says nothing for so long, though it is asked every second, stands still."""
 RATE_PERIOD_S: Final = 1.0
 FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
@@ -95,6 +97,8 @@ class Worker:
         self._sharing = Sharing.UNKNOWN
         self._held = Marks()
         self._attention = Attention()
+        self._reading: Connection | None = None
+        """The session on which messages are waited for."""
         self._committed_offset = self._committed_frames = 0
         self._balanced = True
         self._oldest_uncommitted: int | None = None
@@ -315,7 +319,9 @@ class Worker:
             try:
                 while not stop.is_set():
                     self._attention.turn_to(self._clock.steady())
+                    self._reading = session
                     messages = await session.read(stop)
+                    self._reading = None
                     self._attention.leave(self._clock.steady())
                     kept = self._shed(messages)
                     if messages and (not kept or await self._take(kept)):
@@ -331,6 +337,7 @@ class Worker:
                 await pause(stop, delay * self._edges.jitter.uniform(0.5, 1.5))
                 delay = min(delay * 2, 10.0)
             finally:
+                self._reading = None
                 session.abort()
                 self._broker = "connecting"
 
@@ -425,6 +432,10 @@ class Worker:
         before, at = (self._pipeline.ledger.received, self._bytes, self._pipeline.samples), clock()
         while not stop.is_set():
             now = self._clock.steady()
+            if self._reading is not None:
+                # A broker that stands still is as if nobody listened.
+                stands_still = self._reading.silent_s > SILENT_S
+                (self._attention.leave if stands_still else self._attention.turn_to)(now)
             self._pipeline.tick(now, self._attention.since(now))
             self._changed.set()
             if (elapsed := clock() - at) >= RATE_PERIOD_S:

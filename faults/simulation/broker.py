@@ -141,6 +141,7 @@ class Connection:
         self._arrived = 0.0
         """When the last acknowledgement arrives."""
         self._mute = False
+        self.silent_s = 0.0
         self.session_present = session_present
         self.broken = False
 
