@@ -7,7 +7,7 @@ detectors of every device would have to run again over the journal.
 
 from typing import Final
 
-from analytics.watermarks import NS
+from devices.times import NS
 
 BREAK: Final = 1 * NS
 """Being away for less counts as listening, ns."""

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Protocol
 
-from analytics.findings import DetectorState
 from ingest.detection import DEVICES_AT_ONCE, Outcome, Plan
 from ingest.pipeline import Pipeline
 from ingest.rerunning import BATCH, OfDevices, run_again
@@ -117,7 +116,7 @@ class CatchUp:
                 detection.give_up()
                 self._at_once = len(plans) // 2
                 return
-            outcomes = [Outcome(plan, {}, {}, {}, DetectorState(), 0, possible=False) for plan in plans]
+            outcomes = [Outcome.impossible(plan) for plan in plans]
         if self._held < MOST_HELD // 4:
             self._at_once = min(2 * self._at_once, DEVICES_AT_ONCE)
         for outcome in outcomes:

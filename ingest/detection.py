@@ -89,6 +89,11 @@ class Outcome(NamedTuple):
     settled: bool = False
     possible: bool = True
 
+    @classmethod
+    def impossible(cls, plan: Plan) -> "Outcome":
+        """Return that of a device that could not run again."""
+        return cls(plan, {}, {}, {}, DetectorState(), 0, possible=False)
+
 
 class SealedHour(NamedTuple):
     """An hour to which nothing will be added in the ordinary course."""

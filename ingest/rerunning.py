@@ -186,12 +186,12 @@ def run_again(
     possible = [start for start in starts if start.possible]
     for start in starts:
         if not start.possible:
-            yield Outcome(start.plan, {}, {}, {}, DetectorState(), 0, possible=False)
+            yield Outcome.impossible(start.plan)
     if possible:
-        yield from _run_together(possible, frames, config, codecs, whole=hours_each > 0)
+        yield from _run_in_lots(possible, frames, config, codecs, whole=hours_each > 0)
 
 
-def _run_together(
+def _run_in_lots(
     starts: list[_Start],
     frames: Callable[[int], Iterable[Frame]],
     config: PipelineConfig,
@@ -199,51 +199,52 @@ def _run_together(
     *,
     whole: bool,
 ) -> Iterator[Outcome]:
-    """Run devices again in one go, or, where that is too much, half of them after the other, and one hour by hour."""
-    try:
-        pipeline = _ready(starts, frames, config, codecs, MOST_INPUTS if len(starts) > 1 or not whole else None)
-    except _TooManyInputsError:
-        half = len(starts) // 2
-        if not half:
-            yield from _run_hour(starts[0], frames, config, codecs)
-            return
-        for some in (starts[:half], starts[half:]):
-            topics = OfDevices((start.plan.uid for start in some), config.admission.aliases)
-
-            def of_those(since: int, topics: OfDevices = topics) -> Iterator[Frame]:
-                return (frame for frame in frames(since) if frame.topic in topics)
-
-            yield from _run_together(some, of_those, config, codecs, whole=whole)
-        return
-    yield from _found(pipeline, starts)
-
-
-def _run_hour(
-    start: _Start, frames: Callable[[int], Iterable[Frame]], config: PipelineConfig, codecs: Mapping[str, bytes]
-) -> Iterator[Outcome]:
-    """Run a device again to the end of its hour, of which it has said more than is held in memory in more of them."""
-    shorter = _Start(start.plan, start.history, 1)
-    if shorter.end < start.end:
-        yield from _run_together([shorter], frames, config, codecs, whole=False)
-    else:
-        yield Outcome(start.plan, {}, {}, {}, DetectorState(), 0, possible=False)
+    """Run devices again, as many together as memory allows; not ``whole``: one alone perhaps to its hour's end."""
+    lots = [starts]
+    while lots:
+        lot = lots.pop()
+        most = None if whole and len(lot) == 1 else MOST_INPUTS
+        outcomes = _run_lot(lot, frames if lot is starts else _frames_of(lot, frames, config), config, codecs, most)
+        if outcomes is not None:
+            yield from outcomes
+        elif len(lot) > 1:
+            half = len(lot) // 2
+            lots += [lot[half:], lot[:half]]
+        else:
+            (start,) = lot
+            shorter = _Start(start.plan, start.history, 1)
+            if shorter.end < start.end:
+                lots.append([shorter])
+            else:
+                yield Outcome.impossible(start.plan)
 
 
-def _ready(
+def _frames_of(
+    starts: list[_Start], frames: Callable[[int], Iterable[Frame]], config: PipelineConfig
+) -> Callable[[int], Iterable[Frame]]:
+    """Return what gives, of the frames that ``frames`` gives, those that may concern some of its devices."""
+    topics = OfDevices((start.plan.uid for start in starts), config.admission.aliases)
+    return lambda since: (frame for frame in frames(since) if frame.topic in topics)
+
+
+def _run_lot(
     starts: list[_Start],
     frames: Callable[[int], Iterable[Frame]],
     config: PipelineConfig,
     codecs: Mapping[str, bytes],
     most: int | None,
-) -> Pipeline:
-    """Return a pipeline with all inputs of the devices' stretches; _TooManyInputsError where there are more."""
+) -> list[Outcome] | None:
+    """Run devices again in one go; None where more than ``most`` inputs lie in their stretches."""
     first = min(start.received_from for start in starts)
-    pipeline, undated = _gathered(starts, frames(first), config, codecs, most)
-    if undated:
-        every = OfDevices(undated, config.admission.aliases)
-        again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
-        pipeline, _ = _gathered(starts, again, config, codecs, most)
-    return pipeline
+    try:
+        pipeline, undated = _gathered(starts, frames(first), config, codecs, most)
+        if undated:
+            every = OfDevices(undated, config.admission.aliases)
+            again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
+            pipeline, _ = _gathered(starts, again, config, codecs, most)
+    except _TooManyInputsError:
+        return None
+    return list(_found(pipeline, starts))
 
 
 def _found(pipeline: Pipeline, starts: list[_Start]) -> Iterator[Outcome]:

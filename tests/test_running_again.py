@@ -1,6 +1,8 @@
 """Law 5 for what is derived: late data has detectors run again, and the store ends as if all had come in order."""
 
+import gc
 import random
+import weakref
 from typing import Any
 
 import msgspec
@@ -328,6 +330,30 @@ def test_what_is_found_does_not_depend_on_how_many_inputs_a_pass_can_hold(
     assert passes.found() == reference
     assert passes.pipeline.detection.late_for_detectors == 0
     assert sum(event.type == "crane_move" for event in reference[0].values()) == 20
+
+
+def test_what_was_too_much_is_let_go_before_less_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = weakref.WeakSet[Pipeline]()
+    most = 0
+
+    def made(*arguments: Any) -> Pipeline:
+        nonlocal most
+        gc.collect()
+        most = max(most, len(alive))
+        pipeline = Pipeline(*arguments)
+        alive.add(pipeline)
+        return pipeline
+
+    store = Store()
+    for second in (5_000, 100):
+        frames = [each for nth in range(8) for each in lift(f"QC{nth}", second, second)]
+        store.take([each._replace(recv_ts=T0 + 5_200 * NS) for each in frames])
+        store.pipeline.tick(T0 + 5_300 * NS)
+    monkeypatch.setattr("ingest.rerunning.MOST_INPUTS", 30)
+    monkeypatch.setattr("ingest.rerunning.Pipeline", made)
+    store.catch_up()
+    assert store.pipeline.detection.runs_again == 8
+    assert most == 0
 
 
 def test_a_device_that_says_more_in_an_hour_than_a_pass_can_hold_does_not_run_again_and_is_counted(
