@@ -241,11 +241,11 @@ class Gateway:
         Their formats have no words for it, and who waits for an answer is not to take silence for a lost message.
         """
         found: list[Request] = []
-        for topic, payload in zip(topics, payloads, strict=True):
-            if not topic.endswith(COMMAND_LEVEL) or not self.terminals:
-                continue
+        # Payloads are cut out when they are looked at, and hardly any is a command.
+        commands = [nth for nth, topic in enumerate(topics) if topic.endswith(COMMAND_LEVEL)] if self.terminals else []
+        for nth in commands:
             try:
-                key, command = parse(topic).key, decode_command(payload)
+                key, command = parse(topics[nth]).key, decode_command(payloads[nth])
             except ValueError:
                 continue
             codec = self._spoken_by(key)

@@ -21,6 +21,7 @@ import numpy as np
 from devices.filters import fault_of
 from ingest.intake import Bounds, Intake, Marks, SessionError
 from ingest.packets import Message, MessageTable
+from ingest.waiting import first_of
 
 __all__ = ["Message", "Session", "SessionConfig", "SessionError", "SessionRefusedError"]
 
@@ -349,12 +350,9 @@ class Session:
         readable = asyncio.Event()
         descriptor = self._socket.fileno()
         self._loop.add_reader(descriptor, readable.set)
-        waits = [asyncio.ensure_future(event.wait()) for event in (readable, until)]
         try:
-            await asyncio.wait(waits, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
+            await first_of((readable, until), 0.5)
         finally:
-            for wait in waits:
-                wait.cancel()
             self._loop.remove_reader(descriptor)
         if readable.is_set():
             await asyncio.sleep(self._config.gather_s)
