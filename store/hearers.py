@@ -42,11 +42,13 @@ class Hearers:
         """Worker → device → time up to which that is noted, ns UTC."""
         self._told: set[tuple[str, str]] = set()
 
-    def note(self, connection: Connection, worker: str, heard: Iterable[Stretch]) -> None:
-        """Note when a worker has heard devices, unless it is the only one that the records know."""
+    def alone(self, connection: Connection, worker: str) -> bool:
+        """Tell whether a worker is the only one that the records know: then there is nothing to note."""
         others = select(WORKERS.c.worker).where(WORKERS.c.worker != worker).limit(1)
-        if connection.scalars(others).one_or_none() is None:
-            return
+        return connection.scalars(others).one_or_none() is None
+
+    def note(self, connection: Connection, worker: str, heard: Iterable[Stretch]) -> None:
+        """Note when a worker that is not :meth:`alone` has heard devices."""
         noted = self._noted.setdefault(worker, {})
         grown = [each for each in heard if each.last_ns - noted.get(each.uid, 0) >= NOTED_EVERY_NS]
         upsert(connection, HEARD_BY, ({**each._asdict(), "worker": worker} for each in grown))
@@ -81,13 +83,16 @@ def overlaps(connection: Connection, uids: Iterable[str] | None = None) -> list[
     return [Overlap(uid, first, second, min(ends)) for uid, first, second, *ends in rows]
 
 
+def known_overlaps(connection: Connection) -> list[Overlap]:
+    """Return what :func:`overlaps` does, of all devices, for a reader."""
+    # Records that no writer of this release has opened yet have no such table.
+    return overlaps(connection) if inspect(connection).has_table(HEARD_BY.name) else []
+
+
 def with_several_workers(connection: Connection, ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
     """Return ledger rows with a flag for each device that several workers hear, on all of its frames."""
     rows = list(ledger)
-    # Records that no writer of this release has opened yet have no such table.
-    if not inspect(connection).has_table(HEARD_BY.name):
-        return rows
-    concerned = {overlap.uid for overlap in overlaps(connection)}
+    concerned = {overlap.uid for overlap in known_overlaps(connection)}
     flags = [
         LedgerRow(uid=row.uid, account="flagged", reason=SEVERAL_WORKERS, frames=row.frames, samples=0)
         for row in rows

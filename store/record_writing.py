@@ -34,9 +34,10 @@ def write_records(
 
     What it retracts goes first. An event that carries a cursor keeps it unless one as great has been given before.
     """
-    heard: list[Stretch] = []
+    heard: list[Stretch] | None = None if hearers.alone(connection, commit.worker) else []
     upsert(connection, DEVICES, _device_rows(commit.devices, heard))
-    hearers.note(connection, commit.worker, heard)
+    if heard is not None:
+        hearers.note(connection, commit.worker, heard)
     retract(connection, commit, EVENTS)
     new = _write_events(connection, commit.events)
     write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
@@ -128,10 +129,11 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
     return removed_bytes
 
 
-def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch]) -> Iterator[dict[str, Any]]:
-    """Yield rows of devices, which are made anew each time that they are looked at; note when they were heard."""
+def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch] | None) -> Iterator[dict[str, Any]]:
+    """Yield rows of devices, which are made anew each time that they are looked at; note in ``heard`` when that was."""
     for device in devices:
-        heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns))
+        if heard is not None:
+            heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns))
         row = msgspec.structs.asdict(device)
         row["latest"], row["info"] = _json(device.latest), _json(device.info)
         yield row

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Select,
     cast,
     func,
-    inspect,
     select,
 )
 
@@ -20,7 +19,7 @@ from analytics.packing import whole
 from analytics.rows import WindowRows
 from devices.rejects import Reason
 from devices.unknown_names import unknown_in
-from store.hearers import Hearers, overlaps, with_several_workers
+from store.hearers import Hearers, known_overlaps, with_several_workers
 from store.interface import (
     Commit,
     DeviceRecord,
@@ -39,7 +38,6 @@ from store.sqlite_files import reaching
 from store.tables import (
     DEVICES,
     EVENTS,
-    HEARD_BY,
     LEDGER,
     QUARANTINE,
     WORKERS,
@@ -201,9 +199,7 @@ class SqlRecords(SqlStore):
     def overlaps(self) -> list[Overlap]:
         """Return the devices that two workers hear, by uid; once for each two."""
         with self._connection() as connection:
-            if connection is None or not inspect(connection).has_table(HEARD_BY.name):
-                return []
-            return overlaps(connection)
+            return [] if connection is None else known_overlaps(connection)
 
     def workers(self) -> dict[str, Mapping[str, Scalar]]:
         """Return worker → its last status."""
