@@ -9,7 +9,8 @@ import logging
 import math
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -126,37 +127,32 @@ class Commander:
         ValueError names a field that cannot be; CommandNotSentError, StoreUnreachableError: nobody was given it, nor
         with OverflowError, of which there are more than may be under way.
         """
+        with self._one_more():
+            sent = self._clock()
+            expires = format_rfc3339(sent + round(wait_s * NS))
+            given = command_id or f"c-{secrets.token_hex(8)}"
+            command = decode_command(encode(Command(VERSION, given, name, dict(args), expires)))
+            # Written first: what cannot be noted is not sent.
+            await self._note(key, "command.send", actor, command, msgspec.json.encode(command.args).decode())
+            try:
+                heard = await ask(self._broker, key, command, wait_s)
+            except CommandNotSentError as error:
+                await self._note_end(key, actor, command, f"not sent: {error}")
+                raise
+            found = _sent(key, command, sent, heard, self._clock(), wait_s)
+            await self._note_end(key, actor, command, f"{found.outcome} {found.detail}".strip())
+            return found
+
+    @contextmanager
+    def _one_more(self) -> Iterator[None]:
+        """Count a command while it is under way; OverflowError where there are as many as may be."""
         if self._under_way >= MOST:
             raise OverflowError(f"{MOST} commands wait for their answers")
         self._under_way += 1
         try:
-            return await self._send(key, name, args, wait_s, actor, command_id)
+            yield
         finally:
             self._under_way -= 1
-
-    async def _send(
-        self,
-        key: DeviceKey,
-        name: str,
-        args: Mapping[str, str | float | bool | None],
-        wait_s: float,
-        actor: str,
-        command_id: str | None,
-    ) -> Sent:
-        sent = self._clock()
-        expires = format_rfc3339(sent + round(wait_s * NS))
-        given = command_id or f"c-{secrets.token_hex(8)}"
-        command = decode_command(encode(Command(VERSION, given, name, dict(args), expires)))
-        # Written first: what cannot be noted is not sent.
-        await self._note(key, "command.send", actor, command, msgspec.json.encode(command.args).decode())
-        try:
-            heard = await ask(self._broker, key, command, wait_s)
-        except CommandNotSentError as error:
-            await self._note_end(key, actor, command, f"not sent: {error}")
-            raise
-        found = _sent(key, command, sent, heard, self._clock(), wait_s)
-        await self._note_end(key, actor, command, f"{found.outcome} {found.detail}".strip())
-        return found
 
     async def _note(self, key: DeviceKey, action: str, actor: str, command: Command, detail: str) -> None:
         row = AuditRow(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from devices.topics import DeviceKey, Stream, topic_of
 from devices.unknown_names import quoted
@@ -16,17 +16,19 @@ TO_FILL_IN: Final = "PASSWORD"
 
 def broker_address(workers: Mapping[str, Mapping[str, Any]], otherwise: tuple[str, int]) -> tuple[str, int]:
     """Return host and port of the broker that ingest is connected to; ``otherwise`` where no worker says one."""
-    for status in workers.values():
-        url = urlsplit(str(status.get("broker_url", "")))
-        if url.hostname and url.port:
-            return url.hostname, url.port
-    return otherwise
+    url = _broker_url(workers)
+    return (str(url.hostname), int(url.port or 0)) if url else otherwise
 
 
 def speaks_tls(workers: Mapping[str, Mapping[str, Any]], *, otherwise: bool) -> bool:
     """Tell whether the broker of :func:`broker_address` is spoken to over TLS."""
+    url = _broker_url(workers)
+    return url.scheme == "mqtts" if url else otherwise
+
+
+def _broker_url(workers: Mapping[str, Mapping[str, Any]]) -> SplitResult | None:
     urls = (urlsplit(str(status.get("broker_url", ""))) for status in workers.values())
-    return next((url.scheme == "mqtts" for url in urls if url.hostname and url.port), otherwise)
+    return next((url for url in urls if url.hostname and url.port), None)
 
 
 def publish_command(
