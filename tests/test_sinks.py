@@ -456,14 +456,14 @@ def test_halving_finds_exactly_the_bad_rows(bad: set[int]) -> None:
         def kept_from(self, now_ns: int) -> int:
             return now_ns - NS
 
-        def read(self, *_: object) -> WindowRows:
-            raise NotImplementedError
+        def read(self, *asked: object) -> WindowRows:
+            raise AssertionError(asked)
 
-        def find(self, **_: object) -> list[object]:
-            raise NotImplementedError
+        def find(self, **asked: object) -> list[object]:
+            raise AssertionError(asked)
 
         def close(self) -> None:
-            raise NotImplementedError
+            raise AssertionError("left open by whoever is handed it")
 
     picky = Picky()
     assert {refusal.row for refusal in store_rows(picky, rows, BEGIN)} == bad  # type: ignore[arg-type] # writes only

@@ -38,6 +38,12 @@ def simulated(plans: Iterable[Plan], more: Callable[[World], bool] = lambda _: T
     )
 
 
+def _a_call_later_each_time(rig: Rig, struck: Callable[[int, int], Plan]) -> Outcome:
+    """Play worlds of a seed that are struck at one call of the disk each, until one ends before it is."""
+    every = int(rig.scaled(1, 12))
+    return simulated((struck(31, call) for call in count(1, every)), more=lambda world: not world.spared)
+
+
 @fault(
     "F3",
     "power-loss",
@@ -46,8 +52,7 @@ def simulated(plans: Iterable[Plan], more: Callable[[World], bool] = lambda _: T
 )
 def power_loss(rig: Rig) -> Outcome:
     """Cut the power once per world, a call later each time, until a world ends before its cut."""
-    every = int(rig.scaled(1, 12))
-    return simulated((power_cut(31, call) for call in count(1, every)), more=lambda world: not world.spared)
+    return _a_call_later_each_time(rig, power_cut)
 
 
 @fault(
@@ -58,8 +63,7 @@ def power_loss(rig: Rig) -> Outcome:
 )
 def killed_every_call(rig: Rig) -> Outcome:
     """Die once per world, a call later each time, until a world ends before its death."""
-    every = int(rig.scaled(1, 12))
-    return simulated((death(31, call) for call in count(1, every)), more=lambda world: not world.spared)
+    return _a_call_later_each_time(rig, death)
 
 
 @fault(

@@ -6,6 +6,7 @@ it has kept: a world of half a minute then holds hours of lifts and passages, an
 
 import json
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -62,7 +63,7 @@ def machines(dice: random.Random) -> Published:
         yield from _spoken(dice, _Gate(dice, "G-0", "rfid-gate"), 3.0)
 
 
-class _Speaker:
+class _Speaker(ABC):
     """A device with numbers, in its own time."""
 
     def __init__(self, dice: random.Random, device: str, device_class: str) -> None:
@@ -84,8 +85,9 @@ class _Speaker:
         self._seq += 1
         return said
 
+    @abstractmethod
     def _say(self, ts: int, length: int) -> tuple[str, dict[str, object]]:
-        raise NotImplementedError
+        """Return the stream and the body of what it says at ``ts`` of so long, both ns, of its own time."""
 
 
 class _Crane(_Speaker):

@@ -124,7 +124,7 @@ class RemoteWindows:
 
     def remove(self, rows: WindowRows) -> None:
         """Nothing is ever removed here."""
-        raise NotImplementedError
+        raise AssertionError(rows)
 
     def kept_from(self, now_ns: int) -> int:
         """Return a time before all others."""
@@ -135,7 +135,7 @@ class RemoteWindows:
         self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey], worker: str | None = None
     ) -> WindowRows:
         """Nobody reads here."""
-        raise NotImplementedError
+        raise AssertionError((tier_s, start_ns, end_ns, series, worker))
 
     def find(
         self,
@@ -146,7 +146,7 @@ class RemoteWindows:
         metrics: Iterable[str] | None = None,
     ) -> list[SeriesKey]:
         """Nobody looks here."""
-        raise NotImplementedError
+        raise AssertionError((site, device_class, device, metrics))
 
     def expire(self, before_ns: Mapping[int, int]) -> int:
         """Keep everything."""
