@@ -1,6 +1,7 @@
 """`quayflow demo` and `quayflow up`: start the installation, say where it is, watch it, end it, and give account."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -108,7 +109,9 @@ async def run(settings: Settings, options: DemoOptions) -> int:
     except (ChildFailedError, StackError) as error:
         failure = error
     finally:
-        print("stopping: publishers first, then everything that they published is taken …", file=say)
+        # Ctrl-C has ended who reads this, too, where that is a `tee`; it must not keep the parts from ending in order.
+        with contextlib.suppress(BrokenPipeError):
+            print("stopping: publishers first, then everything that they published is taken …", file=say, flush=True)
         await stack.stop()
     if failure is not None:
         raise failure

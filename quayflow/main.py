@@ -33,6 +33,7 @@ from quayflow.options import (
     Tls,
     written,
 )
+from quayflow.readers import ending_with_its_reader
 from quayflow.registry_verbs import registry_app
 from quayflow.settings import Settings, SettingsError, load
 
@@ -407,4 +408,5 @@ def _run_stack(
 
 def run() -> None:
     """Entry point of the command ``quayflow``."""
-    app()
+    with ending_with_its_reader():
+        app()
