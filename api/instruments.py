@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from devices.times import NS
-from store.interface import SEVERAL_WORKERS, LedgerRow, Scalar
+from store.interface import SEVERAL_WORKERS, LedgerRow, QuarantineFigures, Scalar
 
 _SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -95,6 +95,7 @@ class Snapshot:
     workers: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     ledger: Sequence[LedgerRow] = ()
     ledger_balanced: bool = True
+    quarantine: QuarantineFigures | None = None
     store_reachable: bool = True
 
 
@@ -125,6 +126,12 @@ class _SnapshotCollector(Collector):
         yield GaugeMetricFamily(
             "quayflow_ledger_several_workers", "Devices that several workers have heard at a time.", several
         )
+        dropped = CounterMetricFamily("quayflow_quarantine_dropped", "Refusals whose record went for want of room.")
+        settled = CounterMetricFamily("quayflow_refused_rows_settled", "Refused rows that wait for the store no more.")
+        if snapshot.quarantine is not None:
+            dropped.add_metric((), snapshot.quarantine.dropped)
+            settled.add_metric((), snapshot.quarantine.settled)
+        yield from (dropped, settled)
         yield GaugeMetricFamily("quayflow_store_reachable", "1 if the records answered.", snapshot.store_reachable)
 
 

@@ -43,8 +43,11 @@ LONGEST_RETRY_AFTER_S: Final = 600.0
 class RecordsWriter(Protocol):
     """The writing side of the records, such as :class:`store.records.SqlRecords`."""
 
-    def write(self, commit: Commit, *, refused: Sequence[int] = ()) -> list[EventRecord]:
-        """Write a commit's records in one transaction; ``refused``: numbers of its rows that the window store lacks."""
+    def write(self, commit: Commit, *, refused: Sequence[int] = (), now_ns: int = 0) -> list[EventRecord]:
+        """Write a commit's records in one transaction.
+
+        ``refused``: numbers of its rows that the window store lacks as of ``now_ns``, ns UTC.
+        """
 
     def last_cursor(self) -> int:
         """Return the greatest event cursor given so far."""
@@ -179,12 +182,13 @@ class Delivery:
 
     def _apply(self, commit: Commit) -> None:
         rows = whole(commit.rows)
-        refusals = list(store_rows(self._windows, rows, self._clock()))
+        now = self._clock()
+        refusals = list(store_rows(self._windows, rows, now))
         if refusals:
             logger.error("the window store refused %d rows, now in quarantine: %s", len(refusals), refusals[0].words)
-            records = [quarantined(rows, refusal, self._clock()) for refusal in refusals]
+            records = [quarantined(rows, refusal, now) for refusal in refusals]
             commit = msgspec.structs.replace(commit, quarantine=[*commit.quarantine, *records])
-        self._records.write(commit, refused=[refusal.row for refusal in refusals])
+        self._records.write(commit, refused=[refusal.row for refusal in refusals], now_ns=now)
 
 
 def _count(connection: Connection) -> int:

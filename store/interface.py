@@ -111,6 +111,17 @@ class QuarantineRecord(msgspec.Struct, frozen=True, kw_only=True):
     cursor: int = 0
 
 
+class QuarantineFigures(NamedTuple):
+    """How full the quarantine is."""
+
+    records: int
+    kept_bytes: int
+    dropped: int
+    """Records removed to stay within the bound."""
+    settled: int
+    """Rows refused by the window store that no longer wait to be taken, see ``store.settling``."""
+
+
 class UnknownName(msgspec.Struct, frozen=True, kw_only=True):
     """A name that is no metric of its device's class, as the quarantine has it; times of receipt, ns UTC."""
 
@@ -269,6 +280,9 @@ class Records(Protocol):
         limit: int = 100,
     ) -> list[QuarantineRecord]:
         """Return refusals, newest first, with cursor < ``before``."""
+
+    def quarantine_figures(self) -> QuarantineFigures:
+        """Return how full the quarantine is and what was removed to keep it within its bounds."""
 
     def unknown_names(self, uid: str) -> list[UnknownName]:
         """Return the names that were refused of a device among its newest refusals of this kind, the newest first."""

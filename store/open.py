@@ -10,6 +10,7 @@ from store.interface import Sink, StoreUnreachableError, WindowStore
 from store.record_writing import QUARANTINE_BYTES
 from store.records import SqlRecords
 from store.registry import SqlRegistry
+from store.settling import ROWS_KEPT
 from store.sinks import EmbeddedSink, OutboxSink
 from store.sql_store import postgres_engine
 from store.sqlite_files import reader_engine, writer_engine
@@ -40,13 +41,16 @@ def open_windows(url: str, *, read_only: bool) -> WindowStore:
     )
 
 
-def open_records(url: str, *, read_only: bool = True, quarantine_bytes: int = QUARANTINE_BYTES) -> SqlRecords:
+def open_records(
+    url: str, *, read_only: bool = True, quarantine_bytes: int = QUARANTINE_BYTES, refused_rows: int = ROWS_KEPT
+) -> SqlRecords:
     """Open the records at ``url``; PostgreSQL is not connected before the first question.
 
     Raises :class:`StoreUrlError` or :class:`store.interface.StoreUnreachableError`.
     """
     engine, name = _records_engine(url, read_only=read_only)
-    return SqlRecords(engine, name, create=not read_only, quarantine_bytes=quarantine_bytes)
+    create = not read_only
+    return SqlRecords(engine, name, create=create, quarantine_bytes=quarantine_bytes, refused_rows=refused_rows)
 
 
 def open_registry(url: str, *, read_only: bool = True) -> SqlRegistry:

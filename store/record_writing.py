@@ -167,8 +167,10 @@ def _json(value: Mapping[str, Scalar] | Mapping[str, tuple[int, float]]) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def quarantine_figures(connection: Connection) -> tuple[int, int, int]:
-    """Return (records kept, bytes kept, records dropped for want of room)."""
+def quarantine_figures(connection: Connection) -> tuple[int, int, int, int]:
+    """Return (records kept, bytes kept, records dropped for want of room, refused rows settled)."""
     records = connection.scalars(select(func.count()).select_from(QUARANTINE)).one()
     values = {row.name: row.value for row in connection.execute(select(COUNTERS))}
-    return records, values.get("quarantine_bytes", 0), values.get("quarantine_dropped", 0)
+    names = "quarantine_bytes", "quarantine_dropped", "refused_rows_settled"
+    kept, dropped, settled = (values.get(name, 0) for name in names)
+    return records, kept, dropped, settled

@@ -1,7 +1,7 @@
 """Records (devices, events, quarantine, ledger, workers) on SQLite or PostgreSQL, through SQLAlchemy Core."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import (
@@ -26,6 +26,7 @@ from store.interface import (
     EventRecord,
     LedgerRow,
     Overlap,
+    QuarantineFigures,
     QuarantineRecord,
     Scalar,
     UnknownName,
@@ -33,6 +34,7 @@ from store.interface import (
 from store.record_counters import counter, storable
 from store.record_writing import QUARANTINE_BYTES, quarantine_figures, write_quarantine, write_records
 from store.refusals import Refusal, note_refusals, quarantined, without_refused
+from store.settling import ROWS_KEPT
 from store.sql_store import SqlStore
 from store.sqlite_files import reaching
 from store.tables import (
@@ -48,38 +50,39 @@ NAMED_FROM: Final = 5_000
 """Newest refusals of a device that its unknown names are gathered from."""
 
 
-class QuarantineFigures(NamedTuple):
-    """How full the quarantine is."""
-
-    records: int
-    kept_bytes: int
-    dropped: int
-    """Records removed to stay within the bound."""
-
-
 class SqlRecords(SqlStore):
     """A :class:`store.interface.Records` over an SQLAlchemy engine, and the writing side of it.
 
     ``name`` and ``create`` as for :class:`store.sql_store.SqlStore`.
     """
 
-    def __init__(self, engine: Engine, name: str, *, create: bool, quarantine_bytes: int = QUARANTINE_BYTES) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        *,
+        create: bool,
+        quarantine_bytes: int = QUARANTINE_BYTES,
+        refused_rows: int = ROWS_KEPT,
+    ) -> None:
         """Take the engine over; it is disposed of by :meth:`close`."""
         super().__init__(engine, name, create=create)
         self._quarantine_bytes = quarantine_bytes
+        self._refused_rows = refused_rows
         self._hearers = Hearers()
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
-    def write(self, commit: Commit, *, refused: Sequence[int] = ()) -> list[EventRecord]:
+    def write(self, commit: Commit, *, refused: Sequence[int] = (), now_ns: int = 0) -> list[EventRecord]:
         """Write a commit's records in one transaction; return its new events. Writing it again changes nothing.
 
-        ``refused``: numbers of its rows that the window store has refused; it has the others.
+        ``refused``: numbers of its rows that the window store has refused at ``now_ns``, ns UTC; it has the others.
         """
         with reaching(self._name):
             self._prepare()
             with self._engine.begin() as connection:
-                note_refusals(connection, commit.worker, whole(commit.rows), refused)
+                rows = whole(commit.rows)
+                note_refusals(connection, commit.worker, rows, refused, now_ns, rows_kept=self._refused_rows)
                 return write_records(connection, commit, self._hearers, self._quarantine_bytes)
 
     def note_rebuilt(self, worker: str, rows: WindowRows, refusals: Sequence[Refusal], now_ns: int) -> None:
@@ -90,7 +93,8 @@ class SqlRecords(SqlStore):
         with reaching(self._name):
             self._prepare()
             with self._engine.begin() as connection:
-                note_refusals(connection, worker, rows, [refusal.row for refusal in refusals], alone=True)
+                numbers = [refusal.row for refusal in refusals]
+                note_refusals(connection, worker, rows, numbers, now_ns, rows_kept=self._refused_rows, alone=True)
                 records = [quarantined(rows, refusal, now_ns) for refusal in refusals]
                 write_quarantine(connection, worker, records, self._quarantine_bytes)
 
@@ -177,7 +181,7 @@ class SqlRecords(SqlStore):
     def quarantine_figures(self) -> QuarantineFigures:
         """Return how full the quarantine is and what was removed to keep it within its bound."""
         with self._connection() as connection:
-            return QuarantineFigures(*((0, 0, 0) if connection is None else quarantine_figures(connection)))
+            return QuarantineFigures(*((0, 0, 0, 0) if connection is None else quarantine_figures(connection)))
 
     def ledger(self, *, uids: Iterable[str] | None = None) -> list[LedgerRow]:
         """Return the ledger rows of the devices, or of all; the counts of several workers are added up."""

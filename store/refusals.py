@@ -2,7 +2,7 @@
 
 A row is refused for good only as long as it is not written again: a commit that brings more of the same window replaces
 it, and a rebuild may find the store corrected. So each row that is missing stands in a table of its own, under the key
-that it has in the window store, and goes from there when the store takes it.
+that it has in the window store, and goes from there when the store takes it; for how long is in ``store.settling``.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
-from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, insert, inspect, select
+from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, inspect, select
 
 from analytics.rows import TIERS_S, WindowRows
 from devices.rejects import Reason
@@ -19,13 +19,16 @@ from devices.times import format_rfc3339
 from devices.vocabulary import METRICS
 from store.interface import LedgerRow, PointsRejectedError, QuarantineRecord, WindowStore
 from store.line_protocol import lines
+from store.settling import ROWS_KEPT, SETTLED, settle
 from store.tables import REFUSED_ROWS
+from store.upserting import upsert
 
 PAYLOAD_BYTES: Final = 4096
 
 _DERIVED: Final = frozenset(metric.name for metric in METRICS if metric.derived)
 _WINDOW: Final = ("worker", "uid", "metric", "tier_s", "window_ns")
 _KEY: Final = (*_WINDOW, "epoch")
+_ENDS: Final = ("windowed", "merged_late")
 
 
 class Refusal(NamedTuple):
@@ -77,28 +80,41 @@ def quarantined(rows: WindowRows, refusal: Refusal, now_ns: int) -> QuarantineRe
 
 
 def note_refusals(
-    connection: Connection, worker: str, rows: WindowRows, refused: Sequence[int], *, alone: bool = False
+    connection: Connection,
+    worker: str,
+    rows: WindowRows,
+    refused: Sequence[int],
+    now_ns: int,
+    *,
+    rows_kept: int = ROWS_KEPT,
+    alone: bool = False,
 ) -> None:
     """Note that of ``rows`` the window store has all but the ``refused``, given by their numbers.
 
-    ``alone``: each row stands for all of its window, so no other part of it is missing any more.
+    ``now_ns``: the time, ns UTC. ``alone``: each row stands for all of its window, so no other part of it is missing
+    any more. What ``rows`` say of wider windows, and what detectors have made of samples, is in no account.
     """
-    lacking = set(connection.scalars(select(REFUSED_ROWS.c.uid).where(REFUSED_ROWS.c.worker == worker).distinct()))
+    noted = REFUSED_ROWS.c.worker == worker, REFUSED_ROWS.c.metric != SETTLED
+    lacking = set(connection.scalars(select(REFUSED_ROWS.c.uid).where(*noted).distinct()))
+    if not lacking and not refused:
+        return
+    received = np.array([key.metric not in _DERIVED for key in rows.keys], np.bool_)
+    counted = (rows.tier_s == TIERS_S[0]) & received[rows.series]
     if lacking:
         concerned = np.array([key.device_key.uid in lacking for key in rows.keys], np.bool_)
         names = _WINDOW if alone else _KEY
         there = delete(REFUSED_ROWS).where(*(REFUSED_ROWS.c[name] == bindparam(f"its_{name}") for name in names))
-        keys = [_row(worker, rows, number) for number in np.flatnonzero(concerned[rows.series]).tolist()]
+        keys = [_row(worker, rows, number) for number in np.flatnonzero(concerned[rows.series] & counted).tolist()]
         if keys:
             connection.execute(there, [{f"its_{name}": key[name] for name in names} for key in keys])
     if refused:
-        connection.execute(insert(REFUSED_ROWS), [_row(worker, rows, number) for number in refused])
+        new = (_row(worker, rows, number) | {"noted_ns": now_ns} for number in refused if counted[number])
+        upsert(connection, REFUSED_ROWS, new)
+        settle(connection, worker, now_ns, rows_kept)
 
 
 def _row(worker: str, rows: WindowRows, number: int) -> dict[str, Any]:
     key = rows.keys[int(rows.series[number])]
-    # What detectors have made of samples was never received, so it is in no account.
-    counted = key.metric not in _DERIVED
     return {
         "worker": worker,
         "uid": key.device_key.uid,
@@ -106,8 +122,8 @@ def _row(worker: str, rows: WindowRows, number: int) -> dict[str, Any]:
         "tier_s": int(rows.tier_s[number]),
         "window_ns": int(rows.window[number]),
         "epoch": int(rows.epoch[number]),
-        "samples": int(rows.count[number]) * counted,
-        "late": int(rows.late[number]) * counted,
+        "samples": int(rows.count[number]),
+        "late": int(rows.late[number]),
     }
 
 
@@ -125,11 +141,21 @@ def without_refused(connection: Connection, ledger: Iterable[LedgerRow]) -> list
     refused = {uid: (all_of, late_of) for uid, all_of, late_of in connection.execute(query.group_by("uid")) if all_of}
     if not refused:
         return rows
-    less = {(uid, "windowed"): all_of - late_of for uid, (all_of, late_of) in refused.items()}
-    less |= {(uid, "merged_late"): late_of for uid, (_, late_of) in refused.items()}
+    held = {(row.uid, row.account): row.samples for row in rows}
+    less: dict[tuple[str, str], int] = {}
+    for uid, (all_of, late_of) in refused.items():
+        # What is settled and refused once more by a rebuild is told twice: never more than there is.
+        less[uid, "merged_late"] = min(late_of, held.get((uid, "merged_late"), 0))
+        less[uid, "windowed"] = min(all_of - late_of, held.get((uid, "windowed"), 0))
     found = [msgspec.structs.replace(row, samples=row.samples - less.get((row.uid, row.account), 0)) for row in rows]
     found += [
-        LedgerRow(uid=uid, account="quarantined", reason=Reason.REJECTED_BY_STORE, frames=0, samples=refused[uid][0])
+        LedgerRow(
+            uid=uid,
+            account="quarantined",
+            reason=Reason.REJECTED_BY_STORE,
+            frames=0,
+            samples=sum(less[uid, each] for each in _ENDS),
+        )
         for uid in refused.keys() & {row.uid for row in rows}
     ]
     return sorted(found, key=lambda row: (row.uid, row.account, row.reason))

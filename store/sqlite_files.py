@@ -138,7 +138,15 @@ def _prepare(connection: Connection, path: Path, tables: Sequence[MetaData]) -> 
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-COUNTER_NAMES: Final = ("events", "quarantine", "quarantine_bytes", "quarantine_dropped", "registry", "audit")
+COUNTER_NAMES: Final = (
+    "events",
+    "quarantine",
+    "quarantine_bytes",
+    "quarantine_dropped",
+    "refused_rows_settled",
+    "registry",
+    "audit",
+)
 
 
 def prepare_counters(connection: Connection) -> None:

@@ -168,8 +168,13 @@ REFUSED_ROWS: Final = Table(
     Column("epoch", BigInteger, primary_key=True, autoincrement=False),
     Column("samples", BigInteger, nullable=False),
     Column("late", BigInteger, nullable=False),
+    Column("noted_ns", BigInteger),
 )
-"""Window rows that the window store has refused and not taken since; ``samples`` and ``late``: received ones in it."""
+"""Window rows of the narrowest tier that the window store has refused and not taken since.
+
+``samples`` and ``late``: received ones in it. ``noted_ns``: when it was refused, ns UTC; NULL where an older release
+has noted it. A row without a metric is the sum of those that are settled, see ``store.settling``.
+"""
 
 HEARD_BY: Final = Table(
     "heard_by",
@@ -195,7 +200,8 @@ COUNTERS: Final = Table(
     Column("value", BigInteger, nullable=False),
 )
 """``events`` and ``quarantine``: the last cursor given; ``quarantine_bytes``: kept; ``quarantine_dropped``: records
-removed to stay within the bound. Whoever gives cursors holds the row, so they become visible in their order."""
+removed to stay within the bound; ``refused_rows_settled``: refused rows no longer kept one by one. Whoever gives
+cursors holds the row, so they become visible in their order."""
 
 REGISTRY: Final = Table(
     "registry",

@@ -10,6 +10,7 @@ from made_frames import T0, frame, topic, values
 from made_instance import LONG, Instance
 from made_records import commit
 from made_rows import BEGIN, key, rows_of
+from sqlalchemy import func, select
 from test_rebuilding import rebuild
 
 from analytics.rows import WindowRows
@@ -22,6 +23,7 @@ from store.interface import LedgerRow
 from store.line_protocol import measurement
 from store.open import open_records, open_sink, open_windows
 from store.records import SqlRecords
+from store.settling import AGE_KEPT_NS
 from store.tables import REFUSED_ROWS
 from store.windows_influx import InfluxWindowStore
 
@@ -143,6 +145,14 @@ LEDGER = [
 ]
 
 
+def ledger_of(samples: int) -> list[LedgerRow]:
+    """Return a ledger of frames with a sample each, all windowed."""
+    return [
+        LedgerRow(uid=UID, account=account, reason="", frames=samples, samples=samples)
+        for account in ("received", "windowed")
+    ]
+
+
 def samples_of(records: SqlRecords) -> dict[tuple[str, str], int]:
     rows = records.ledger()
     assert is_balanced(rows)
@@ -169,6 +179,61 @@ def test_wider_windows_and_what_detectors_found_are_in_no_account(records: SqlRe
     rows = rows_of([key(), key(metric="moves")], [{"tier_s": 60}, {"series": 1}])
     records.write(commit(1, rows=rows, ledger=LEDGER), refused=[0, 1])
     assert samples_of(records) == {(row.account, row.reason): row.samples for row in LEDGER}
+
+
+def refused_rows(records: SqlRecords) -> int:
+    with records._engine.connect() as connection:  # noqa: SLF001 - what the table holds
+        return connection.scalars(select(func.count()).select_from(REFUSED_ROWS)).one()
+
+
+def windows(first: int, number: int, count: int = 1) -> WindowRows:
+    return rows_of([key()], [{"window": BEGIN + n * 10 * NS, "count": count} for n in range(first, first + number)])
+
+
+def test_a_store_that_refuses_everything_for_ever_does_not_fill_the_records(tmp_path: Path) -> None:
+    bound, each = 50, 20
+    where = f"sqlite:///{tmp_path}/records.db"
+    with closing(open_records(where, read_only=False, refused_rows=bound)) as records:
+        records.write(commit(1, ledger=ledger_of(10 * each)))
+        for n in range(10):
+            records.write(commit(2 + n, rows=windows(n * each, each)), refused=range(each), now_ns=BEGIN + n)
+            assert samples_of(records)["quarantined", "rejected_by_store"] == (n + 1) * each
+            assert refused_rows(records) <= bound + 1
+        assert records.quarantine_figures().settled == 10 * each - bound
+        # What is still kept one by one leaves the account when the store takes it; what is settled stays.
+        records.write(commit(20, rows=windows(0, 10 * each)))
+        assert samples_of(records)["quarantined", "rejected_by_store"] == 10 * each - bound
+        assert refused_rows(records) == 1
+
+
+def test_refused_rows_wait_for_thirty_days(records: SqlRecords) -> None:
+    records.write(commit(1, ledger=ledger_of(40)))
+    records.write(commit(2, rows=windows(0, 10)), refused=range(10), now_ns=BEGIN)
+    records.write(commit(3, rows=windows(10, 10)), refused=range(10), now_ns=BEGIN + AGE_KEPT_NS)
+    assert records.quarantine_figures().settled == 0
+    records.write(commit(4, rows=windows(20, 10)), refused=range(10), now_ns=BEGIN + AGE_KEPT_NS + 1)
+    assert records.quarantine_figures().settled == 10
+    assert samples_of(records)["quarantined", "rejected_by_store"] == 30
+
+
+def test_no_more_is_refused_than_there_is_when_settled_rows_are_refused_again(tmp_path: Path) -> None:
+    with closing(open_records(f"sqlite:///{tmp_path}/records.db", read_only=False, refused_rows=0)) as records:
+        records.write(commit(1, ledger=ledger_of(12)))
+        for n in range(2):
+            records.write(commit(2 + n, rows=windows(0, 10)), refused=range(10), now_ns=BEGIN)
+        samples = samples_of(records)
+        assert samples["quarantined", "rejected_by_store"] == 12
+        assert samples["windowed", ""] == 0
+
+
+def test_rows_that_an_older_release_has_noted_are_settled_first(records: SqlRecords, tmp_path: Path) -> None:
+    records.write(commit(1, rows=windows(0, 10), ledger=ledger_of(40)), refused=range(10), now_ns=BEGIN)
+    with records._engine.begin() as connection:  # noqa: SLF001 - as an older release left it
+        connection.execute(REFUSED_ROWS.update().values(noted_ns=None))
+    with closing(open_records(f"sqlite:///{tmp_path}/records.db", read_only=False, refused_rows=10)) as newer:
+        newer.write(commit(2, rows=windows(10, 10)), refused=range(10), now_ns=BEGIN)
+        newer.write(commit(3, rows=windows(10, 10)))
+        assert samples_of(newer)["quarantined", "rejected_by_store"] == 10
 
 
 def test_records_of_before_there_were_refusals_are_read(records: SqlRecords, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ async def _snapshot(wiring: Wiring) -> Snapshot:
     try:
         ledger = await stores.ask_lightly(stores.records.ledger)
         workers = newest_statuses(await stores.ask_lightly(stores.records.workers), live)
+        quarantine = await stores.ask_lightly(stores.records.quarantine_figures)
     except (StoreUnreachableError, ApiError):
         return Snapshot(wiring.clock(), live, store_reachable=False)
-    return Snapshot(wiring.clock(), workers, ledger, ledger_balanced=is_balanced(ledger))
+    return Snapshot(wiring.clock(), workers, ledger, ledger_balanced=is_balanced(ledger), quarantine=quarantine)

@@ -165,10 +165,10 @@ class RemoteRecords:
         self._remote = remote
         self._inner: SqlRecords = open_records(remote.url, read_only=False)
 
-    def write(self, commit: Commit, *, refused: Sequence[int] = ()) -> list[EventRecord]:
+    def write(self, commit: Commit, *, refused: Sequence[int] = (), now_ns: int = 0) -> list[EventRecord]:
         """Write a commit's records in one transaction."""
         found: list[EventRecord] = self._remote.call(
-            lambda: self._inner.write(commit, refused=refused), half=lambda: None
+            lambda: self._inner.write(commit, refused=refused, now_ns=now_ns), half=lambda: None
         )
         return found
 
