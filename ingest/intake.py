@@ -128,6 +128,10 @@ class Intake:
             self._drop(position)
         return messages
 
+    def begins_with(self, data: bytes) -> bool:
+        """Return whether what has arrived and is not taken yet begins so."""
+        return self._buffer.startswith(data, 0, self._filled)
+
     def packet(self) -> mqtt5.Packet | None:
         """Take one packet if it is complete, while nothing else is expected."""
         found: list[tuple[mqtt5.Packet, int]] = []

@@ -39,6 +39,13 @@ PING_S: Final = 1.0
 """Silence of the broker after which it is asked whether it is there, again and again, s."""
 FIRST_ERROR_CODE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
+PACKET_IDS: Final = range(65_535, 65_519, -1)
+"""Packet ids to subscribe under, in turn. The broker's own messages go up from 1, and though their ids have nothing to do
+with ours (MQTT 5, 2.2.1), there are brokers that refuse one of ours while a message of the same is under way."""
+OLDER: Final = b"\x20\x02\x00\x01"
+"""What a broker that knows MQTT 3.1.1 and nothing later answers to a CONNECT of MQTT 5 (MQTT 3.1.1, 3.2.2.3)."""
+STALLED_S: Final = 0.25
+"""Silence after which a broker that has sent messages may wait for their acknowledgements before it says more, s."""
 
 
 class SessionRefusedError(SessionError):
@@ -126,6 +133,7 @@ class Session:
         self._spoke = self._began = self._loop.time()
         self._early: list[Message] = []
         self._subscribed = False
+        self._ids = iter(PACKET_IDS)
         self.session_present = False
         """Whether the broker still had the session of an earlier connection."""
         self.shares = True
@@ -263,7 +271,7 @@ class Session:
             max_packet_size=config.max_packet_bytes,
         )
         self._send(connect.write())
-        answer = await self._packet()
+        answer = await self._answer()
         if not isinstance(answer, mqtt5.ConnAckPacket):
             msg = f"expected CONNACK, got {type(answer).__name__}"
             raise SessionError(msg)
@@ -272,6 +280,28 @@ class Session:
             raise SessionRefusedError(msg)
         self.session_present = answer.session_present
         self.shares = answer.shared_subscription_available
+        self._subscribe()
+        if self.session_present and config.former_filters:
+            self._send(mqtt5.UnsubscribePacket(next(self._ids), list(config.former_filters)).write())
+        # Until SUBACK nothing published is sure to reach us. What the session held may come before it, and may be more
+        # than may be held, or than the broker lets be under way: then SUBACK is met behind it, after what has come is
+        # acknowledged.
+        while not self._subscribed and not self._has_its_fill:
+            self._flush()
+            self._intake.receive()
+            self._early += self._intake.messages(self._control)
+            await asyncio.sleep(config.tick_s)
+
+    @property
+    def _has_its_fill(self) -> bool:
+        """Whether what came before SUBACK is all that will come before some of it is acknowledged."""
+        return bool(self._early) and (
+            len(self._early) >= self._config.max_batch_messages
+            or self._intake.bytes_received >= self._config.max_batch_bytes
+            or self.silent_s > STALLED_S
+        )
+
+    def _subscribe(self) -> None:
         filters = [
             mqtt5.TopicFilter(
                 pattern,
@@ -279,28 +309,21 @@ class Session:
                 retain_as_published=False,
                 retain_handling=mqtt5.RetainHandling.SEND_IF_SUBSCRIPTION_NOT_EXISTS,
             )
-            for pattern in config.filters
+            for pattern in self._config.filters
         ]
-        self._send(mqtt5.SubscribePacket(1, filters).write())
-        if self.session_present and config.former_filters:
-            self._send(mqtt5.UnsubscribePacket(2, list(config.former_filters)).write())
-        # Until SUBACK nothing published is sure to reach us. What the session held may come before it, and may be more
-        # than may be held: then SUBACK is met behind it, after what has come is acknowledged.
-        while (
-            not self._subscribed
-            and len(self._early) < config.max_batch_messages
-            and self._intake.bytes_received < config.max_batch_bytes
-        ):
-            self._flush()
-            self._intake.receive()
-            self._early += self._intake.messages(self._control)
-            await asyncio.sleep(config.tick_s)
+        self._send(mqtt5.SubscribePacket(next(self._ids), filters).write())
 
-    async def _packet(self) -> mqtt5.Packet:
-        """Wait for one packet, while nothing else is expected."""
+    async def _answer(self) -> mqtt5.Packet:
+        """Wait for the answer to CONNECT, while nothing else is expected."""
         while True:
             self._flush()
-            self._intake.receive()
+            try:
+                self._intake.receive()
+            except SessionError as error:
+                msg = f"{error}, in place of an answer to CONNECT; does it speak MQTT 5?"
+                raise SessionError(msg) from error
+            if self._intake.begins_with(OLDER):
+                raise SessionRefusedError("the broker speaks MQTT 3.1.1 and not MQTT 5, which is needed")
             packet = self._intake.packet()
             if packet is not None:
                 return packet
@@ -312,6 +335,10 @@ class Session:
             msg = f"the broker disconnected us: {packet.reason_code.name}"
             raise SessionError(msg)
         if isinstance(packet, mqtt5.SubAckPacket):
+            in_use = mqtt5.SubAckReasonCode.PACKET_ID_IN_USE
+            if in_use in packet.reason_codes and packet.packet_id > PACKET_IDS[-1]:
+                self._subscribe()
+                return
             for pattern, code in zip(self._config.filters, packet.reason_codes, strict=False):
                 if int(code) >= FIRST_ERROR_CODE:
                     msg = f"the broker refused the subscription to {pattern!r}: {code.name}"

@@ -85,6 +85,106 @@ def test_a_subscription_refused_is_named() -> None:
     asyncio.run(scenario())
 
 
+def test_a_packet_id_in_use_is_not_insisted_on() -> None:
+    asked: list[int] = []
+
+    async def script(wire: Wire) -> None:
+        await wire.connected(session_present=True)
+        while True:
+            packet = await wire.packet()
+            assert isinstance(packet, mqtt5.SubscribePacket)
+            asked.append(packet.packet_id)
+            if len(asked) == 3:
+                break
+            wire.send(mqtt5.SubAckPacket(packet.packet_id, [mqtt5.SubAckReasonCode.PACKET_ID_IN_USE]).write())
+        granted = [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]
+        wire.send(mqtt5.SubAckPacket(asked[-1], granted).write() + publish(TOPIC, b"0", 1))
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            session = await Session.open(config_of(broker.port))
+            assert numbers_of(await read_until(session, 1)) == [0]
+            session.abort()
+
+    asyncio.run(scenario())
+    # The ids of what the broker sends go up from 1: ours keep out of their way.
+    assert min(asked) > 65_000
+    assert len(set(asked)) == 3
+
+
+def test_packet_ids_in_use_without_end_are_a_refusal() -> None:
+    async def script(wire: Wire) -> None:
+        await wire.connected()
+        while True:
+            packet = await wire.packet()
+            assert isinstance(packet, mqtt5.SubscribePacket)
+            wire.send(mqtt5.SubAckPacket(packet.packet_id, [mqtt5.SubAckReasonCode.PACKET_ID_IN_USE]).write())
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            with pytest.raises(SessionRefusedError, match="PACKET_ID_IN_USE"):
+                await Session.open(config_of(broker.port))
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_of_mqtt_3_is_told_from_a_broken_one() -> None:
+    async def script(wire: Wire) -> None:
+        await wire.packet()
+        wire.send(b"\x20\x02\x00\x01")
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            with pytest.raises(SessionRefusedError, match=r"speaks MQTT 3\.1\.1 and not MQTT 5"):
+                await Session.open(config_of(broker.port))
+
+    asyncio.run(scenario())
+
+
+def test_who_hangs_up_on_connect_is_asked_for_its_version() -> None:
+    async def script(wire: Wire) -> None:
+        await wire.packet()
+        wire.reset()
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            with pytest.raises(SessionError, match="does it speak MQTT 5"):
+                await Session.open(config_of(broker.port))
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_that_grants_nothing_before_acknowledgements_gets_them() -> None:
+    under_way, total = 5, 12
+
+    async def script(wire: Wire) -> None:
+        await wire.connected(session_present=True)
+        packet = await wire.packet()
+        assert isinstance(packet, mqtt5.SubscribePacket)
+        for first in range(0, total, under_way):
+            numbers = range(first, min(first + under_way, total))
+            for number in numbers:
+                wire.send(publish(TOPIC, str(number).encode(), number + 1, duplicate=True))
+            for _ in numbers:
+                assert isinstance(await wire.packet(), mqtt5.PubAckPacket)
+        wire.send(mqtt5.SubAckPacket(packet.packet_id, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]).write())
+        wire.send(publish(TOPIC, str(total).encode(), 1))
+
+    async def scenario() -> None:
+        async with scripted_broker(script) as broker:
+            session = await Session.open(config_of(broker.port))
+            messages: list[Message] = []
+            async with asyncio.timeout(20):
+                while len(messages) <= total:
+                    batch = await session.read(asyncio.Event())
+                    session.acknowledge(batch)
+                    messages += batch
+            assert numbers_of(messages) == list(range(total + 1))
+            session.abort()
+
+    asyncio.run(scenario())
+
+
 def test_messages_before_the_subscription_is_granted_are_not_lost() -> None:
     async def script(wire: Wire) -> None:
         await wire.connected(session_present=True)
