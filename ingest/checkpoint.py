@@ -103,6 +103,8 @@ class WorkerBlob(msgspec.Struct, array_like=True):
     runs_again: int = 0
     filters: list[str] = []
     """The topic filters that the broker's session holds for this worker."""
+    sheds: int = 0
+    """All that was shed before the file of this number in ``store.shed_log`` is in the accounts."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -11,6 +11,7 @@ from ingest.catching_up import held_from
 from ingest.config import IngestConfig
 from store.interface import Sink, StoreUnreachableError
 from store.journal import JournalWriter
+from store.shed_log import ShedLog
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +63,23 @@ class Retention:
         """
         loop = asyncio.get_running_loop()
         segments = await loop.run_in_executor(disk, self._journal.expendable, checkpoint, self._now())
-        if not segments or not self._can_sync:
-            return
+        if segments and await self._synced():
+            await loop.run_in_executor(disk, self._journal.forget, segments)
+
+    async def forget_shed(self, shed: ShedLog, before: int, disk: Executor) -> None:
+        """Delete the counts of what was shed that a commit contains, once a power cut cannot take it back."""
+        if shed.holds(before) and await self._synced():
+            await asyncio.get_running_loop().run_in_executor(disk, shed.forget, before)
+
+    async def _synced(self) -> bool:
+        """Make the commits so far outlive a power cut; False where that has failed, now or before."""
+        if not self._can_sync:
+            return False
         try:
-            await loop.run_in_executor(self._committer, self._sink.sync)
+            await asyncio.get_running_loop().run_in_executor(self._committer, self._sink.sync)
         except StoreUnreachableError as error:
             # Never again: the pages may be gone, and a second sync would know nothing of it.
             self._can_sync = False
             log.error("%s; the journal is kept whole until ingest is started again", error)  # noqa: TRY400
-            return
-        await loop.run_in_executor(disk, self._journal.forget, segments)
+            return False
+        return True

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -44,6 +45,7 @@ from store.journal import (
     lay_out,
 )
 from store.packed_devices import PackedDevices
+from store.shed_log import Shed, ShedLog
 
 __all__ = ["IngestConfig", "Worker"]
 
@@ -123,6 +125,7 @@ class Worker:
                 ballast_bytes=config.journal_ballast_bytes,
             )
             self._journal = JournalWriter(self._journal_config, self._clock.received, replayed=True)
+            self._shed_log = ShedLog(config.data / "shed")
             self._compressor = self._edges.compressor(self._journal_config.folder, self._journal.replacing)
             self._sink = self._edges.open_sink(config.windows_url, config.records_url, config.data)
             self._committer = Committer(self._sink, self._storing)
@@ -252,6 +255,9 @@ class Worker:
             recovered += len(batch)
             self._oldest_uncommitted = self._oldest_uncommitted or batch[0].recv_ts
         self._journal.skip_to(offset)
+        for shed in self._shed_log.since(self._blob.sheds):
+            self._pipeline.shed(list(Counter(shed.topics).elements()), shed.ts)
+        self._shed_log.skip_to(self._blob.sheds)
         if recovered:
             log.info("recovered %d frames from the journal in %.2f s", recovered, time.perf_counter() - began)
 
@@ -323,7 +329,7 @@ class Worker:
                     messages = await session.read(stop)
                     self._reading = None
                     self._attention.leave(self._clock.steady())
-                    kept = self._shed(messages)
+                    kept = await self._shed(messages)
                     if messages and (not kept or await self._take(kept)):
                         session.acknowledge(messages)
                 await session.close()
@@ -415,14 +421,21 @@ class Worker:
                 self._oldest_uncommitted = received
         return True
 
-    def _shed(self, messages: Sequence[Message]) -> Sequence[Message]:
+    async def _shed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Return what is to be journalled: where space is short, nothing sent at QoS 0, which is counted instead."""
         if not self._space.is_short:
             return messages
         table = MessageTable.of(messages)
         acknowledged = table.packet_ids > 0
         if not acknowledged.all():
-            self._pipeline.shed(table.take(~acknowledged).topics, self._clock.received())
+            topics, now = table.take(~acknowledged).topics, self._clock.received()
+            # The number is taken with the count: a commit between here and the disk contains both or neither.
+            number, shed = self._shed_log.number, Shed(now, dict(Counter(topics)))
+            self._pipeline.shed(topics, now)
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._disk, self._shed_log.append, number, shed)
+            except OSError as error:
+                log.error("%s: what was shed since the last commit is in no account if ingest is killed", error)  # noqa: TRY400
         return table.take(acknowledged)
 
     async def _tick(self, stop: asyncio.Event) -> None:
@@ -486,13 +499,14 @@ class Worker:
                 # The journal has failed under a batch, and the process is about to end for it.
                 return
             commit = self._snapshot(complete=complete or not self._sink.folds)
-            frames = self._pipeline.ledger.received
+            frames, sheds = self._pipeline.ledger.received, self._blob.sheds
             self._oldest_uncommitted = None
         events = await self._committer.commit(commit, self._stop)
         self._committed_offset, self._committed_frames = commit.offset, frames
         results.announce(events)
         await self._retention.expire()
         await self._retention.trim_journal(commit.offset, self._disk)
+        await self._retention.forget_shed(self._shed_log, sheds, self._disk)
 
     def _judge(self, journalled: int) -> None:
         """Hold the ledger to its identity, and to the frames that the journal has; raise the alarm once."""
@@ -510,6 +524,7 @@ class Worker:
         """Take from the pipeline what changed since the last commit."""
         pipeline, blob = self._pipeline, self._blob
         blob.commits += 1
+        blob.sheds = self._shed_log.cut()
         accounted = blob.unseen + pipeline.ledger.received
         self._judge(accounted - pipeline.ledger.total(Account.SHED))
         touched = pipeline.touched()

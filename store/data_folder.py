@@ -4,7 +4,7 @@
     format      version of the folder's layout
     identity    32 random hexadecimal digits, made once; the MQTT client id is derived from it
 
-The journal, the SQLite files and the outbox lie beside them and carry their own versions.
+The journal, the SQLite files and the outbox lie beside them and carry their own versions. Counts of what was shed too.
 """
 
 import fcntl

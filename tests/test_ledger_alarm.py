@@ -1,6 +1,7 @@
 """What happens to the ledger when space is short, when sites are flooded, and when it does not balance."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -31,6 +32,25 @@ async def run_worker(
     folder: Path, port: int, edges: Edges, until: Callable[[dict[str, Any]], bool], **config: Any
 ) -> dict[str, Any]:
     """Run a worker until its status says what is waited for; return that status."""
+    worker, stop, running = await _worker_until(folder, port, edges, until, **config)
+    stop.set()
+    await running
+    return worker.status()
+
+
+async def kill_worker(
+    folder: Path, port: int, edges: Edges, until: Callable[[dict[str, Any]], bool], **config: Any
+) -> None:
+    """Run a worker until its status says what is waited for, then end it without another commit."""
+    _, _, running = await _worker_until(folder, port, edges, until, **config)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _worker_until(
+    folder: Path, port: int, edges: Edges, until: Callable[[dict[str, Any]], bool], **config: Any
+) -> tuple[Worker, asyncio.Event, asyncio.Task[None]]:
     store = f"sqlite:///{folder / 'quayflow.db'}"
     worker = Worker(IngestConfig(folder, store, store, config_of(port), **config), "test", edges=edges)
     stop = asyncio.Event()
@@ -38,9 +58,7 @@ async def run_worker(
     async with asyncio.timeout(20):
         while not running.done() and not (worker.connected and until(worker.status())):  # noqa: ASYNC110 - from outside
             await asyncio.sleep(0.02)
-    stop.set()
-    await running
-    return worker.status()
+    return worker, stop, running
 
 
 def ledger_of(folder: Path) -> dict[tuple[str, str], int]:
@@ -116,6 +134,34 @@ def test_what_was_shed_stays_counted_after_a_restart(tmp_path: Path) -> None:
     statuses = asyncio.run(scenario())
     assert [status["shed"] for status in statuses] == [1, 2]
     assert all(status["balanced"] for status in statuses)
+
+
+def test_what_was_shed_since_the_last_commit_stays_counted_where_ingest_is_killed(tmp_path: Path) -> None:
+    async def script(wire: Wire) -> None:
+        await wire.accept(session_present=wire.number > 1)
+        await asyncio.sleep(0.3)
+        wire.send(mqtt5.PublishPacket(TELEMETRY, PAYLOAD).write())
+
+    async def scenario() -> dict[str, Any]:
+        edges = Edges(results=Silent, free_bytes=lambda _: 0)
+        async with scripted_broker(script) as broker:
+
+            def shed_again(status: dict[str, Any]) -> bool:
+                return bool(status["shed"] >= broker.connections)
+
+            await run_worker(tmp_path, broker.port, edges, shed_again, shed_below_bytes=1)
+            for _ in range(2):
+                await kill_worker(
+                    tmp_path, broker.port, edges, shed_again, shed_below_bytes=1, commit_interval_s=3600.0
+                )
+            return await run_worker(tmp_path, broker.port, edges, shed_again, shed_below_bytes=1)
+
+    status = asyncio.run(scenario())
+    assert status["balanced"]
+    assert status["shed"] == 4
+    assert ledger_of(tmp_path)["CNNGB-DEMO/vehicle/T-001", "shed"] == 4
+    # What a commit contains that no power cut can take back is kept no longer.
+    assert list((tmp_path / "shed").iterdir()) == []
 
 
 def test_a_ledger_that_does_not_balance_raises_the_alarm_once(
