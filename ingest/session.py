@@ -40,8 +40,8 @@ PING_S: Final = 1.0
 FIRST_ERROR_CODE: Final = 0x80
 """Reason codes from here on are failures (MQTT 5, 2.4)."""
 PACKET_IDS: Final = range(65_535, 65_519, -1)
-"""Packet ids to subscribe under, in turn. The broker's own messages go up from 1, and though their ids have nothing to do
-with ours (MQTT 5, 2.2.1), there are brokers that refuse one of ours while a message of the same is under way."""
+"""Packet ids to subscribe under, in turn. The broker's own messages go up from 1, and though their ids have nothing to
+do with ours (MQTT 5, 2.2.1), there are brokers that refuse one of ours while a message of the same is under way."""
 OLDER: Final = b"\x20\x02\x00\x01"
 """What a broker that knows MQTT 3.1.1 and nothing later answers to a CONNECT of MQTT 5 (MQTT 3.1.1, 3.2.2.3)."""
 STALLED_S: Final = 0.25
