@@ -7,7 +7,6 @@ the lengths in their heads. What is binary may also be written as hexadecimal di
 
 import base64
 import binascii
-import io
 import json
 import re
 import time
@@ -25,6 +24,7 @@ from devices.codecs.teltonika import IMEI_DIGITS, imei_of
 from devices.times import parse_rfc3339
 from devices.topics import DEVICE, DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
+from quayflow.contents import Content, FromHere, Mapped, lines_of
 from store.journal import SUFFIX
 
 NATIVE: Final = "native"
@@ -36,8 +36,12 @@ SPACE: Final = re.compile(rb"[ \t\r\n]*")
 HEX: Final = re.compile(rb"[0-9A-Fa-f \t\r\n]+")
 MARKS: Final = bytes([*range(0x80, 0x90), 0xDE, 0xDF])
 """First bytes of a map in msgpack."""
-MAX_DOCUMENT: Final = 1 << 20
-"""Bytes that a JSON document over several lines may have."""
+DOCUMENTS: Final = (1 << 12, 1 << 16, 1 << 20)
+"""Bytes that a JSON document over several lines may have; it is looked for within the fewest first."""
+MAX_MESSAGE: Final = 1 << 24
+"""Bytes of a message that are looked at: where none ends, the rest of a file is one."""
+HEAD: Final = 1 << 16
+"""Bytes at the beginning of a file that tell whether it is written as hexadecimal digits."""
 FLAG: Final = b"\x7e"
 PING: Final = 0xFF
 TELTONIKA_HEAD: Final = 8
@@ -95,8 +99,8 @@ def is_recording(path: Path) -> bool:
     return path.is_dir() or path.suffix in {SUFFIX, ".zip"}
 
 
-def read_recording(path: Path, only: str, site: str) -> tuple[Iterator[Message], frozenset[str], list[str]]:
-    """Return a recording's messages, their topics, and what of it could not be read.
+def read_recording(path: Path, only: str, site: str) -> tuple[Iterator[Message], int, frozenset[str], list[str]]:
+    """Return a recording's messages, how many they are, their topics, and what of it could not be read.
 
     ``only`` is a topic filter, "" for all. RecordingError where nothing can be read.
     """
@@ -109,7 +113,7 @@ def read_recording(path: Path, only: str, site: str) -> tuple[Iterator[Message],
     )
     more = found.bad.count - len(found.bad.notes)
     notes = [*found.bad.notes, *([f"and {more} more"] if more else [])]
-    return messages, frozenset(found.topics), notes
+    return messages, found.messages, frozenset(found.topics), notes
 
 
 def _bytes_of(content: object) -> bytes:
@@ -120,14 +124,13 @@ def _bytes_of(content: object) -> bytes:
     raise ValueError("a track of points holds no messages to judge")
 
 
-def read_file(path: Path, holding: Holding) -> Iterator[Message]:
+def read_file(content: Content, holding: Holding) -> Iterator[Message]:
     """Yield the messages of a file: payloads, or frames as ``quayflow journal cat`` writes them.
 
     ValueError names the place that is neither.
     """
-    content = path.read_bytes()
     bare = _Bare(holding)
-    for payload, place in pieces(content, NATIVE if _has_topics(content) else holding.codec):
+    for payload, place in pieces(content, NATIVE if has_topics(content) else holding.codec):
         tree = body_of(payload)
         if isinstance(tree.get("topic"), str) and "payload" in tree:
             yield _framed(tree, place, holding.now)
@@ -135,21 +138,34 @@ def read_file(path: Path, holding: Holding) -> Iterator[Message]:
             yield bare.message(payload, place)
 
 
-def pieces(content: bytes, codec: str) -> Iterator[Piece]:
-    """Yield the messages of a file of bare payloads; what is cut off or no message is one, too, to be refused."""
-    if codec in BINARY and content.strip() and HEX.fullmatch(content):
+def topics_of(content: Content, holding: Holding) -> frozenset[str]:
+    """Return the topics with which the messages of a file come; the whole file is read where they may differ."""
+    if not has_topics(content) and holding.codec != "owntracks":
+        return frozenset({holding.topic} - {""})
+    return frozenset(each.topic for each in read_file(content, holding) if each.own_topic)
+
+
+def pieces(content: Content, codec: str) -> Iterator[Piece]:
+    """Yield the messages of a file of bare payloads; what is cut off or no message is one, too, to be refused.
+
+    What has been yielded is not looked at again, so that a file of any size takes no more memory than its longest
+    message, of which :data:`MAX_MESSAGE` bytes count.
+    """
+    head = content[:HEAD]
+    if codec in BINARY and head.strip() and HEX.fullmatch(head):
         yield from _hexadecimal(content, codec)
         return
     line, before = 1, 0
     for at, payload in SPLITTERS[codec](content):
-        line, before = line + content.count(b"\n", before, at), at
+        line, before = line + content[before:at].count(b"\n"), at
+        if isinstance(content, Mapped):
+            content.look_from(at)
         yield Piece(payload, f"byte {at}" if codec in BINARY or payload[:1] > b"\x7f" else f"line {line}")
 
 
-def guess(path: Path) -> str:
+def guess(content: Content) -> str:
     """Return the foreign format as which the first message of a file reads, "" if as none, or natively."""
-    content = path.read_bytes()
-    for codec in () if _has_topics(content) else (NATIVE, *GUESSED):
+    for codec in () if has_topics(content) else (NATIVE, *GUESSED):
         try:
             piece = next(pieces(content, codec), None)
             readings = make_codec(codec).decode(piece.payload) if piece else []
@@ -171,7 +187,7 @@ def body_of(payload: bytes) -> dict[Any, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _has_topics(content: bytes) -> bool:
+def has_topics(content: Content) -> bool:
     """Tell whether a file holds frames with their topics, whatever format these are in."""
     first = next(pieces(content, NATIVE), None)
     tree = body_of(first.payload) if first else {}
@@ -265,8 +281,10 @@ def _times_of(readings: list[Reading]) -> list[int]:
     return [reading.ts for reading in readings if reading.ts is not None]
 
 
-def _hexadecimal(content: bytes, codec: str) -> Iterator[Piece]:
-    for number, line in enumerate(content.splitlines(), 1):
+def _hexadecimal(content: Content, codec: str) -> Iterator[Piece]:
+    for number, (at, line) in enumerate(lines_of(content, MAX_MESSAGE), 1):
+        if isinstance(content, Mapped):
+            content.look_from(at)
         if not line.strip():
             continue
         try:
@@ -281,55 +299,74 @@ Split = Iterator[tuple[int, bytes]]
 """Where each message begins, and what it is."""
 
 
-def _native(content: bytes) -> Split:
+def _native(content: Content) -> Split:
     """Split JSON and msgpack, mixed as they may be: no payload begins with what stands between two of them."""
     at = 0
     while (at := _after_space(content, at)) < len(content):
         if content[at] not in MARKS:
             end = _end_of_document(content, at)
-            yield at, content[at:end].rstrip()
+            yield at, _cut(content, at, end).rstrip()
             at = end
             continue
-        rest, begin = io.BytesIO(content), at
-        rest.seek(begin)
-        stream = msgpack.Unpacker(rest, read_size=1 << 16)
+        begin = at
+        stream = msgpack.Unpacker(FromHere(content, begin), read_size=1 << 16, max_buffer_size=MAX_MESSAGE)
         while (at := _after_space(content, at)) < len(content) and content[at] in MARKS:
             try:
                 while begin + stream.tell() <= at:
                     stream.skip()
             except Exception:  # noqa: BLE001 - in a stream nothing can be found beyond it
-                yield at, content[at:]
+                yield at, _cut(content, at, len(content))
                 return
             yield at, content[at : begin + stream.tell()]
             at = begin + stream.tell()
 
 
-def _documents(content: bytes) -> Split:
+def _documents(content: Content) -> Split:
     """Split JSON: a document a line, or over several lines."""
-    at = 3 if content.startswith(b"\xef\xbb\xbf") else 0
+    at = 3 if content[:3] == b"\xef\xbb\xbf" else 0
     while (at := _after_space(content, at)) < len(content):
         end = _end_of_document(content, at)
-        yield at, content[at:end].rstrip()
+        yield at, _cut(content, at, end).rstrip()
         at = end
 
 
-def _end_of_document(content: bytes, at: int) -> int:
+def _end_of_document(content: Content, at: int) -> int:
     """Return where a JSON document ends: with its line, unless it goes on in further lines and is whole there."""
-    found = content.find(b"\n", at)
+    found = content.find(b"\n", at, at + DOCUMENTS[-1])
+    if (
+        found < 0
+        and content[at] in b"{["
+        and at + DOCUMENTS[-1] < len(content)
+        and (length := _length_of_document(content, at))
+    ):
+        # Documents one after another without lines.
+        return at + length
+    found = content.find(b"\n", at) if found < 0 else found
     line_end = len(content) if found < 0 else found
-    if content[at] not in b"{[" or _is_document(content[at:line_end]):
+    if content[at] not in b"{[" or _is_document(_cut(content, at, line_end)):
         return line_end
-    try:
-        # In Latin-1 a character is a byte, and what stands within strings does not matter.
-        _, length = _documents_of.raw_decode(content[at : at + MAX_DOCUMENT].decode("latin-1"))
-    except json.JSONDecodeError as error:
-        is_cut = "Unterminated" in error.msg or not content[at + error.pos :].strip()
-        return len(content) if is_cut else line_end
-    except RecursionError:
-        return line_end
+    length = _length_of_document(content, at)
+    if not length:
+        return line_end if length is None else len(content)
     after = _after_space(content, at + length)
     # A document with something else behind it is none.
     return at + length if after == len(content) or content[after] in b"{[" or after > line_end else line_end
+
+
+def _length_of_document(content: Content, at: int) -> int | None:
+    """Return how long the JSON document is that begins somewhere, 0 if it is cut off, None if there is none."""
+    for most in DOCUMENTS:
+        try:
+            # In Latin-1 a character is a byte, and what stands within strings does not matter.
+            return _documents_of.raw_decode(content[at : at + most].decode("latin-1"))[1]
+        except json.JSONDecodeError as error:
+            if at + most < len(content) and most < DOCUMENTS[-1]:
+                continue
+            is_cut = "Unterminated" in error.msg or _after_space(content, at + error.pos) == len(content)
+            return 0 if is_cut else None
+        except RecursionError:
+            return None
+    return None
 
 
 def _is_document(line: bytes) -> bool:
@@ -340,41 +377,44 @@ def _is_document(line: bytes) -> bool:
     return True
 
 
-def _after_space(content: bytes, at: int) -> int:
+def _after_space(content: Content, at: int) -> int:
     found = SPACE.match(content, at)
     return found.end() if found else at
 
 
-def _lines(content: bytes) -> Split:
-    at = 0
-    for line in content.splitlines(keepends=True):
+def _cut(content: Content, at: int, end: int) -> bytes:
+    """Return what stands between two places, as far as it is looked at."""
+    return content[at : min(end, at + MAX_MESSAGE)]
+
+
+def _lines(content: Content) -> Split:
+    for at, line in lines_of(content, MAX_MESSAGE):
         if line.strip():
             yield at, line.strip()
-        at += len(line)
 
 
-def _whole(content: bytes) -> Split:
-    if content:
-        yield 0, content
+def _whole(content: Content) -> Split:
+    if len(content):
+        yield 0, _cut(content, 0, len(content))
 
 
-def _jt808(content: bytes) -> Split:
+def _jt808(content: Content) -> Split:
     """Split what stands between flags; what stands before the first or after the last is no frame."""
     at = content.find(FLAG)
     if at < 0:
         yield from _whole(content)
         return
-    if content[:at].strip():
-        yield 0, content[:at]
+    if (before := _cut(content, 0, at)).strip():
+        yield 0, before
     while (end := content.find(FLAG, at + 1)) >= 0:
-        if content[at + 1 : end].strip():
-            yield at, content[at : end + 1]
+        if (frame := _cut(content, at, end + 1))[1:-1].strip():
+            yield at, frame
         at = end
-    if content[at + 1 :].strip():
-        yield at, content[at:]
+    if (rest := _cut(content, at, len(content)))[1:].strip():
+        yield at, rest
 
 
-def _teltonika(content: bytes) -> Split:
+def _teltonika(content: Content) -> Split:
     """Split introductions and packets; pings between them are none."""
     at = 0
     while (at := _after_space(content, at)) < len(content):
@@ -387,22 +427,22 @@ def _teltonika(content: bytes) -> Split:
             end = at + 2 + digits if digits in IMEI_DIGITS else end
         elif at + TELTONIKA_HEAD <= len(content):
             end = at + TELTONIKA_HEAD + int.from_bytes(content[at + 4 : at + 8]) + 4
-        yield at, content[at:end]
+        yield at, _cut(content, at, end)
         at = end
 
 
-def _llrp(content: bytes) -> Split:
+def _llrp(content: Content) -> Split:
     """Split whole messages; bare parameters are one with all that follows."""
     at = 0
     while at < len(content):
         length = int.from_bytes(content[at + 2 : at + 6])
         is_head = content[at] >> 2 & 7 in LLRP_VERSIONS and length >= LLRP_HEAD
         end = at + length if is_head else len(content)
-        yield at, content[at:end]
+        yield at, _cut(content, at, end)
         at = end
 
 
-SPLITTERS: Final[dict[str, Callable[[bytes], Split]]] = {
+SPLITTERS: Final[dict[str, Callable[[Content], Split]]] = {
     NATIVE: _native,
     **dict.fromkeys(("tic40", "tic40-flat", "impinj", "zebra", "owntracks"), _documents),
     **dict.fromkeys(("epc", "iso6346"), _lines),

@@ -1,11 +1,12 @@
 """`quayflow check`: does a device say what quayflow understands, asked before it is put into service."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,19 +21,33 @@ from devices.topics import ROOT
 from devices.vocabulary import DeviceClass
 from ingest.pipeline import PipelineConfig
 from ingest.sources import Source
-from quayflow.captures import BARE, NATIVE, Holding, Message, guess, is_recording, read_file, read_recording
+from quayflow.captures import (
+    BARE,
+    NATIVE,
+    Holding,
+    Message,
+    guess,
+    has_topics,
+    is_recording,
+    read_file,
+    read_recording,
+    topics_of,
+)
 from quayflow.conformance import WARNING, Finding, Judging, Report, judge
 from quayflow.conformance_page import as_lines, as_page
+from quayflow.contents import Content, Mapped, opened
 from quayflow.device_verbs import registry_of
 from quayflow.failures import FAILED, UNREACHABLE, USAGE
 from quayflow.options import Broker, For, written
 from quayflow.parts import broker_of, pipeline_config_of
+from quayflow.progress import Advance, bytes_progress, count_progress
 from quayflow.settings import Settings, SettingsError
 from store.admission import read_admission
 from store.registry_entries import Policy
 
 DEFAULT_S: Final = 60.0
 ASK_EVERY_S: Final = 0.5
+COUNT_AT_ONCE: Final = 1_024
 SUFFIXES: Final = frozenset(
     {".json", ".jsonl", ".ndjson", ".msgpack", ".bin", ".hex", ".raw", ".txt", ".log", ".csv", ".zip", ".qfj"}
 )
@@ -137,19 +152,48 @@ def _with_codec(config: PipelineConfig, holding: Holding, topics: Iterable[str])
 
 
 def _report_of_path(path: Path, holding: Holding, config: PipelineConfig, only: str) -> Report:
-    """Judge a file or a recording."""
+    """Judge a file or a recording, however large."""
     if is_recording(path):
-        messages, topics, notes = read_recording(path, only, holding.site)
-        report = judge(messages, holding.device_class, str(path), _with_codec(config, holding, topics))
+        messages, count, topics, notes = read_recording(path, only, holding.site)
+        with count_progress("messages", count) as advance:
+            found = _counted(messages, advance)
+            report = judge(found, holding.device_class, str(path), _with_codec(config, holding, topics))
         report.findings += [Finding(WARNING, "payload", "", "", f"of the recording: {note}") for note in notes]
         return report
-    if holding.codec == NATIVE and (guessed := guess(path)):
-        raise ValueError(f"its first message is none of the native format; it reads as {guessed}: --codec {guessed}")
-    found = list(read_file(path, holding))
-    if holding.codec == "sparkplug" and not all(each.own_topic for each in found):
-        raise ValueError("messages of sparkplug mean nothing without their topic: --topic spBv1.0/GROUP/NBIRTH/NODE")
-    topics = frozenset(each.topic for each in found if each.own_topic)
-    return judge(found, holding.device_class, str(path), _with_codec(config, holding, topics))
+    with opened(path) as content:
+        if holding.codec == NATIVE and (guessed := guess(content)):
+            raise ValueError(
+                f"its first message is none of the native format; it reads as {guessed}: --codec {guessed}"
+            )
+        if holding.codec == "sparkplug" and not holding.topic and not has_topics(content):
+            raise ValueError(
+                "messages of sparkplug mean nothing without their topic: --topic spBv1.0/GROUP/NBIRTH/NODE"
+            )
+        if holding.codec != NATIVE:
+            # Before the first is judged it must be known where those of the format come.
+            with _going_through(content, "topics"):
+                config = _with_codec(config, holding, topics_of(content, holding))
+        with _going_through(content, "checked"):
+            return judge(read_file(content, holding), holding.device_class, str(path), config)
+
+
+@contextlib.contextmanager
+def _going_through(content: Content, what: str) -> Iterator[None]:
+    """Show how far a file has been gone through, from its beginning."""
+    with bytes_progress(what, len(content)) as advance:
+        if isinstance(content, Mapped):
+            content.begin(advance)
+        yield
+
+
+def _counted(messages: Iterable[Message], advance: Advance) -> Iterator[Message]:
+    """Yield messages, and tell every so often how many there were."""
+    number = 0
+    for number, message in enumerate(messages, 1):
+        yield message
+        if not number % COUNT_AT_ONCE:
+            advance(COUNT_AT_ONCE)
+    advance(number % COUNT_AT_ONCE)
 
 
 async def _listen(settings: Settings, topic: str, seconds: float, judging: Judging) -> Report:

@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any, Final
 
 import msgspec
-import numpy as np
 
 from devices.codecs.readings import Reading, Request
 from devices.rejects import Reason, RejectError
@@ -24,6 +23,7 @@ from ingest.foreign import COMMANDS, HISTORICAL
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.sources import Feed, Feeds
 from quayflow.captures import NATIVE, PLACEHOLDER, Message, body_of
+from quayflow.paces import Pace, Sample
 from store.device_health import UNSET_S
 from store.interface import QuarantineRecord
 from store.journal import Frame
@@ -36,6 +36,12 @@ ZONE_SLACK_S: Final = 60
 """… and by what a clock is off besides."""
 AT_ONCE: Final = 256
 """Messages of a file that run through the pipeline together."""
+FORGET_EVERY: Final = 1 << 14
+"""Messages after which what the pipeline has found is forgotten, so that a file of any size takes no more memory."""
+MOST_FINDINGS: Final = 1_000
+"""Different findings that are listed; more are counted together."""
+PAUSE: Final = 10.0
+"""Times the usual distance of two messages that are a pause."""
 MOST_REFUSED: Final = 1 << 31
 """None is left out: they are counted here, not kept."""
 STATE: Final = "spBv1.0/STATE/"
@@ -122,8 +128,8 @@ class _Told:
     numbered: int = 0
     unnumbered: int = 0
     untimed: int = 0
-    received: list[int] = field(default_factory=list)
-    skews: list[int] = field(default_factory=list)
+    received: Pace = field(default_factory=Pace)
+    skews: Sample = field(default_factory=Sample)
     """Time of receipt minus the device's own, ns, where both are known."""
 
 
@@ -161,6 +167,8 @@ class Judging:
         messages = [each for each in messages if not each.topic.startswith(STATE)]
         begin = self.messages
         self.messages += len(messages)
+        if begin // FORGET_EVERY < self.messages // FORGET_EVERY:
+            self._forget()
         self._pipeline.process(
             [Frame(at, each.recv_ts, 1, 1, each.topic, each.payload) for at, each in enumerate(messages, begin)]
         )
@@ -189,7 +197,17 @@ class Judging:
             findings += _of_device(told.topic or key.uid * (key.device != PLACEHOLDER), told, row)
         return Report(source, self._class, self.messages, rows, sorted(findings, key=_rank))
 
+    def _forget(self) -> None:
+        """Let go of windows and events: nobody asks for them here, and no time passes that would close them."""
+        self._pipeline.take_packed(self.messages // FORGET_EVERY)
+        self._pipeline.take_events()
+        self._pipeline.detection.waiting.take_all()
+        self._pipeline.detection.reads.clear()
+
     def _note(self, finding: Finding, place: tuple[str, ...]) -> None:
+        if len(self._first) >= MOST_FINDINGS and place not in self._first:
+            place = (finding.severity, "more")
+            finding = Finding(finding.severity, "payload", "", "", "more that is not listed", first=finding.first)
         self._counts[place] += 1
         self._first.setdefault(place, finding)
 
@@ -239,7 +257,7 @@ class Judging:
         ts = _time_in(body)
         told.untimed += ts is None and not is_will
         if ts is not None and message.received:
-            told.skews.append(message.recv_ts - ts)
+            told.skews.add(message.recv_ts - ts)
 
     def _look_at_foreign(self, message: Message) -> None:
         """Read a foreign message beside the pipeline; what cannot be read, the pipeline has refused."""
@@ -276,7 +294,7 @@ class Judging:
         if reading.ts is None:
             told.untimed += bool(reading.values or reading.happenings)
         elif message.received and HISTORICAL not in reading.flags:
-            told.skews.append(message.recv_ts - reading.ts)
+            told.skews.add(message.recv_ts - reading.ts)
         for flag in reading.flags:
             severity, check, meaning = FLAGS.get(flag, (WARNING, "payload", "see docs/wire.md"))
             self._found(severity, check, message, f"{flag}: {meaning}")
@@ -301,7 +319,7 @@ class Judging:
         told.formats.setdefault(codec)
         told.messages += 1
         if message.timed:
-            told.received.append(message.recv_ts)
+            told.received.add(message.recv_ts)
         return told
 
 
@@ -322,14 +340,12 @@ def _like(name: str, device_class: DeviceClass) -> str:
 
 
 def _row(key: DeviceKey, told: _Told, lost: int) -> dict[str, Any]:
-    span_s = (max(told.received, default=0) - min(told.received, default=0)) / NS
-    timed = len(told.received)
     return {
         "uid": key.uid,
         "formats": list(told.formats),
         "messages": told.messages,
-        "rate_hz": round((timed - 1) / span_s, 3) if span_s > 0 else None,
-        "skew_s": round(float(np.median(np.array(told.skews, float))) / NS, 3) if told.skews else None,
+        "rate_hz": told.received.rate_hz(),
+        "skew_s": round(told.skews.median() / NS, 3) if told.skews.seen else None,
         "numbered": told.numbered,
         # Without numbers nobody knows.
         "missing": lost if told.numbered else None,
@@ -351,10 +367,10 @@ def _of_device(where: str, told: _Told, row: dict[str, Any]) -> Iterator[Finding
         detail += _zone_hint(row["skew_s"])
         if row["skew_s"] > UNSET_S:
             detail = "the clock is not set: the time of receipt counts"
-        yield Finding(WARNING, "clock", where, ts, detail, len(told.skews))
-    gaps = np.diff(np.sort(np.array(told.received, np.int64))) / NS
-    if len(gaps) > 2 and gaps.max() > 10 * max(float(np.median(gaps)), 0.001):  # noqa: PLR2004 - three messages
-        detail = f"a pause of {gaps.max():.1f} s among messages every {np.median(gaps):.2f} s"
+        yield Finding(WARNING, "clock", where, ts, detail, told.skews.seen)
+    longest, usual = told.received.pauses_s()
+    if longest > PAUSE * max(usual, 0.001):
+        detail = f"a pause of {longest:.1f} s among messages every {usual:.2f} s"
         yield Finding(WARNING, "rate", where, "", detail)
 
 
