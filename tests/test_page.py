@@ -228,6 +228,14 @@ def test_all_fits_on_one_screen(browser: Browser, demo: Demo, size: tuple[int, i
         fixed = [at for name, at in positions(page).items() if re.match(r"[QY]C|GATE", name)]
         assert len(fixed) == 14
         assert all(0 < at["px"] < canvas["width"] and 0 < at["py"] < canvas["height"] for at in fixed)
+        # So is every truck, wherever it has driven meanwhile, and none lies behind the legend.
+        wait_for_motion(page)
+        legend = page.locator(".legend").bounding_box()
+        assert legend is not None
+        bottom = legend["y"] - canvas["y"]
+        trucks = {name: at for name, at in positions(page).items() if TRUCK.fullmatch(name)}
+        assert len(trucks) > 40
+        assert [name for name, at in trucks.items() if not (0 < at["px"] < canvas["width"] and at["py"] < bottom)] == []
 
 
 def test_a_device_is_chosen_on_the_map_in_the_list_and_with_the_keyboard(browser: Browser, demo: Demo) -> None:

@@ -32,12 +32,19 @@ export const toMetres = (view: View, pixel: Point): Point => ({
   y: (pixel.y - view.offsetY) / view.scale,
 });
 
-/** The view that shows all of `bounds` in the middle of a canvas of `width` × `height` px with a margin in px. */
-export function fit(bounds: Rect, width: number, height: number, margin: number): View {
+/** Pixels that are kept free along the edges of a canvas. */
+export interface Margins {
+  readonly top: number;
+  readonly bottom: number;
+  readonly side: number;
+}
+
+/** The view that shows all of `bounds` in the middle of what the margins leave of a canvas of `width` × `height` px. */
+export function fit(bounds: Rect, width: number, height: number, { top, bottom, side }: Margins): View {
   const scale = clamp(
     Math.min(
-      Math.max(1, width - 2 * margin) / Math.max(1, bounds.width),
-      Math.max(1, height - 2 * margin) / Math.max(1, bounds.height),
+      Math.max(1, width - 2 * side) / Math.max(1, bounds.width),
+      Math.max(1, height - top - bottom) / Math.max(1, bounds.height),
     ),
     MIN_SCALE,
     MAX_SCALE,
@@ -45,7 +52,7 @@ export function fit(bounds: Rect, width: number, height: number, margin: number)
   return {
     scale,
     offsetX: width / 2 - (bounds.x + bounds.width / 2) * scale,
-    offsetY: height / 2 - (bounds.y + bounds.height / 2) * scale,
+    offsetY: (top + height - bottom) / 2 - (bounds.y + bounds.height / 2) * scale,
   };
 }
 

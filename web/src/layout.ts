@@ -33,6 +33,8 @@ export interface Layout {
   readonly quay: { readonly left: number; readonly right: number } | null;
   /** What the map fits to the canvas, plan metres. */
   readonly bounds: Rect;
+  /** A vehicle within it is shown, whatever widens `bounds` for it; null is everywhere. */
+  readonly reach: Rect | null;
 }
 
 /** Where quay cranes work, in metres from the quay edge: over the ship (−) to behind the landside rail (+). */
@@ -69,12 +71,16 @@ export function blockOf(device: PortDevice): Block | null {
   return { name: typeof name === "string" ? name : "", box, laneY: lane };
 }
 
-/** Derive the layout from all devices; null while nothing has a place. */
-export function derive(devices: Iterable<PortDevice>): Layout | null {
+/**
+ * Derive the layout from all devices; null while nothing has a place.
+ *
+ * `driven` are places where vehicles have been (plan metres): who drives there once will drive there again.
+ */
+export function derive(devices: Iterable<PortDevice>, driven: Iterable<Point> = []): Layout | null {
   const blocks = new Map<string, Block>();
   const lanes: Lane[] = [];
   const cranesAt: number[] = [];
-  const vehicles: Point[] = [];
+  const vehicles: Point[] = [...driven];
   const fixed: Point[] = [];
   for (const device of devices) {
     const block = device.class === "yard-crane" ? blockOf(device) : null;
@@ -103,6 +109,9 @@ export function derive(devices: Iterable<PortDevice>): Layout | null {
   return assemble([...blocks.values()], lanes, cranesAt, fixed, vehicles);
 }
 
+/** Whether a vehicle at a place belongs to the port that is shown. */
+export const isNear = (layout: Layout, at: Point): boolean => layout.reach === null || contains(layout.reach, at);
+
 function assemble(
   blocks: readonly Block[],
   lanes: readonly Lane[],
@@ -122,7 +131,7 @@ function assemble(
       }
     : null;
   const wide = quay ? boundsOf([bounds, corner(bounds), { x: quay.left, y: 0 }, { x: quay.right, y: 0 }]) : bounds;
-  return { blocks, lanes, quay, bounds: grown(wide ?? bounds, MARGIN_M) };
+  return { blocks, lanes, quay, bounds: grown(wide ?? bounds, MARGIN_M), reach: near };
 }
 
 const corner = (rect: Rect): Point => ({ x: rect.x + rect.width, y: rect.y + rect.height });

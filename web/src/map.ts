@@ -4,12 +4,14 @@ import { h, setText } from "./dom";
 import {
   boundsOf,
   clamp,
+  contains,
   fit,
   hit,
   keepInSight,
   pan,
   turn,
   zoomAt,
+  type Margins,
   type Point,
   type Rect,
   type Target,
@@ -17,7 +19,7 @@ import {
 } from "./geometry";
 import { drawGround, drawScaleBar } from "./ground";
 import { t } from "./i18n";
-import { derive, plan, type Layout } from "./layout";
+import { derive, isNear, plan, type Layout } from "./layout";
 import * as machines from "./machines";
 import { PALETTES } from "./palette";
 import type { Port, PortDevice } from "./port";
@@ -27,7 +29,8 @@ import { Roads } from "./roads";
 /** Shortest time between two pictures (ms): 30 a second is smooth for a truck and leaves the machine its processor. */
 const FRAME_MS = 30;
 
-const MARGIN_PX = 14;
+/** Room along the edges, below for the legend and the scale: a truck behind them is a truck not seen. */
+const MARGINS: Margins = { top: 14, bottom: 42, side: 14 };
 const REACH_PX = 9;
 const TRAIL_MS = 12_000;
 const CHOSEN_TRAIL_MS = 30_000;
@@ -87,8 +90,7 @@ export class YardMap {
     port.on("devices", () => this.relayout());
     port.on("values", () => {
       this.dirty = true;
-      this.learnRoads();
-      if (!this.layout) this.relayout();
+      if (this.learnRoads() || !this.layout) this.relayout();
     });
     this.listen();
     this.resize();
@@ -137,15 +139,21 @@ export class YardMap {
     return found;
   }
 
-  private learnRoads(): void {
+  /** Note where vehicles are; returns whether one of them has left what the view is fitted to. */
+  private learnRoads(): boolean {
+    let left = false;
     for (const device of this.port.devices.values()) {
       const [x, y] = (device.class === "vehicle" && device.track?.newest) || [];
-      if (x !== undefined && y !== undefined) this.roads.drive(device.uid, plan(x, y));
+      if (x === undefined || y === undefined) continue;
+      const at = plan(x, y);
+      this.roads.drive(device.uid, at);
+      left ||= this.layout !== null && isNear(this.layout, at) && !contains(this.layout.bounds, at);
     }
+    return left && this.fitted;
   }
 
   private relayout(): void {
-    const found = derive(this.port.devices.values());
+    const found = derive(this.port.devices.values(), this.roads.corners());
     this.layout = found && (this.fitted || !this.layout) ? found : found && { ...found, bounds: this.layout!.bounds };
     this.groundDirty = true;
     this.refit();
@@ -167,7 +175,7 @@ export class YardMap {
 
   private refit(): void {
     if (this.fitted && this.layout && this.width > 0) {
-      const wanted = fit(this.layout.bounds, this.width, this.height, MARGIN_PX);
+      const wanted = fit(this.layout.bounds, this.width, this.height, MARGINS);
       const { view } = this;
       const moved =
         Math.abs(wanted.scale / view.scale - 1) > 0.02 ||

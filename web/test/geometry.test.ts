@@ -23,13 +23,13 @@ describe("view", () => {
 
   test("fit shows all of the bounds in the middle", () => {
     const bounds = { x: -700, y: -60, width: 760, height: 480 };
-    const found = fit(bounds, 958, 622, 14);
+    const found = fit(bounds, 958, 622, { top: 14, bottom: 40, side: 14 });
     const topLeft = toScreen(found, bounds);
     const bottomRight = toScreen(found, { x: bounds.x + bounds.width, y: bounds.y + bounds.height });
     expect(topLeft.x).toBeGreaterThanOrEqual(13.99);
     expect(topLeft.y).toBeGreaterThanOrEqual(13.99);
     expect(bottomRight.x).toBeLessThanOrEqual(958 - 13.99);
-    expect(bottomRight.y).toBeLessThanOrEqual(622 - 13.99);
+    expect(bottomRight.y).toBeLessThanOrEqual(622 - 39.99);
     expect(topLeft.x + bottomRight.x).toBeCloseTo(958, 6);
   });
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { Device } from "../src/answers";
-import { blockOf, derive, placeOf } from "../src/layout";
+import { blockOf, derive, isNear, placeOf } from "../src/layout";
 import { poseOf } from "../src/machines";
 import { Port } from "../src/port";
 import { Roads } from "../src/roads";
@@ -61,6 +61,16 @@ test("a vehicle far away does not shrink the port", () => {
   const { bounds } = derive(small().devices.values())!;
   expect(bounds.width).toBeLessThan(600);
   expect(bounds.height).toBeLessThan(600);
+});
+
+test("where vehicles have been stays in view, with a margin, until they are far away", () => {
+  const devices = [...small().devices.values()];
+  const driven = [{ x: -300, y: 450 }, { x: -300, y: 2_000 }];
+  const { bounds } = derive(devices, driven)!;
+  expect(bounds.y + bounds.height).toBeGreaterThan(450 + 10);
+  expect(bounds.y + bounds.height).toBeLessThan(500);
+  expect(isNear(derive(devices)!, driven[0]!)).toBe(true);
+  expect(isNear(derive(devices)!, driven[1]!)).toBe(false);
 });
 
 test("vehicles alone are a layout, nothing is none", () => {
