@@ -216,6 +216,7 @@ EXAMPLES: Final[dict[str, Any]] = {
         "lost_before_journal": 0,
         "duplicate": 15,
         "quarantined": {"wrong_type": 2},
+        "refused": {"wrong_type": {"messages": 2, "values": 0}},
         "refusals": [
             {
                 "reason": "wrong_type",

@@ -386,6 +386,13 @@ class HealthRefusal(Answer):
     received: Time
 
 
+class Refused(Answer):
+    """How much was refused for one reason."""
+
+    messages: int = Field(description="Messages of which nothing was kept.")
+    values: int = Field(description="Single values; of such messages too, where they could be read.")
+
+
 class DeviceHealth(Answer):
     """How a device does, and the first reason why it is silent."""
 
@@ -409,6 +416,7 @@ class DeviceHealth(Answer):
     lost_before_journal: int | None
     duplicate: int
     quarantined: dict[str, int] = Field(description="Reason → messages, or single values.")
+    refused: dict[str, Refused] = Field(description="The same, messages and values apart.")
     refusals: list[HealthRefusal] = Field(description="The newest three.")
     publish: str = Field(description="Command that publishes one reading as the device; its password is to fill in.")
 

@@ -37,6 +37,15 @@ class Cause(StrEnum):
 LIVELY: Final = frozenset({Cause.LIVE, Cause.CLOCK_OFF, Cause.SEVERAL_WORKERS, Cause.PARTLY_REFUSED})
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """How much was refused for one reason."""
+
+    messages: int = 0
+    """Messages of which nothing was kept."""
+    values: int = 0
+    """Single values, those of such messages among them where they could be read."""
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known of one device; times RFC 3339."""
 
@@ -69,6 +78,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: int = 0
     quarantined: dict[str, int] = {}
     """Reason → frames, or samples of frames that are kept otherwise."""
+    refused: dict[str, Refused] = {}
+    """The same apart: reason → messages and values."""
     refusals: tuple[dict[str, Any], ...] = ()
     """The newest refusals."""
 
@@ -116,6 +127,11 @@ def health_of(
         lost_before_journal=lost,
         duplicate=counts.get("duplicate", 0),
         quarantined=refused,
+        refused={
+            row.reason: Refused(row.frames, row.samples)
+            for row in ledger
+            if row.account == "quarantined" and (row.frames or row.samples)
+        },
         refusals=tuple(_shown(each) for each in refusals[:SHOWN]),
     )
 

@@ -388,6 +388,43 @@ def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser
         assert page.evaluate("document.activeElement.id") == "device-list"
 
 
+def test_refusals_are_counted_as_they_are_listed_and_the_mark_goes_with_the_adoption(
+    browser: Browser, demo: Demo
+) -> None:
+    publish = shutil.which("mosquitto_pub")
+    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
+    topic = "port/CNNGB-DEMO/quay-crane/PAGE-4/telemetry"
+    # One message that is kept in part, one of which nothing is kept, and one that cannot be read.
+    for payload in ('{"v":1,"m":{"load_t":2,"hoist mm":14500}}', '{"v":1,"m":{"hoist mm":14600}}', '{"v":1,"m":'):
+        command = [publish, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
+        subprocess.run(command, check=True, timeout=20)
+    with clean(browser, demo) as page:
+        wait_live(page)
+        page.fill("#device-search", "PAGE-4")
+        row = page.locator("#device-list li")
+        expect(row).to_have_class("unknown-names")
+        expect(row).to_have_attribute("title", "sends names that are not known")
+        row.click()
+        page.click("#device-open")
+        counts = page.locator("#device-refused-counts li")
+        expect(counts).to_have_text(
+            ["not decodable whole messages 1", "unknown metric whole messages 1 · values 2"], timeout=WAIT_MS
+        )
+        expect(page.locator("#device-refusals .refusal")).to_have_count(3)
+        expect(page.locator("#device-facts")).to_contain_text("… refused whole2")
+        page.click("#tab-refusals")
+        expect(page.locator("#refusal-count")).to_have_text(re.compile(r"whole messages \d+ · values \d+"))
+        page.click("#device-names .adopt")
+        expect(page.locator("#device-names-said")).to_contain_text("“hoist mm” is Hoist height")
+        expect(row).not_to_have_class("unknown-names")
+        # It does not come back with the next list of devices, nor in another browser.
+        page.reload()
+        page.fill("#device-search", "PAGE-4")
+        expect(page.locator("#device-facts dd").first).to_be_visible()
+        page.wait_for_timeout(2_000)
+        expect(row).not_to_have_class("unknown-names")
+
+
 def test_a_device_that_is_registered_and_was_never_heard_is_in_the_list(browser: Browser, demo: Demo) -> None:
     add = [sys.executable, "-m", "quayflow", "device", "add", "PAGE-3", "--class", "vehicle", "--data", str(demo.data)]
     subprocess.run(add, check=True, timeout=60, capture_output=True)

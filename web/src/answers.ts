@@ -168,6 +168,7 @@ export const health = fields({
   lost_before_journal: orNull(number),
   duplicate: number,
   quarantined: record(number),
+  refused: record(fields({ messages: number, values: number })),
   refusals: list(fields({ reason: text, pointer: text, detail: text, received: text })),
   publish: text,
 });
@@ -210,7 +211,7 @@ export type FrameAccounts = Infer<typeof frameAccounts>;
 export const ledger = fields({
   balanced: flag,
   journal_frames: orNull(number),
-  total: fields({ frames: frameAccounts, quarantined_by_reason: record(number) }),
+  total: fields({ frames: frameAccounts, samples: fields({ quarantined: number }), quarantined_by_reason: record(number) }),
   complete_through: orNull(text),
 });
 export type Ledger = Infer<typeof ledger>;

@@ -4,7 +4,7 @@ import type { Health, Refusal } from "./answers";
 import * as api from "./api";
 import { byId, copy, h, setText } from "./dom";
 import { age, decimal, stampOf } from "./format";
-import { language, named, onLanguage, t, type Key } from "./i18n";
+import { countOf, language, named, onLanguage, t, type Key } from "./i18n";
 import { Names } from "./names";
 
 const HEALTH_MS = 2_000;
@@ -30,7 +30,10 @@ export function uidOf(hash: string): string | null {
 
 /** Whether something is refused now that was not in an earlier answer. */
 export const refusedSince = (before: Health, now: Health): boolean =>
-  Object.entries(now.quarantined).some(([reason, count]) => count > (before.quarantined[reason] ?? 0));
+  Object.entries(now.refused).some(([reason, { messages, values }]) => {
+    const then = before.refused[reason] ?? { messages: 0, values: 0 };
+    return messages > then.messages || values > then.values;
+  });
 
 export class DevicePanel {
   private readonly panel = byId("device", HTMLElement);
@@ -44,8 +47,10 @@ export class DevicePanel {
   private readonly fill = byId("device-fill", HTMLParagraphElement);
   private readonly waiting = byId("device-waiting", HTMLParagraphElement);
   private readonly refused = byId("device-refused", HTMLParagraphElement);
+  private readonly counts = byId("device-refused-counts", HTMLUListElement);
+  private readonly entries = byId("device-refusals-note", HTMLParagraphElement);
   private readonly refusals = byId("device-refusals", HTMLDivElement);
-  private readonly names = new Names();
+  private readonly names: Names;
   private uid: string | null = null;
   private first: Health | null = null;
   private health: Health | null = null;
@@ -53,7 +58,9 @@ export class DevicePanel {
   private newest: readonly Refusal[] | null = null;
   private returnTo: Element | null = null;
 
-  constructor() {
+  /** `onNames` is told whether a device has names that are refused and without a meaning. */
+  constructor(onNames: (uid: string, someUnknown: boolean) => void) {
+    this.names = new Names(onNames);
     byId("device-close", HTMLButtonElement).addEventListener("click", () => this.close());
     this.panel.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
@@ -196,7 +203,12 @@ export class DevicePanel {
   }
 
   private drawRefusals(): void {
-    const { newest } = this;
+    const { newest, health } = this;
+    const counts = Object.entries(health?.refused ?? {}).map(([reason, count]) =>
+      h("li", {}, h("b", { title: reason }, named("reason", reason)), " ", countOf(count.messages, count.values)),
+    );
+    this.counts.replaceChildren(...counts);
+    this.entries.hidden = counts.length === 0;
     if (newest === null) this.refusals.replaceChildren(h("p", { class: "note" }, t("empty.loading")));
     else if (newest.length === 0) this.refusals.replaceChildren(h("p", { class: "note" }, t("device.refusalsNone")));
     else this.refusals.replaceChildren(...newest.map((refusal) => refusalRow(refusal)));
@@ -236,10 +248,7 @@ function factsOf(health: Health): [string, string][] {
     [t("device.kept"), shown(health.accepted)],
     [t("device.duplicate"), shown(health.duplicate)],
     [t("device.lost"), health.lost_before_journal === null ? t("figure.ledger.unknown") : shown(health.lost_before_journal)],
-    ...Object.entries(health.quarantined).map(([reason, count]): [string, string] => [
-      `${t("refusals.title")}: ${named("reason", reason)}`,
-      shown(count),
-    ]),
+    [t("device.refusedWhole"), shown(Object.values(health.refused).reduce((sum, { messages }) => sum + messages, 0))],
   ];
 }
 

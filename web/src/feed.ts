@@ -4,7 +4,7 @@ import type { PortEvent, Refusal } from "./answers";
 import * as api from "./api";
 import { byId, h, setText } from "./dom";
 import { clockOf, decimal } from "./format";
-import { language, named, onLanguage, t, type Key } from "./i18n";
+import { countOf, language, named, onLanguage, t, type Key } from "./i18n";
 
 const MOST_EVENTS = 200;
 const REFUSALS = 50;
@@ -110,9 +110,9 @@ export class Feed {
     }
   }
 
-  setRefusalCount(count: number): void {
-    setText(this.refusalCount, decimal(count, 0, language()));
-    this.refusalTab.classList.toggle("some", count > 0);
+  setRefusalCount(messages: number, values: number): void {
+    setText(this.refusalCount, messages + values === 0 ? "0" : countOf(messages, values));
+    this.refusalTab.classList.toggle("some", messages + values > 0);
   }
 
   get eventCount(): number {

@@ -17,6 +17,7 @@ import { Polled } from "./polled";
 import { Port } from "./port";
 import { initialLanguage, initialTheme, onSystemTheme, rememberLanguage, rememberTheme, type Theme } from "./prefs";
 import { Stream } from "./stream";
+import { UnknownNames } from "./unknownnames";
 
 const DEVICES_MS = 10_000;
 const ASK_MS = 1_000;
@@ -51,7 +52,7 @@ const map = new YardMap(byId("map", HTMLCanvasElement), byId("map-tooltip", HTML
   describe: inFull,
 });
 const chart = new ChartPanel(port);
-const panel = new DevicePanel();
+const panel = new DevicePanel((uid, unknown) => port.setUnknownNames(uid, unknown));
 const open = (uid: string): void => panel.open(uid);
 const list = new DeviceList(port, inBrief, select, open);
 const feed = new Feed(select, open);
@@ -77,10 +78,14 @@ const stream = new Stream({
 const figures = new Figures(
   port,
   () => stream.silence,
-  (ledger) => feed.setRefusalCount(ledger.total.frames.quarantined),
+  ({ total }) => feed.setRefusalCount(total.frames.quarantined, total.samples.quarantined),
 );
+const unknownNames = new UnknownNames(port, api.names);
 const devices = new Polled(api.devices, DEVICES_MS, () => {
-  if (devices.value && devices.error === null) port.takeDevices(devices.value, performance.now());
+  if (devices.value && devices.error === null) {
+    port.takeDevices(devices.value, performance.now());
+    void unknownNames.look();
+  }
   showEmpty();
 });
 

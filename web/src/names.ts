@@ -5,6 +5,7 @@ import * as api from "./api";
 import { byId, h, setText } from "./dom";
 import { decimal, shownUnit, stampOf } from "./format";
 import { language, named, t } from "./i18n";
+import { someOpen } from "./unknownnames";
 
 const UNAUTHORISED = 401;
 
@@ -34,7 +35,7 @@ export class Names {
   private secret = "";
   private waiting: (() => void) | null = null;
 
-  constructor() {
+  constructor(private readonly onKnown: (uid: string, someUnknown: boolean) => void) {
     const field = byId("device-secret-text", HTMLInputElement);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -68,6 +69,7 @@ export class Names {
   }
 
   private take(items: readonly DeviceName[]): void {
+    this.onKnown(this.uid, someOpen(items));
     const gone = new Set(this.rows.keys());
     for (const item of items) {
       gone.delete(item.name);

@@ -26,7 +26,9 @@ export interface PortDevice {
   state: DeviceLiveness;
   /** Whether the API has listed it: the live stream is ahead of the records by a commit. */
   listed: boolean;
-  /** Whether values of it were refused because their names are not known. */
+  /** Whether values of it were ever refused because their names are not known. */
+  refusedNames: boolean;
+  /** Whether one of these names is still without a meaning. */
   unknownNames: boolean;
   /** When it was last heard, ms since 1970; NaN if unknown. */
   lastSeen: number;
@@ -79,7 +81,8 @@ export class Port {
       const known = this.deviceOf(device.site, device.class, device.id);
       known.state = device.state;
       known.listed = true;
-      known.unknownNames = (device.quarantined["unknown_metric"] ?? 0) > 0;
+      known.refusedNames = (device.quarantined["unknown_metric"] ?? 0) > 0;
+      known.unknownNames &&= known.refusedNames;
       known.lastSeen = epochMs(device.last_seen);
       const first = epochMs(device.first_seen);
       if (first < this.heard.first) this.heard.first = first;
@@ -98,6 +101,19 @@ export class Port {
   /** Take the uids of the devices that are registered, heard or not. */
   takeRegistered(uids: readonly string[]): void {
     this.registered = new Map(uids.map((uid) => [uid, this.registered.get(uid) ?? silent(uid)]));
+    this.tell("devices");
+  }
+
+  /** The uids of the devices of which names were refused, with a meaning meanwhile or not. */
+  get refusedNames(): string[] {
+    return [...this.devices.values()].filter((device) => device.refusedNames).map(({ uid }) => uid);
+  }
+
+  /** Note whether a device has names that are refused and without a meaning. */
+  setUnknownNames(uid: string, unknown: boolean): void {
+    const device = this.devices.get(uid);
+    if (!device || device.unknownNames === unknown) return;
+    device.unknownNames = unknown;
     this.tell("devices");
   }
 
@@ -222,6 +238,7 @@ function silent(uid: string): PortDevice {
     class: deviceClass,
     state: "offline",
     listed: false,
+    refusedNames: false,
     unknownNames: false,
     lastSeen: Number.NaN,
     info: {},

@@ -44,7 +44,7 @@ test("gate totals split the rate by direction", () => {
 
 test("the ledger's difference is what is unaccounted for", () => {
   const frames = { received: 10, windowed: 4, merged_late: 1, duplicate: 1, quarantined: 1, shed: 1, lost_before_journal: 7 };
-  const ledger: Ledger = { balanced: false, journal_frames: 10, total: { frames, quarantined_by_reason: {} }, complete_through: null };
+  const ledger: Ledger = { balanced: false, journal_frames: 10, total: { frames, samples: { quarantined: 3 }, quarantined_by_reason: {} }, complete_through: null };
   expect(ledgerDifference(ledger)).toBe(2);
 });
 

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 
-import type { Device, WorkerStatus } from "../src/answers";
+import type { Device, DeviceName, WorkerStatus } from "../src/answers";
 import { matching } from "../src/devicelist";
 import { Port } from "../src/port";
+import { UnknownNames } from "../src/unknownnames";
 
 const live = (values: Record<string, Record<string, number>>) => ({ site: "CNNGB-DEMO", class: "vehicle", time: "", values });
 
@@ -99,4 +100,46 @@ test("a search needs every word, in id, kind or info", () => {
   expect(ids("集卡 et")).toEqual(["ET2", "ET10"]);
   expect(ids("浙b12345")).toEqual(["ET10"]);
   expect(ids("nothing")).toEqual([]);
+});
+
+test("the mark of unknown names goes when the last of them is adopted, and comes back when one is given up", async () => {
+  const port = new Port();
+  const refused = { value: "1", refused: 3, last: null, guesses: [], command: "" };
+  const meaning = { metric: "load_t", scale: 1, offset: 0 };
+  const take = (): void => port.takeDevices([{ ...listed("T-1", "live"), quarantined: { unknown_metric: 3 } }, listed("T-2", "live")], 0);
+  let names = [{ ...refused, name: "a", adopted: null }, { ...refused, name: "b", adopted: meaning }] as DeviceName[];
+  const asked: string[] = [];
+  const watch = new UnknownNames(port, (uid) => {
+    asked.push(uid);
+    return Promise.resolve({ items: names });
+  });
+  const marked = (): boolean => port.devices.get("CNNGB-DEMO/vehicle/T-1")!.unknownNames;
+
+  take();
+  await watch.look();
+  expect(marked()).toBe(true);
+  names = names.map((name) => ({ ...name, adopted: meaning }));
+  take();
+  expect(marked()).toBe(true);
+  await watch.look();
+  expect(marked()).toBe(false);
+  take();
+  expect(marked()).toBe(false);
+  names = names.map((name) => ({ ...name, adopted: null }));
+  await watch.look();
+  expect(marked()).toBe(true);
+  expect(new Set(asked)).toEqual(new Set(["CNNGB-DEMO/vehicle/T-1"]));
+});
+
+test("many devices with unknown names are asked for in turn, a few at a time", async () => {
+  const port = new Port();
+  port.takeDevices(
+    Array.from({ length: 30 }, (_, nth) => ({ ...listed(`T-${nth}`, "live"), quarantined: { unknown_metric: 1 } })),
+    0,
+  );
+  const asked: string[] = [];
+  const watch = new UnknownNames(port, (uid) => Promise.resolve({ items: (asked.push(uid), []) }));
+  for (let round = 0; round < 3; round += 1) await watch.look();
+  expect(new Set(asked).size).toBe(30);
+  expect(asked.length).toBe(36);
 });

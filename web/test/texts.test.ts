@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 
 import markup from "../index.html?raw";
 import { age, csvField, decimal, epochMs, shownUnit } from "../src/format";
+import { countOf } from "../src/i18n";
 import { en, type Key } from "../src/i18n/en";
 import { zh } from "../src/i18n/zh";
 import * as shape from "../src/shape";
@@ -62,4 +63,13 @@ test("a shape names the path at fault and ignores what is new", () => {
   expect(() => pair({ id: "a", points: [{ mean: 1 }, { mean: "x" }] }, "")).toThrow('/points/1/mean: expected a number, got "x"');
   expect(() => pair([], "")).toThrow("(answer): expected an object");
   expect(() => shape.oneOf("live", "stale")("gone", "/state")).toThrow("/state: expected one of live, stale");
+});
+
+test("what was refused is counted in messages and in values, each with its word", () => {
+  expect([countOf(0, 0), countOf(2, 0), countOf(0, 7), countOf(1, 1_200)]).toEqual([
+    "whole messages 0",
+    "whole messages 2",
+    "values 7",
+    "whole messages 1 · values 1,200",
+  ]);
 });

@@ -111,7 +111,7 @@ export const en = {
 
   "devices.neverHeard": "never heard",
   "devices.open": "Details",
-  "devices.refusedNames": "has sent names that were not known",
+  "devices.refusedNames": "sends names that are not known",
   "device.close": "Close (Esc)",
   "device.label": "All that is known of the device",
   "device.facts": "What is known",
@@ -144,7 +144,9 @@ export const en = {
   "device.secretSend": "Continue",
   "device.secretNeeded": "Changes need the secret of this installation (change_secret).",
   "device.secretWrong": "That was not the secret. Try again.",
-  "device.refusals": "Why messages were refused",
+  "device.refusals": "Why values and messages were refused",
+  "device.refusedWhole": "… refused whole",
+  "device.refusalsNote": "Below, the newest: an entry is one value, or a message that is refused as a whole. A message counts as whole where nothing of it was kept.",
   "device.refusalsNone": "Nothing of this device was refused.",
   "device.failed": "Not known at the moment: {error}",
   "device.yes": "yes",
@@ -226,7 +228,9 @@ export const en = {
 
   "refusals.title": "Refused",
   "refusals.empty": "Nothing was refused.",
-  "refusals.intro": "Newest messages that were not usable, kept with the reason:",
+  "refusals.intro": "Newest refusals, each a value or a whole message:",
+  "refusals.messages": "whole messages {count}",
+  "refusals.values": "values {count}",
   "refusals.whole": "whole message",
   "refusals.failed": "The list could not be loaded: {error}",
 

@@ -1,6 +1,6 @@
 /** The chosen language: `t` for text made in code, `data-t…` attributes for text in the markup. */
 
-import type { Language } from "../format";
+import { decimal, type Language } from "../format";
 import { en, type Dictionary, type Key } from "./en";
 import { zh } from "./zh";
 
@@ -21,6 +21,15 @@ export function t(key: Key, parameters: Readonly<Record<string, string | number>
 export function named(prefix: "metric" | "class" | "reason", name: string): string {
   const key = `${prefix}.${name}`;
   return key in en ? DICTIONARIES[current][key as Key] : name;
+}
+
+/** How much was refused: messages of which nothing was kept, and single values, each with its word. */
+export function countOf(messages: number, values: number): string {
+  const parts = [
+    ...(messages > 0 || values === 0 ? [t("refusals.messages", { count: decimal(messages, 0, current) })] : []),
+    ...(values > 0 ? [t("refusals.values", { count: decimal(values, 0, current) })] : []),
+  ];
+  return parts.join(" · ");
 }
 
 /** Change the language, translate the markup and let every panel draw itself again. */

@@ -110,7 +110,7 @@ export const zh: Dictionary = {
 
   "devices.neverHeard": "从未收到数据",
   "devices.open": "详情",
-  "devices.refusedNames": "发送过无法识别的测点名",
+  "devices.refusedNames": "发送了无法识别的测点名",
   "device.close": "关闭（Esc）",
   "device.label": "设备的全部信息",
   "device.facts": "设备情况",
@@ -144,6 +144,8 @@ export const zh: Dictionary = {
   "device.secretNeeded": "更改需要本系统的口令（change_secret）。",
   "device.secretWrong": "口令不正确，请重试。",
   "device.refusals": "拒收原因",
+  "device.refusedWhole": "其中整条拒收",
+  "device.refusalsNote": "以下为最新记录：每条记录是一个测值，或一条整条拒收的消息。消息中没有任何内容被接收时，计为整条拒收。",
   "device.refusalsNone": "该设备没有消息被拒收。",
   "device.failed": "暂时无法得知：{error}",
   "device.yes": "是",
@@ -225,7 +227,9 @@ export const zh: Dictionary = {
 
   "refusals.title": "拒收",
   "refusals.empty": "没有拒收的消息。",
-  "refusals.intro": "最新的无法使用的消息，已连同原因保留：",
+  "refusals.intro": "最新的拒收记录，每条为一个测值或一条整条消息：",
+  "refusals.messages": "整条消息 {count}",
+  "refusals.values": "测值 {count}",
   "refusals.whole": "整条消息",
   "refusals.failed": "列表加载失败：{error}",
 
