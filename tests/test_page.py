@@ -425,6 +425,57 @@ def test_refusals_are_counted_as_they_are_listed_and_the_mark_goes_with_the_adop
         expect(row).not_to_have_class("unknown-names")
 
 
+def test_a_change_asks_for_the_secret_of_the_installation_once(browser: Browser, tmp_path: Path) -> None:
+    publish = shutil.which("mosquitto_pub")
+    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
+    settings = {"QUAYFLOW_CHANGE_SECRET": "open-sesame-open-sesame"}
+    topic = "port/CNNGB-DEMO/quay-crane/PAGE-5/telemetry"
+    with running_demo(tmp_path, verb="up", settings=settings) as demo:
+        send = [
+            publish,
+            "-p",
+            str(demo.broker_port),
+            "-q",
+            "1",
+            "-t",
+            topic,
+            "-m",
+            '{"v":1,"m":{"load_t":2,"hoist mm":1}}',
+        ]
+        subprocess.run(send, check=True, timeout=20)
+        with opened(browser, demo, "/#device=CNNGB-DEMO~quay-crane~PAGE-5") as (page, seen):
+            names, form = page.locator("#device-names li"), page.locator("#device-secret")
+            said, secret = page.locator("#device-names-said"), page.locator("#device-secret-text")
+            expect(form).to_be_hidden()
+            names.locator(".adopt").click()
+            expect(said).to_contain_text("the secret of this installation (change_secret)")
+            expect(secret).to_be_focused()
+            expect(secret).to_have_attribute("type", "password")
+            secret.fill("guessed")
+            secret.press("Enter")
+            expect(said).to_have_text("That was not the secret. Try again.")
+            expect(secret).to_have_value("")
+            secret.fill("open-sesame-open-sesame")
+            page.click("#device-secret button")
+            expect(said).to_contain_text("“hoist mm” is Hoist height")
+            expect(form).to_be_hidden()
+            # It is asked for once, and kept nowhere but in the open page.
+            names.locator(".give-up").click()
+            expect(said).to_contain_text("means nothing any more")
+            assert (
+                page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])").count(
+                    "sesame"
+                )
+                == 0
+            )
+            page.reload()
+            names.locator(".adopt").click()
+            expect(secret).to_be_focused()
+            refusals = [each for each in seen.complaints if "401" not in each]
+            assert refusals == []
+            assert seen.strangers == []
+
+
 def test_a_device_that_is_registered_and_was_never_heard_is_in_the_list(browser: Browser, demo: Demo) -> None:
     add = [sys.executable, "-m", "quayflow", "device", "add", "PAGE-3", "--class", "vehicle", "--data", str(demo.data)]
     subprocess.run(add, check=True, timeout=60, capture_output=True)

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +36,12 @@ class Demo:
 
 
 @contextmanager
-def running_demo(folder: Path, *arguments: str, verb: str = "demo") -> Iterator[Demo]:
+def running_demo(
+    folder: Path, *arguments: str, verb: str = "demo", settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Demo]:
     """Start a demo with its data below ``folder`` and stop it as Ctrl-C would, leaving its account in ``result``.
 
-    ``verb`` ``up`` does without a simulated port.
+    ``verb`` ``up`` does without a simulated port. ``settings``: environment variables beside those that every demo has.
     """
     log = folder / "demo.log"
     data = folder / "data"
@@ -48,7 +51,7 @@ def running_demo(folder: Path, *arguments: str, verb: str = "demo") -> Iterator[
         process = subprocess.Popen(
             [*command, *arguments],
             cwd=ROOT,
-            env={**environment, "QUAYFLOW_BROKER_PORT": "0"},
+            env={**environment, "QUAYFLOW_BROKER_PORT": "0", **settings},
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
