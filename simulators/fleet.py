@@ -27,6 +27,7 @@ from simulators.fault_chain import Chain
 from simulators.faults import AnyFault
 from simulators.messages import NS, PAYLOADS, Message, PortMessages
 from simulators.noise import LEVELS
+from simulators.obeying import Obeying, command_filters
 from simulators.profiles import Profile
 from simulators.publisher import Listening, Publisher, drain
 from simulators.schedule import stopped_by_signal, wait_until
@@ -138,12 +139,14 @@ async def run(
     started = clock()
     start_ns = config.port_start_ns(started)
     source = PortMessages(profile, seed, config.site, start_ns, config.payload, noise)
-    listening = Listening(source.command_filters(), source.command)
-    with stopped_by_signal(stop) as ending:
+    # The publisher hears the commands, and is given the answers to them.
+    obeying = Obeying(source, clock, lambda message: publisher.offer(message))  # noqa: PLW0108 - it is made below
+    listening = Listening(command_filters(source, config.site), obeying.heard)
+    name = f"quayflow-sim-{os.getpid()}"
+    publisher = Publisher(config.broker, len(source.devices), config.connections, clock, name, listening)
+    with stopped_by_signal(stop) as ending, contextlib.closing(obeying):
         async with (
-            Publisher(
-                config.broker, len(source.devices), config.connections, clock, f"quayflow-sim-{os.getpid()}", listening
-            ) as publisher,
+            publisher,
             _terminals(config, source, publisher, clock) as terminals,
         ):
             fleet = _Fleet(config, source, publisher, terminals, clock, started)

@@ -68,6 +68,7 @@ class PortMessages:
         self._topics = [{stream: topic_of(device.key, stream) for stream in Stream} for device in self.devices]
         self._nodes = {device.node.command_topic: device.node for device in self.devices if device.node is not None}
         self._at_ns = start_ns
+        self._asked: set[int] = set()
         self._has_gaps = noise != "none"
         self._noises = [self._built.noise_of(gate.lane.name) for _, gate in self._built.gates]
 
@@ -94,6 +95,36 @@ class PortMessages:
         node = self._nodes.get(topic)
         return node is not None and node.command(payload)
 
+    def ask_status(self, device: int) -> None:
+        """Have a device say again, with the next that is sent, that it is there and what it is."""
+        self._asked.add(device)
+
+    def rate_of(self, device: int) -> float:
+        """Return how often a device samples for the first of its reports, which is its fastest at first, Hz."""
+        source = self._built.sources[self._first_source(device)]
+        return source.rows * NS / source.period_ns
+
+    def set_rate(self, device: int, hertz: float) -> float:
+        """Have a device report so often from the next that is sent on, Hz > 0; return how often it will.
+
+        ValueError for a device that packs its signals into blocks: their length is part of the wire's profile. What a
+        device reports beside stays as often as it is.
+        """
+        sources, at = self._built.sources, self._first_source(device)
+        if sources[at].rows > 1:
+            raise ValueError("this device packs its signals into blocks of one second; their rate is fixed")
+        sources[at] = sources[at]._replace(period_ns=round(NS / hertz))
+        return self.rate_of(device)
+
+    def _asked_for(self, at: int) -> Iterator[Ready]:
+        """Yield the statuses that were asked for."""
+        for device in sorted(self._asked):
+            yield at, device, Stream.STATUS, Status(v=1, online=True, info=self.devices[device].info)
+        self._asked.clear()
+
+    def _first_source(self, device: int) -> int:
+        return next(nth for nth, source in enumerate(self._built.sources) if source.device == device)
+
     def advance(self, duration_ns: int) -> list[Message]:
         """Return everything that is sent in the next ``duration_ns``, ordered by time, then device."""
         begin, end = self._at_ns, self._at_ns + duration_ns
@@ -111,6 +142,7 @@ class PortMessages:
                 else:
                     together.setdefault((at, source.device), {}).update(values)
         ready.extend((at, device, Stream.TELEMETRY, Telemetry(v=1, m=m)) for (at, device), m in together.items())
+        ready.extend(self._asked_for(begin))
         ready.extend(self._reads(end))
         ready.extend(self._alarms(end))
         ready.sort(key=BY_TIME)

@@ -30,11 +30,11 @@ class Listening(NamedTuple):
     """What a publisher subscribes to, by its first connection, and who is told of what comes."""
 
     filters: Sequence[str]
-    heard: Callable[[str, bytes], object]
-    """Called with topic and payload."""
+    heard: Callable[[str, bytes, bool], object]
+    """Called with topic, payload, and whether the broker had kept the message."""
 
 
-DEAF: Final = Listening((), lambda _topic, _payload: None)
+DEAF: Final = Listening((), lambda _topic, _payload, _retained: None)
 
 
 class Publisher:
@@ -220,7 +220,7 @@ class _Connection:
             # This only ends, with an error, when the connection is lost.
             async for message in client.messages:
                 if isinstance(message.payload, bytes):
-                    self._listening.heard(str(message.topic), message.payload)
+                    self._listening.heard(str(message.topic), message.payload, message.retain)
 
     async def publish(self, message: Outgoing, leaving: Callable[[], None]) -> int:
         """Send until acknowledged; calls ``leaving`` just before the first send and returns how many were needed."""
