@@ -124,7 +124,7 @@ class _SnapshotCollector(Collector):
             yield family
         yield GaugeMetricFamily("quayflow_ledger_balanced", "1 if every account balances.", snapshot.ledger_balanced)
         yield GaugeMetricFamily(
-            "quayflow_ledger_several_workers", "Devices that several workers have heard at a time.", several
+            "quayflow_ledger_several_workers", "Devices that several workers hear at a time.", several
         )
         dropped = CounterMetricFamily("quayflow_quarantine_dropped", "Refusals whose record went for want of room.")
         settled = CounterMetricFamily("quayflow_refused_rows_settled", "Refused rows that wait for the store no more.")

@@ -15,6 +15,9 @@ EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
 SEVERAL_WORKERS: Final = "several_workers"
 """Flag in the ledger of a device that several workers hear: how much of it was lost cannot be told."""
 
+SEVERAL_WORKERS_BEFORE: Final = "several_workers_before"
+"""Flag in the ledger of what was received of a device until one worker heard it alone again."""
+
 Scalar = str | float | bool | None
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Table, delete, func, select
 
 from devices.rejects import Reason
 from store.audit import AuditRow, append
-from store.hearers import Hearers, Stretch
+from store.heard_alone import Stretch, clear
+from store.hearers import Hearers
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
 from store.record_counters import counter, set_counter, storable
 from store.tables import COUNTERS, DEVICES, EVENTS, LEDGER, QUARANTINE, WORKERS
@@ -36,12 +37,13 @@ def write_records(
     """
     heard: list[Stretch] | None = None if hearers.alone(connection, commit.worker) else []
     upsert(connection, DEVICES, _device_rows(commit.devices, heard))
-    if heard is not None:
-        hearers.note(connection, commit.worker, heard)
+    shared = [] if heard is None else hearers.note(connection, commit.worker, heard)
     retract(connection, commit, EVENTS)
     new = _write_events(connection, commit.events)
     write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
     upsert(connection, LEDGER, (_ledger_row(commit.worker, row) for row in commit.ledger))
+    if shared:
+        clear(connection, commit.worker, shared)
     if commit.status:
         upsert(connection, WORKERS, [{"worker": commit.worker, "status": _json(commit.status)}])
     return new
@@ -133,7 +135,7 @@ def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch] | None) -
     """Yield rows of devices, which are made anew each time that they are looked at; note in ``heard`` when that was."""
     for device in devices:
         if heard is not None:
-            heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns))
+            heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns, device.frames))
         row = msgspec.structs.asdict(device)
         row["latest"], row["info"] = _json(device.latest), _json(device.info)
         yield row

@@ -186,6 +186,22 @@ HEARD_BY: Final = Table(
 )
 """From when to when a worker has heard a device, by times of receipt; only where the records know several workers."""
 
+HEARD_ALONE: Final = Table(
+    "heard_alone",
+    RECORDS,
+    Column("uid", _KEY, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("begun_ns", BigInteger, nullable=False),
+    Column("begun_frames", BigInteger, nullable=False),
+    Column("since_ns", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False),
+)
+"""Devices that several workers have heard: which one alone since ``begun_ns``, when it had ``begun_frames`` of it.
+
+``since_ns``: when the device was cleared last, 0 for never; ``frames`` and ``lost``: the accounts until then.
+"""
+
 WORKERS: Final = Table(
     "workers",
     RECORDS,

@@ -20,11 +20,13 @@ from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.ports import wait_until
 from engines.postgres import Postgres
 from faults.ingest_process import IngestProcess
+from store.accounts import accounts_of, is_balanced
+from store.device_health import gaps_and_refusals
 from store.hearers import OVERLAP_NS
 from store.interface import DeviceRecord, LedgerRow, Overlap
 from store.open import open_records
 from store.records import SqlRecords
-from store.tables import HEARD_BY
+from store.tables import HEARD_ALONE, HEARD_BY
 
 NUMBER = itertools.count(1)
 GROUP = "$share/ingest/port/#"
@@ -49,10 +51,10 @@ def records(url: str) -> Iterator[SqlRecords]:
     opened.close()
 
 
-def heard(first_s: float, last_s: float, name: str = "QC01") -> DeviceRecord:
+def heard(first_s: float, last_s: float, name: str = "QC01", frames: int = 1) -> DeviceRecord:
     """A device as a worker has heard it between two times, s."""
     first, last = BEGIN + int(first_s * NS), BEGIN + int(last_s * NS)
-    return msgspec.structs.replace(device(name), first_seen_ns=first, last_seen_ns=last)
+    return msgspec.structs.replace(device(name), first_seen_ns=first, last_seen_ns=last, frames=frames)
 
 
 def told(*worker_frames: tuple[str, int], lost: int = 7) -> dict[str, list[LedgerRow]]:
@@ -94,6 +96,78 @@ def test_a_device_that_is_handed_over_is_not_flagged(
         records.write(commit(worker="w2", devices=[heard(*other)]))
         records.write(commit(worker="w1", devices=[heard(*one)]))
     assert len(records.overlaps()) == expected
+
+
+class Alone:
+    """A device that w1 and w2 have heard for a minute, and then w1 alone, a message a second."""
+
+    def __init__(self, records: SqlRecords) -> None:
+        self._records = records
+        self.minutes(0, 1)
+        self.minutes(0, 1, worker="w2")
+
+    def minutes(self, first: int, last: int, worker: str = "w1", lost: int = 7, each_s: int = 1) -> None:
+        """Let a worker hear it, and commit every minute."""
+        for second in range(60 * first + 60, 60 * last + 1, 60):
+            frames = second // each_s
+            rows = told((worker, frames), lost=lost)[worker]
+            self._records.write(commit(worker=worker, devices=[heard(0, second, frames=frames)], ledger=rows))
+
+    def accounts(self) -> tuple[int | None, dict[str, int]]:
+        """What the ledger tells as lost, and its flags; the ledger must balance."""
+        rows = self._records.ledger(uids=[UID])
+        assert is_balanced(rows)
+        found = accounts_of(rows)
+        assert found["frames"]["lost_before_journal"] == gaps_and_refusals(rows)[0]
+        return found["frames"]["lost_before_journal"], found["flags"]
+
+
+def test_a_device_is_cleared_when_one_worker_has_heard_it_alone_for_ten_minutes(records: SqlRecords) -> None:
+    device = Alone(records)
+    # The first minute of its own only begins the time.
+    device.minutes(1, 11)
+    assert device.accounts() == (None, {"several_workers": 660 + 60})
+    device.minutes(11, 12)
+    assert records.overlaps() == []
+    assert device.accounts() == (0, {"several_workers_before": 720 + 60})
+    # What is lost from then on is told exactly, and what may count twice remains what it was.
+    device.minutes(12, 15, lost=10)
+    for _ in range(2):
+        assert device.accounts() == (3, {"several_workers_before": 720 + 60})
+        # A commit that is delivered again changes nothing.
+        device.minutes(14, 15, lost=10)
+
+
+def test_a_device_that_another_worker_hears_again_is_flagged_again_and_cleared_again(records: SqlRecords) -> None:
+    device = Alone(records)
+    device.minutes(1, 6)
+    device.minutes(6, 7, worker="w2")
+    device.minutes(7, 17)
+    assert device.accounts()[0] is None
+    device.minutes(17, 18)
+    assert device.accounts() == (0, {"several_workers_before": 18 * 60 + 7 * 60})
+    device.minutes(19, 20, worker="w2", lost=20)
+    device.minutes(18, 20, lost=30)
+    assert device.accounts() == (None, {"several_workers": 40 * 60})
+    device.minutes(20, 31, lost=30)
+    assert device.accounts() == (0, {"several_workers_before": 51 * 60})
+
+
+def test_a_device_that_seldom_speaks_is_not_cleared_by_time_alone(records: SqlRecords) -> None:
+    device = Alone(records)
+    device.minutes(1, 30, each_s=60)
+    assert device.accounts()[0] is None
+
+
+def test_records_of_before_devices_were_cleared_are_read(records: SqlRecords, url: str) -> None:
+    records.write(commit(ledger=told(("w1", 5))["w1"]))
+    engine = create_engine(url)
+    HEARD_ALONE.drop(engine)
+    engine.dispose()
+    reading = open_records(url)
+    assert reading.overlaps() == []
+    assert len(reading.ledger()) == 3
+    reading.close()
 
 
 def test_a_worker_alone_notes_nothing(url: str) -> None:
