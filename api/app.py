@@ -24,7 +24,15 @@ from api.event_stream import ABORT_KEY
 from api.instruments import Instruments
 from api.live import LiveHub
 from api.messages_page import messages_pages
-from api.middleware import FaultBarrier, HeadAsGet, RequestFigures, RequestLimits, SecurityHeaders, abort_of
+from api.middleware import (
+    EndlessBodies,
+    FaultBarrier,
+    HeadAsGet,
+    RequestFigures,
+    RequestLimits,
+    SecurityHeaders,
+    abort_of,
+)
 from api.openapi import describe, known_parameters
 from api.parameters import refuse_unknown
 from api.routes import (
@@ -116,6 +124,7 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
     app.add_middleware(RequestLimits, config=config)
     app.add_middleware(FaultBarrier)
+    app.add_middleware(EndlessBodies)
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestFigures, instruments=instruments)
     app.add_middleware(SecurityHeaders)

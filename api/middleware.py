@@ -1,5 +1,7 @@
 """What every request passes: headers, figures, HEAD, limits, a barrier for faults. Plain ASGI, so streams stream."""
 
+import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -34,6 +36,10 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+
+LINGER_BYTES: Final = 16 << 20
+LINGER_S: Final = 1.0
+"""How much of a body, and for how long, is read after its answer, bytes and s: none of it is kept."""
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +206,64 @@ class RequestLimits:
     def _most(self, scope: Scope) -> int:
         asks = self._config.access_secret is not None and scope["path"].startswith(BROKER_QUESTIONS)
         return self._config.max_question_bytes if asks else self._config.max_body_bytes
+
+
+class EndlessBodies:
+    """Ends the connection after an answer to a body that has no announced length and has not ended by then.
+
+    The server would go on reading it for nobody, for as long as the client cares to send. What comes while the client
+    has not seen the answer yet is read, up to :data:`LINGER_BYTES` and :data:`LINGER_S`: to close at once would reset
+    the connection, and the answer could be lost with it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap ``app``."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or all(name != b"transfer-encoding" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        ended = closing = False
+        awaited = 0
+
+        async def watched_receive() -> Message:
+            nonlocal ended, awaited
+            awaited += 1
+            try:
+                message = await receive()
+            finally:
+                awaited -= 1
+            ended = ended or not message.get("more_body", False)
+            return message
+
+        async def send_and_close(message: Message) -> None:
+            nonlocal closing
+            if message["type"] == "http.response.start" and not ended:
+                MutableHeaders(scope=message)["Connection"] = "close"
+                closing = True
+            elif message["type"] == "http.response.body" and closing and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                # Where somebody waits for the body, as a stream does to see its reader go, it is for them.
+                if not awaited:
+                    await _read_on(watched_receive)
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        await self._app(scope, watched_receive, send_and_close)
+
+
+async def _read_on(receive: Receive) -> None:
+    """Read what is left of a body within the bounds, for nobody."""
+    left = LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def abort_of(send: Send) -> Callable[[], Any] | None:
