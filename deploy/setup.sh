@@ -187,6 +187,9 @@ bring_node() {
 }
 
 build_page() {
+    # Node.js knows its own list of authorities only; what this machine trusts besides, such as a company's proxy, it is told.
+    local authorities=/etc/ssl/certs/ca-certificates.crt
+    [[ -n "${NODE_EXTRA_CA_CERTS:-}" || ! -r $authorities ]] || local -x NODE_EXTRA_CA_CERTS=$authorities
     quietly page.log env -C web npm ci --no-audit --no-fund && quietly page.log env -C web npm run build &&
         [[ -f api/static/index.html ]]
 }
