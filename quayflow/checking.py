@@ -19,6 +19,7 @@ from devices.codecs.registry import CODECS, make_codec
 from devices.filters import fault_of
 from devices.topics import ROOT
 from devices.vocabulary import DeviceClass
+from ingest.gateway import GatewayError
 from ingest.pipeline import PipelineConfig
 from ingest.sources import Source
 from quayflow.captures import (
@@ -38,7 +39,8 @@ from quayflow.conformance_page import as_lines, as_page
 from quayflow.contents import Content, Mapped, opened
 from quayflow.device_verbs import registry_of
 from quayflow.failures import FAILED, UNREACHABLE, USAGE
-from quayflow.options import Broker, For, written
+from quayflow.listening import Terminals, listen
+from quayflow.options import Broker, duration, written
 from quayflow.parts import broker_of, pipeline_config_of
 from quayflow.progress import Advance, bytes_progress, count_progress
 from quayflow.settings import Settings, SettingsError
@@ -56,17 +58,32 @@ SUFFIXES: Final = frozenset(
 
 def check(  # noqa: PLR0913 - one flag each
     source: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="FILE|TOPIC", help="File of messages, recording of quayflow record, or a topic filter to listen on."
+            metavar="FILE|TOPIC",
+            help="File of messages, recording of quayflow record, or a topic filter to listen on.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     *,
     device_class: Annotated[DeviceClass, typer.Option("--as", help="What the device is.")],
-    duration_s: For = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="[HOST:]PORT",
+            help="Instead: answer the terminals that connect here over TCP; --codec says what they speak.",
+        ),
+    ] = None,
+    duration_s: Annotated[
+        float | None,
+        typer.Option(
+            "--for", parser=duration, metavar="TIME", help="How long to listen, such as 5m; no matter for a file. [60s]"
+        ),
+    ] = None,
     broker: Broker = None,
     codec: Annotated[
-        str, typer.Option(metavar="NAME", help=f"What a file, or TOPIC, holds: {', '.join(CODECS)}.")
+        str, typer.Option(metavar="NAME", help=f"What a file, TOPIC or terminals say: {', '.join(CODECS)}.")
     ] = NATIVE,
     topic: Annotated[str, typer.Option(metavar="T", help="Topic of a file's messages that come without one.")] = "",
     only: Annotated[str, typer.Option(metavar="FILTER", help="Of a recording, only topics that this matches.")] = "",
@@ -87,24 +104,50 @@ def check(  # noqa: PLR0913 - one flag each
     settings = settings_of(broker, site=site, data=data)
     holding = Holding(device_class, settings.site, codec, zone, topic)
     try:
-        _refuse_contradictions(source, holding, only)
         config = _config_of(settings, registered=data is not None)
-        if Path(source).exists():
-            report = _report_of_path(Path(source), holding, config, only)
-        else:
-            config = _with_codec(config, holding, [source])
-            report = asyncio.run(_listen(settings, source, duration_s or DEFAULT_S, Judging(device_class, config)))
+        seconds = duration_s or DEFAULT_S
+        report = _report(settings, _asked_for(source, address, holding, only), holding, config, only, seconds)
     except (ValueError, SettingsError) as error:
-        text = str(error)
-        typer.echo(f"quayflow: {'' if text.startswith(source) else f'{source}: '}{text}", err=True)
+        text, named = str(error), source or ""
+        typer.echo(f"quayflow: {'' if text.startswith(named) else f'{named}: '}{text}", err=True)
         raise typer.Exit(USAGE) from None
+    except GatewayError as error:
+        typer.echo(f"quayflow: --listen {address}: {error}", err=True)
+        raise typer.Exit(UNREACHABLE) from None
     except (aiomqtt.MqttError, OSError) as error:
         where = f"the broker at {settings.broker_host}:{settings.broker_port} cannot be asked"
-        what = f"{source} cannot be read" if Path(source).exists() else f"{source} is no file, and {where}"
-        typer.echo(f"quayflow: {what}: {error}", err=True)
+        there = source is not None and Path(source).exists()
+        typer.echo(f"quayflow: {source} {'cannot be read' if there else f'is no file, and {where}'}: {error}", err=True)
         raise typer.Exit(UNREACHABLE) from None
     _show(report, page, as_json=as_json)
     raise typer.Exit(0 if report.conforms else FAILED)
+
+
+Asked = str | Path | Terminals
+"""What is to be judged: a topic filter, a file, or terminals that connect."""
+
+
+def _asked_for(source: str | None, address: str | None, holding: Holding, only: str) -> Asked:
+    """Return what is to be judged; ValueError where it cannot be meant."""
+    if (source is None) is (address is None):
+        raise ValueError("expected one of FILE, TOPIC and --listen PORT")
+    if source is not None:
+        _refuse_contradictions(source, holding, only)
+        return Path(source) if Path(source).exists() else source
+    if holding.topic or only or holding.zone:
+        raise ValueError("--topic, --only and --zone are for files and topics, not for --listen")
+    return Terminals.at(address or "", holding.codec)
+
+
+def _report(
+    settings: Settings, asked: Asked, holding: Holding, config: PipelineConfig, only: str, seconds: float
+) -> Report:
+    if isinstance(asked, Path):
+        return _report_of_path(asked, holding, config, only)
+    if isinstance(asked, Terminals):
+        return asyncio.run(listen(asked, settings, seconds, Judging(holding.device_class, config), config.admission))
+    judging = Judging(holding.device_class, _with_codec(config, holding, [asked]))
+    return asyncio.run(_listen(settings, asked, seconds, judging))
 
 
 def _refuse_contradictions(source: str, holding: Holding, only: str) -> None:

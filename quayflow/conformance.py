@@ -195,7 +195,7 @@ class Judging:
             row = _row(key, told, self._pipeline.directory.device(key, capped=False).tracker.lost)
             rows.append(row)
             findings += _of_device(told.topic or key.uid * (key.device != PLACEHOLDER), told, row)
-        return Report(source, self._class, self.messages, rows, sorted(findings, key=_rank))
+        return Report(source, self._class, self.messages, rows, sorted(findings, key=rank))
 
     def _forget(self) -> None:
         """Let go of windows and events: nobody asks for them here, and no time passes that would close them."""
@@ -382,5 +382,6 @@ def _zone_hint(skew_s: float) -> str:
     return f", {abs(steps) / 2:g} h: local time instead of UTC?"
 
 
-def _rank(finding: Finding) -> tuple[int, str, str, str]:
+def rank(finding: Finding) -> tuple[int, str, str, str]:
+    """Return by what findings are sorted: the worst first."""
     return RANKS.index(finding.severity), finding.check, finding.topic, finding.pointer
