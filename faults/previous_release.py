@@ -98,6 +98,19 @@ class DeviceBlob(msgspec.Struct, array_like=True):
     passages: dict[str, Any]
 
 
+class PendingBlob(msgspec.Struct, array_like=True):
+    """What detectors have not seen yet in a checkpoint of the old form; integers in eight bytes each."""
+
+    uids: list[str]
+    metrics: list[str]
+    device: bytes
+    metric: bytes
+    ts: bytes
+    seq: bytes
+    value: bytes
+    reads: list[Any]
+
+
 class WorkerBlob(msgspec.Struct, array_like=True):
     """The worker in a checkpoint of the old form."""
 
@@ -111,7 +124,7 @@ class WorkerBlob(msgspec.Struct, array_like=True):
     samples: int
     late_for_detectors: int
     quarantine_dropped: int
-    pending: list[Any]
+    pending: PendingBlob
     ticked: int
 
 
@@ -199,7 +212,7 @@ def _commit(connection: sqlite3.Connection, messages: Sequence[Outgoing], checkp
         samples=2 * len(messages),
         late_for_detectors=0,
         quarantine_dropped=0,
-        pending=[[], [], b"", b"", b"", b"", b"", []],
+        pending=PendingBlob([], [], b"", b"", b"", b"", b"", []),
         ticked=_body(messages[-1])["ts"],
     )
     blobs = {"worker": msgspec.msgpack.encode(worker)}

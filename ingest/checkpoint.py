@@ -5,7 +5,7 @@ continues under a new epoch, which readers fold. Hours of findings that are over
 starting does not read them; those still open are among the blobs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from devices.vocabulary import INDEX, METRICS
 from ingest.detection import Need
 from ingest.directory import NOBODY, Device
 from ingest.ledger import DeviceAccounts
+from ingest.packed_ints import PackedInts
 from ingest.pipeline import Pipeline
 from ingest.rerunning import encode_hour
 from store.interface import HistoryRecord, Scalar
@@ -64,16 +65,25 @@ class DeviceBlob(msgspec.Struct, array_like=True):
     held: dict[str, Held] = {}
 
 
+MOST_PLAIN: Final = 20_000
+"""Inputs that are written in eight bytes each at an orderly end; more would hold it up."""
+Column = PackedInts | bytes
+"""A column of integers: packed, or as checkpoints had it before, eight bytes for each."""
+
+
 class PendingBlob(msgspec.Struct, array_like=True):
-    """Samples that the detectors have not seen yet: tables of names, and int64 arrays as bytes."""
+    """Samples that the detectors have not seen yet: tables of names, and columns of integers.
+
+    Under full load these are hundreds of thousands, in each checkpoint anew, and most of what it holds.
+    """
 
     uids: list[str]
     metrics: list[str]
-    device: bytes
-    metric: bytes
-    ts: bytes
-    seq: bytes
-    value: bytes
+    device: Column
+    metric: Column
+    ts: Column
+    seq: Column
+    value: Column
     reads: list[tuple[str, TagRead]]
 
 
@@ -120,9 +130,14 @@ class Frozen(NamedTuple):
     history: list[HistoryRecord]
 
 
-def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device]) -> Frozen:
-    """Return the state blobs of the worker and of ``devices``, and the hours of findings that are over."""
-    worker.pending = _freeze_pending(pipeline)
+def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device], *, last: bool = False) -> Frozen:
+    """Return the state blobs of the worker and of ``devices``, and the hours of findings that are over.
+
+    ``last``: for the commit of an orderly end, which a release of before integers were packed may be given to read, but
+    for what waits under a load that no port has.
+    """
+    plain = last and len(pipeline.detection.waiting) <= MOST_PLAIN
+    worker.pending = _freeze_pending(pipeline, _plain if plain else PackedInts.of)
     worker.samples = pipeline.samples
     worker.late_for_detectors = pipeline.detection.late_for_detectors
     worker.runs_again = pipeline.detection.runs_again
@@ -244,7 +259,11 @@ def _thaw_device(pipeline: Pipeline, uid: str, blob: DeviceBlob, blocks: Mapping
         pipeline.clocks.restore(index, blob.clock)
 
 
-def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
+def _plain(numbers: Ints) -> bytes:
+    return numbers.tobytes()
+
+
+def _freeze_pending(pipeline: Pipeline, column: Callable[[Ints], Column]) -> PendingBlob:
     columns = pipeline.detection.waiting.all()
     devices, device = _numbered(columns.device)
     metrics, metric = _numbered(columns.metric)
@@ -255,11 +274,11 @@ def _freeze_pending(pipeline: Pipeline) -> PendingBlob:
     return PendingBlob(
         uids=[uid_of(index) for index in devices],
         metrics=[METRICS[index].name for index in metrics],
-        device=device.tobytes(),
-        metric=metric.tobytes(),
-        ts=columns.ts.tobytes(),
-        seq=columns.seq.tobytes(),
-        value=columns.value.tobytes(),
+        device=column(device),
+        metric=column(metric),
+        ts=column(columns.ts),
+        seq=column(columns.seq),
+        value=column(columns.value),
         reads=[(uid_of(read.device), read) for read in pipeline.detection.reads],
     )
 
@@ -276,8 +295,8 @@ def _thaw_pending(pipeline: Pipeline, blob: PendingBlob) -> None:
     def index_of(uid: str) -> int:
         return directory.device(DeviceKey.from_uid(uid), capped=False).index
 
-    def ints(data: bytes) -> Ints:
-        return np.frombuffer(data, np.int64)
+    def ints(column: Column) -> Ints:
+        return column.ints() if isinstance(column, PackedInts) else np.frombuffer(column, np.int64)
 
     if blob.uids:
         devices = np.array([index_of(uid) for uid in blob.uids], np.int64)

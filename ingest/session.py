@@ -35,6 +35,8 @@ PLENTY: Final = 1 << 20
 """With so much at the socket it is read without a pause, bytes."""
 GATHER: Final = 20.0
 """How much longer than the last batch took the next is let gather."""
+FAREWELL_S: Final = 0.001
+"""How often it is looked whether the broker has closed too, s: it mostly has within a millisecond."""
 PING_S: Final = 1.0
 """Silence of the broker after which it is asked whether it is there, again and again, s."""
 FIRST_ERROR_CODE: Final = 0x80
@@ -250,7 +252,7 @@ class Session:
                 if not self._socket.recv(1 << 18):
                     return
             except (BlockingIOError, ssl.SSLWantReadError):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(FAREWELL_S)
             else:
                 await asyncio.sleep(0)
 

@@ -304,7 +304,7 @@ class Worker:
             raise failed.exceptions[0] from failed
         finally:
             catch_up.close()
-        await self._commit(results, complete=True)
+        await self._commit(results, last=True)
         if not await asyncio.to_thread(self._sink.drain, 5.0):
             log.warning("%d commits wait in the outbox for the remote store", self._sink.backlog())
 
@@ -489,16 +489,17 @@ class Worker:
             if not stop.is_set():
                 await self._commit(results)
 
-    async def _commit(self, results: Results, *, complete: bool = False) -> None:
+    async def _commit(self, results: Results, *, last: bool = False) -> None:
         """Snapshot what changed and make it durable in the store; announce the events that it contains.
 
-        ``complete``: with the rows of windows that are not over, which a store may otherwise be spared.
+        ``last``: of an orderly end, with the rows of windows that are not over, which a store may otherwise be spared,
+        and readable for an older release.
         """
         async with self._undurable:
             if self._ahead:
                 # The journal has failed under a batch, and the process is about to end for it.
                 return
-            commit = self._snapshot(complete=complete or not self._sink.folds)
+            commit = self._snapshot(last=last)
             frames, sheds = self._pipeline.ledger.received, self._blob.sheds
             self._oldest_uncommitted = None
         events = await self._committer.commit(commit, self._stop)
@@ -520,7 +521,7 @@ class Worker:
             )
         self._balanced = balanced
 
-    def _snapshot(self, *, complete: bool) -> Commit:
+    def _snapshot(self, *, last: bool) -> Commit:
         """Take from the pipeline what changed since the last commit."""
         pipeline, blob = self._pipeline, self._blob
         blob.commits += 1
@@ -528,8 +529,8 @@ class Worker:
         accounted = blob.unseen + pipeline.ledger.received
         self._judge(accounted - pipeline.ledger.total(Account.SHED))
         touched = pipeline.touched()
-        rows = pipeline.take_packed(blob.commits, complete=complete)
-        frozen = freeze(pipeline, blob, touched)
+        rows = pipeline.take_packed(blob.commits, complete=last or not self._sink.folds)
+        frozen = freeze(pipeline, blob, touched, last=last)
         return Commit(
             worker=self._config.worker,
             offset=self._journal.end,

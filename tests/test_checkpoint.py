@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,8 +25,9 @@ from made_frames import (
 from test_pipeline import GATE, LONG_AFTER, port_day
 
 from devices.times import NS
-from ingest.checkpoint import DEVICE, WORKER, WorkerBlob, freeze, thaw, worker_of
+from ingest.checkpoint import DEVICE, WORKER, PendingBlob, WorkerBlob, freeze, thaw, worker_of
 from ingest.directory import NOBODY
+from ingest.packed_ints import PackedInts
 from ingest.pipeline import Pipeline, PipelineConfig
 from store.interface import EventRecord, QuarantineRecord
 from store.journal import Frame
@@ -57,13 +60,13 @@ class Worker:
         else:
             self.pipeline.process(step)
 
-    def commit(self) -> None:
+    def commit(self, *, last: bool = False) -> None:
         self.blob.commits += 1
         touched = self.pipeline.touched()
         self.shelf.write(self.pipeline.take_rows(self.blob.commits))
         self.events |= {event.id: event for event in self.pipeline.take_events()}
         self.quarantine |= {record.id: record for record in self.pipeline.take_quarantine()}
-        frozen = freeze(self.pipeline, self.blob, touched)
+        frozen = freeze(self.pipeline, self.blob, touched, last=last)
         self.state |= frozen.state
         for hour in frozen.history:
             self.history.setdefault(hour.uid, {})[hour.start_ns] = hour.blob
@@ -85,12 +88,15 @@ class Worker:
 
 
 def run(steps: list[Step], commits: set[int], ends: set[int], redone: int = 0) -> Worker:
-    """Take the steps and commit after some; at ``ends`` go on from the commit, losing ``redone`` steps beyond it."""
+    """Take the steps and commit after some; at ``ends`` go on from the commit, losing ``redone`` steps beyond it.
+
+    Where none are lost it is an end in order.
+    """
     worker = Worker()
     for nth, step in enumerate(steps):
         worker.take(step)
         if nth in commits:
-            worker.commit()
+            worker.commit(last=nth in ends and not redone)
         if nth in commits & ends:
             for lost in steps[nth + 1 : nth + 1 + redone]:
                 worker.take(lost)
@@ -204,6 +210,56 @@ def test_only_devices_that_changed_are_written() -> None:
     }
     worker.start()
     assert worker.pipeline.touched() == []
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 300) | st.integers(T0, T0 + 5 * NS), max_size=20))
+def test_packed_integers_are_the_same_again(numbers: list[int]) -> None:
+    packed = PackedInts.of(np.array(numbers, np.int64))
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(packed), type=PackedInts)
+    assert again.ints().tolist() == numbers
+    assert len(packed.data) == packed.width * len(numbers)
+
+
+def test_integers_close_to_each_other_take_a_byte_each_however_great_they_are() -> None:
+    assert PackedInts.of(np.array([T0 + 255, T0])) == PackedInts(T0, 1, b"\xff\x00")
+    assert PackedInts.of(np.array([-1, 255])) == PackedInts(-1, 2, b"\x00\x00\x00\x01")
+
+
+def test_what_detectors_wait_for_is_packed_until_an_end_in_order_which_an_older_release_can_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker()
+    worker.take([crane(second, load_t=second, trolley_position_m=-second) for second in range(9)])
+    waiting = sorted_inputs(worker)
+    assert len(waiting) > 3
+
+    def pending(*, last: bool) -> PendingBlob:
+        worker.commit(last=last)
+        found = worker_of(worker.state).pending
+        assert found is not None
+        return found
+
+    packed = pending(last=False)
+    assert {type(column) for column in columns_of(packed)} == {PackedInts}
+    worker.start()
+    assert sorted_inputs(worker) == waiting
+    with monkeypatch.context() as patched:
+        patched.setattr("ingest.checkpoint.MOST_PLAIN", len(waiting) - 1)
+        assert pending(last=True) == packed
+    plain = pending(last=True)
+    assert [len(column) for column in columns_of(plain) if isinstance(column, bytes)] == [8 * len(waiting)] * 5
+    worker.start()
+    assert sorted_inputs(worker) == waiting
+
+
+def columns_of(pending: PendingBlob) -> list[PackedInts | bytes]:
+    return [pending.device, pending.metric, pending.ts, pending.seq, pending.value]
+
+
+def sorted_inputs(worker: Worker) -> list[tuple[int, ...]]:
+    found = worker.pipeline.detection.waiting.all()
+    arrays = (found.device, found.metric, found.ts, found.seq, found.value)
+    return sorted(zip(*(array.tolist() for array in arrays), strict=True))
 
 
 def test_a_first_start_has_nothing_to_go_on_from() -> None:

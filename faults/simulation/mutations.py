@@ -82,11 +82,11 @@ def _commit_ahead() -> list[Undo]:
     """Commit frames that the journal does not hold yet."""
     commit = Worker._commit  # noqa: SLF001 - it is the product that is broken here
 
-    async def unguarded(worker: Worker, results: Results, *, complete: bool = False) -> None:
+    async def unguarded(worker: Worker, results: Results, *, last: bool = False) -> None:
         lock, worker._undurable = worker._undurable, asyncio.Lock()  # noqa: SLF001 - as above
         worker._ahead = False  # noqa: SLF001 - as above
         try:
-            await commit(worker, results, complete=complete)
+            await commit(worker, results, last=last)
         finally:
             worker._undurable = lock  # noqa: SLF001 - as above
 
