@@ -24,6 +24,8 @@ PUBLISH: Final = 3
 """The packet's type (MQTT 5, 2.1.2)."""
 MORE: Final = 0x80
 """A byte of a length from here on is followed by another (MQTT 5, 1.5.5)."""
+APART: Final = 64
+"""So many packets are gone through one by one before it is looked whether those behind them are alike."""
 MAX_TOPICS: Final = 100_000
 """Topics that are remembered; with more, all are forgotten."""
 
@@ -84,10 +86,9 @@ class Splitter:
 
         Everything else is handed to ``control``. ValueError, or the codec's panic, on a malformed packet.
         """
-        begins, ends = _packets(data, most)
-        if not ends:
+        begin, end = _packets(data, most)
+        if not len(end):
             return MessageTable.of(()), 0
-        begin, end = np.array(begins, np.int64), np.array(ends, np.int64)
         octets = np.frombuffer(data, np.uint8)
         first = octets[np.append(0, end[:-1])].astype(np.int64)
         # Fixed header (MQTT 5, 3.3.1): type 3, then duplicate, two bits of QoS, retain. Where a packet is too short for
@@ -105,7 +106,7 @@ class Splitter:
         if "" in topics or not plain.all():
             known = np.array(list(map(bool, topics)))
             table = self._decode(data, np.append(0, end), np.flatnonzero(~(plain & known)), table, control)
-        return table, ends[-1]
+        return table, int(end[-1])
 
     def _decode(
         self,
@@ -141,14 +142,51 @@ def _pairs(octets: NDArray[np.uint8], at: Ints) -> Ints:
     return high << 8 | octets.take(at + 1, mode="clip")
 
 
-def _packets(data: bytes, most: int) -> tuple[list[int], list[int]]:
-    """Return where the bodies of up to ``most`` packets begin, behind type and length, and where they end.
+def _packets(data: bytes, most: int) -> tuple[Ints, Ints]:
+    """Return where the bodies of up to ``most`` packets begin, behind type and length, and where they end; both (n,).
 
-    Only whole packets count. This is all that runs for each packet by itself.
+    Only whole packets count. Many in a row mostly have one type and length: where one begins and ends tells it of the
+    others.
     """
+    begins, ends = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    at, left, apart = 0, most, APART
+    while left > 0:
+        begin, end = _some_packets(data, at, min(left, apart))
+        if not end:
+            break
+        begins.append(np.array(begin, np.int64))
+        ends.append(np.array(end, np.int64))
+        last, at = end[-2] if len(end) > 1 else at, end[-1]
+        left -= len(end)
+        alike = _alike(data, last, begin[-1], at, left)
+        # Where lengths differ it is looked less and less often.
+        apart = APART if alike >= APART else 2 * apart
+        if alike:
+            behind = (at - last) * np.arange(1, alike + 1)
+            begins.append(begin[-1] + behind)
+            ends.append(at + behind)
+            at, left = at + (at - last) * alike, left - alike
+    return np.concatenate(begins), np.concatenate(ends)
+
+
+def _alike(data: bytes, first: int, begin: int, end: int, most: int) -> int:
+    """Return how many packets follow one another that have type and length of that from ``first`` to ``end``."""
+    step, width = end - first, begin - first
+    count = min(most, (len(data) - end) // step)
+    if count < 1:
+        return 0
+    heads = np.ndarray((count, width), np.uint8, data, end, (step, 1))
+    same = heads[:, 0] == data[first]
+    for nth in range(1, width):
+        same &= heads[:, nth] == data[first + nth]
+    return count if same.all() else int(same.argmin())
+
+
+def _some_packets(data: bytes, at: int, most: int) -> tuple[list[int], list[int]]:
+    """Return the same as :func:`_packets` of those from ``at`` on, one by one."""
     begins: list[int] = []
     ends: list[int] = []
-    add_begin, add_end, at, size = begins.append, ends.append, 0, len(data)
+    add_begin, add_end, size = begins.append, ends.append, len(data)
     try:
         while len(ends) < most:
             low = data[at + 1]

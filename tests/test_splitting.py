@@ -57,8 +57,14 @@ def by_the_codec(data: bytes) -> tuple[list[Message], list[mqtt5.Packet], int]:
     return messages, others, position
 
 
-@given(st.lists(st.one_of(PUBLISHES, PUBLISHES, PUBLISHES, OTHERS), max_size=30), st.integers(0, 30))
-def test_packets_are_what_the_codec_says(packets: Sequence[bytes], cut_off: int) -> None:
+RUNS = st.builds(
+    lambda packet, times: packet * times, st.one_of(PUBLISHES, PUBLISHES, PUBLISHES, OTHERS), st.sampled_from([1, 1, 5])
+)
+
+
+@given(st.lists(RUNS, max_size=20), st.integers(0, 30), st.integers(1, 40))
+def test_packets_are_what_the_codec_says(packets: Sequence[bytes], cut_off: int, apart: int) -> None:
+    """However many of them are gone through one by one before it is looked for others that are alike."""
     data = b"".join(packets)
     data = data[: max(0, len(data) - cut_off)]
     messages, others, position = by_the_codec(data)
@@ -66,7 +72,9 @@ def test_packets_are_what_the_codec_says(packets: Sequence[bytes], cut_off: int)
     # The second time every topic is known, so that what is plain is read as columns.
     for _ in range(2):
         met: list[mqtt5.Packet] = []
-        table, end = splitter.split(data, 1_000, met.append)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr("ingest.packets.APART", apart)
+            table, end = splitter.split(data, 1_000, met.append)
         assert (list(table), met, end) == (messages, others, position)
 
 
@@ -102,6 +110,16 @@ def test_no_more_packets_are_taken_than_asked_for() -> None:
     assert [message.payload for message in table] == [b"1", b"2", b"3"]
     again, rest = Splitter().split(data[end:], 3, print)
     assert ([message.packet_id for message in again], end + rest) == ([4, 5], len(data))
+
+
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_of_many_that_are_alike_no_more_are_taken_either(most: int, apart: int) -> None:
+    data = b"".join(publish(TOPICS[number % 2], b"%d" % number, 1 + number) for number in range(10))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("ingest.packets.APART", apart)
+        table, end = Splitter().split(data, most, print)
+    assert [message.payload for message in table] == [b"%d" % number for number in range(most)]
+    assert end == most * len(data) // 10
 
 
 @pytest.mark.parametrize("length", [b"\xff\xff\xff\xff\x01", b"\x8a\x00", b"\x8a\x80\x00"])
