@@ -73,6 +73,12 @@ def read_admission(registry: SqlRegistry, default: Policy) -> Admission:
     return admission_of(every, default, revision)
 
 
+def read_admission_of(registry: SqlRegistry, key: DeviceKey, default: Policy) -> Admission:
+    """Return whether one device may speak, and nothing of its names or of others; else as :func:`read_admission`."""
+    found = (registry.entry(Site.kind, key.site), registry.entry(RegisteredDevice.kind, key.uid))
+    return admission_of((entry for entry in found if entry is not None), default)
+
+
 def admission_of(entries: Iterable[Entry], default: Policy = Policy.OPEN, revision: int = 0) -> Admission:
     """Return what entries of the registry say."""
     admission = Admission(revision, default, {}, {}, {}, {})

@@ -80,10 +80,11 @@ def _row(
     return {**known, **begins, **before, "since_ns": heard.last_ns}
 
 
-def cleared(connection: Connection) -> dict[str, Before]:
-    """Return what was counted until then of each device that was cleared, for a reader."""
+def cleared(connection: Connection, uids: Sequence[str] | None = None) -> dict[str, Before]:
+    """Return what was counted until then of each device that was cleared, of ``uids`` or of all, for a reader."""
     # Records that no writer of this release has opened yet have no such table.
     if not inspect(connection).has_table(HEARD_ALONE.name):
         return {}
     query = select(HEARD_ALONE).where(HEARD_ALONE.c.since_ns > 0)
-    return {row.uid: Before(row.frames, row.lost) for row in connection.execute(query)}
+    queries = [query] if uids is None else [query.where(HEARD_ALONE.c.uid.in_(part)) for part in in_parts(uids)]
+    return {row.uid: Before(row.frames, row.lost) for each in queries for row in connection.execute(each)}

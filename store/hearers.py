@@ -8,7 +8,7 @@ has heard it alone for long enough (``store.heard_alone``).
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -86,21 +86,23 @@ def overlaps(connection: Connection, uids: Iterable[str] | None = None) -> list[
     return [Overlap(uid, first, second, min(ends)) for uid, first, second, *ends in rows]
 
 
-def known_overlaps(connection: Connection) -> list[Overlap]:
-    """Return what :func:`overlaps` does, of all devices, for a reader."""
+def known_overlaps(connection: Connection, uids: Iterable[str] | None = None) -> list[Overlap]:
+    """Return what :func:`overlaps` does, for a reader."""
     # Records that no writer of this release has opened yet have no such tables.
-    return overlaps(connection) if inspect(connection).has_table(HEARD_ALONE.name) else []
+    return overlaps(connection, uids) if inspect(connection).has_table(HEARD_ALONE.name) else []
 
 
-def with_several_workers(connection: Connection, ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
+def with_several_workers(
+    connection: Connection, ledger: Iterable[LedgerRow], uids: Sequence[str] | None = None
+) -> list[LedgerRow]:
     """Return ledger rows with a flag for each device that several workers hear, on all of its frames.
 
     Where one has heard it alone again, the flag of before is on the frames until then, and what was taken for lost
-    until then is left out.
+    until then is left out. ``uids``: those of the rows, where they are few.
     """
     rows = list(ledger)
-    concerned = {overlap.uid for overlap in known_overlaps(connection)}
-    before = {uid: counts for uid, counts in cleared(connection).items() if uid not in concerned}
+    concerned = {overlap.uid for overlap in known_overlaps(connection, uids)}
+    before = {uid: counts for uid, counts in cleared(connection, uids).items() if uid not in concerned}
     flags = [_flag(row.uid, SEVERAL_WORKERS, row.frames) for row in rows if _received(row) and row.uid in concerned]
     flags += [
         _flag(row.uid, SEVERAL_WORKERS_BEFORE, before[row.uid].frames)

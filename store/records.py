@@ -189,16 +189,16 @@ class SqlRecords(SqlStore):
         frames = cast(func.sum(LEDGER.c.frames), BigInteger).label("frames")
         samples = cast(func.sum(LEDGER.c.samples), BigInteger).label("samples")
         query = select(*key, frames, samples).group_by(*key).order_by(*key)
-        if uids is None:
+        few = None if uids is None else sorted({storable(uid) for uid in uids})
+        if few is None:
             found = self._rows(query)
         else:
-            parts = in_parts(sorted({storable(uid) for uid in uids}))
-            found = [row for part in parts for row in self._rows(query.where(LEDGER.c.uid.in_(part)))]
+            found = [row for part in in_parts(few) for row in self._rows(query.where(LEDGER.c.uid.in_(part)))]
         rows = [LedgerRow(**row) for row in found]
         with self._connection() as connection:
             if connection is None:
                 return rows
-            return with_several_workers(connection, without_refused(connection, rows))
+            return with_several_workers(connection, without_refused(connection, rows, few), few)
 
     def overlaps(self) -> list[Overlap]:
         """Return the devices that two workers hear, by uid; once for each two."""

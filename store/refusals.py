@@ -21,7 +21,7 @@ from store.interface import LedgerRow, PointsRejectedError, QuarantineRecord, Wi
 from store.line_protocol import lines
 from store.settling import ROWS_KEPT, SETTLED, settle
 from store.tables import REFUSED_ROWS
-from store.upserting import upsert
+from store.upserting import in_parts, upsert
 
 PAYLOAD_BYTES: Final = 4096
 
@@ -127,10 +127,12 @@ def _row(worker: str, rows: WindowRows, number: int) -> dict[str, Any]:
     }
 
 
-def without_refused(connection: Connection, ledger: Iterable[LedgerRow]) -> list[LedgerRow]:
+def without_refused(
+    connection: Connection, ledger: Iterable[LedgerRow], uids: Sequence[str] | None = None
+) -> list[LedgerRow]:
     """Return ledger rows in which samples of rows that the store lacks are quarantined, and neither windowed nor late.
 
-    Each sample lies in one row of the narrowest tier, which decides.
+    Each sample lies in one row of the narrowest tier, which decides. ``uids``: those of the rows, where they are few.
     """
     rows = list(ledger)
     # Records that no writer of this release has opened yet have no such table.
@@ -138,7 +140,10 @@ def without_refused(connection: Connection, ledger: Iterable[LedgerRow]) -> list
         return rows
     samples, late = (cast(func.sum(REFUSED_ROWS.c[name]), BigInteger) for name in ("samples", "late"))
     query = select(REFUSED_ROWS.c.uid, samples, late).where(REFUSED_ROWS.c.tier_s == TIERS_S[0])
-    refused = {uid: (all_of, late_of) for uid, all_of, late_of in connection.execute(query.group_by("uid")) if all_of}
+    query = query.group_by(REFUSED_ROWS.c.uid)
+    queries = [query] if uids is None else [query.where(REFUSED_ROWS.c.uid.in_(part)) for part in in_parts(uids)]
+    found_rows = (row for each in queries for row in connection.execute(each))
+    refused = {uid: (all_of, late_of) for uid, all_of, late_of in found_rows if all_of}
     if not refused:
         return rows
     held = {(row.uid, row.account): row.samples for row in rows}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ from faults.publisher import Outgoing, Publisher
 from ingest.following import RegistryFollower
 from ingest.pipeline import Pipeline
 from ingest.sources import Source
-from store.admission import Admission, admission_of, from_bytes, to_bytes
+from store.admission import (
+    Admission,
+    admission_of,
+    from_bytes,
+    read_admission,
+    read_admission_of,
+    to_bytes,
+)
 from store.open import open_records, open_registry
 from store.registry_entries import Adoption, Alias, Entry, Policy, RegisteredDevice, Site
 
@@ -59,7 +67,7 @@ def sums(pipeline: Pipeline, metric: str) -> list[tuple[int, ...]]:
     ],
 )
 def test_a_site_admits_whom_its_policy_says(
-    policy: Policy, classes: tuple[DeviceClass, ...], registered: bool, enabled: bool, admits: bool
+    policy: Policy, classes: tuple[DeviceClass, ...], registered: bool, enabled: bool, admits: bool, tmp_path: Path
 ) -> None:
     entries: list[Entry] = [Site(site=SITE, policy=policy, classes=classes)]
     if registered:
@@ -68,6 +76,17 @@ def test_a_site_admits_whom_its_policy_says(
     pipeline.process(numbered([frame(topic("quay-crane", "QC01"), values(0, T0, load_t=1.0))]))
     refused = pipeline.take_quarantine()
     assert [record.reason for record in refused] == ([] if admits else [Reason.NOT_REGISTERED])
+    # Who asks about one device alone is told the same.
+    url = f"sqlite:///{tmp_path}/records.db"
+    open_records(url, read_only=False).close()
+    with closing(open_registry(url, read_only=False)) as registry:
+        for entry in [*entries, RegisteredDevice(uid=f"{SITE}/vehicle/OTHER"), Site(site="CNNGB-OTHER")]:
+            registry.put(entry, actor="test", now_ns=1)
+        for default in Policy:
+            for key in (QC01, DeviceKey("CNNGB-NEW", "vehicle", "X")):
+                alone, all_of_it = read_admission_of(registry, key, default), read_admission(registry, default)
+                assert alone.refusal(key) == all_of_it.refusal(key)
+                assert alone.devices.get(key.uid) == all_of_it.devices.get(key.uid)
     assert_every_frame_is_booked(pipeline, 1)
 
 

@@ -16,7 +16,8 @@ from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
 from store.interface import QuarantineRecord
 from store.open import open_registry
-from store.registry_entries import Adoption, RegisteredDevice
+from store.registry import SqlRegistry
+from store.registry_entries import Adoption, Entry, Policy, RegisteredDevice, Site
 
 QC01 = f"{SITE}/quay-crane/QC01"
 PATH = "/v1/devices/QC01/names"
@@ -224,6 +225,24 @@ def test_a_device_of_which_nothing_was_ever_accepted_is_refused_and_not_offline(
         assert client.json("/v1/devices/MUTE/health")["cause"] == "all_refused"
         port.commit(devices=[device(uid, online=False)])
         assert client.json("/v1/devices/MUTE/health")["cause"] == "offline"
+
+
+def test_how_a_device_does_is_told_without_reading_the_registry_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with made(tmp_path) as (port, client):
+        registry = open_registry(port.records_url, read_only=False)
+        registry.put(Site(site=SITE, policy=Policy.CLOSED), actor="test", now_ns=NOW)
+        assert client.json("/v1/devices/QC01/health")["cause"] == "not_admitted"
+        registry.put(RegisteredDevice(uid=QC01), actor="test", now_ns=NOW)
+
+        def entries(*_: object, **__: object) -> list[Entry]:
+            raise AssertionError("a panel that is open asks every 2 s: entries of other devices are not its business")
+
+        monkeypatch.setattr(SqlRegistry, "entries", entries)
+        found = client.json("/v1/devices/QC01/health")
+        assert (found["registered"], found["admitted"]) == (True, True)
+        registry.close()
 
 
 def test_adopted_names_that_are_not_refused_any_more_stay_in_the_list(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from api.responses import DeviceHealth, RegistryPage
 from api.wiring import Given, Wiring
 from devices.topics import DeviceKey
 from store.access import username_of
-from store.admission import read_admission
+from store.admission import read_admission_of
 from store.device_health import health_of
 from store.registry_entries import KINDS, Policy, document_of
 from store.trying_out import broker_address, publish_command
@@ -80,7 +80,7 @@ def _health(wiring: Wiring, key: DeviceKey) -> dict[str, Any]:
         records.device(key.uid),
         records.ledger(uids=[key.uid]),
         records.quarantine(uid=key.uid, limit=NEWEST),
-        read_admission(registry, Policy(wiring.config.registration)),
+        read_admission_of(registry, key, Policy(wiring.config.registration)),
         None if credential is None else credential.kind,
         wiring.clock(),
     )
