@@ -5,14 +5,20 @@ import logging
 from concurrent.futures import Executor
 from typing import Final
 
+from analytics.rows import TIERS_S
+from devices.times import NS
 from ingest.waiting import pause
 from store.interface import Commit, EventRecord, Sink, StoreUnreachableError
 
 log = logging.getLogger(__name__)
 
-RARELY_S: Final = 8.0
 RARELY_SHARE: Final = 0.03
-"""Commits that take more than this share of the time are made up to :data:`RARELY_S` apart, s."""
+"""Commits that take more than this share of the time are made further apart …"""
+RARELY_S: Final = 4.0
+"""… and such as would have to be as far apart as this, s, only behind the end of a window of the finest tier."""
+WINDOW_NS: Final = TIERS_S[0] * NS
+SETTLING_NS: Final = NS // 2
+"""How long behind that end: what was measured in a window takes a moment to come."""
 FIRST_DELAY_S: Final = 0.5
 """How long to wait before the first further try, s; it doubles with every one."""
 MOST_DELAY_S: Final = 10.0
@@ -31,14 +37,19 @@ class Committer:
         self.seconds = self._cost = 0.0
         """``seconds``: how long the last commit took."""
 
-    def pause_s(self, interval_s: float, share: float) -> float:
+    def pause_s(self, interval_s: float, share: float, now_ns: int) -> float:
         """Return how long to wait for the next, s: ``interval_s`` at least, and commits take no more than ``share``.
 
-        Large ones are made less often: to write the same less often costs less.
+        Large ones are made less often: to write the same less often costs less. The largest are made once in a window,
+        behind its end, so that its rows are written whole and not in parts: all devices' windows end together.
         """
-        # From beginning to beginning: what the store lags behind is no more than this.
-        rarely = min(RARELY_S, self._cost / RARELY_SHARE) - self.seconds
-        return max(interval_s, self._cost * (1 - share) / share, rarely)
+        least = max(interval_s, self._cost * (1 - share) / share)
+        apart = self._cost / RARELY_SHARE
+        if apart < RARELY_S:
+            # From beginning to beginning: what the store lags behind is no more than this.
+            return max(least, apart - self.seconds)
+        earliest = now_ns + round(least * NS)
+        return (earliest - now_ns + (SETTLING_NS - earliest) % WINDOW_NS) / NS
 
     async def commit(self, commit: Commit, stop: asyncio.Event) -> list[EventRecord]:
         """Make a commit durable in the store; return the events that are new there.

@@ -97,7 +97,7 @@ class Decoder:
                         if self._is_new(frame, device, found, samples, batch):
                             self._accept_telemetry(frame, device, found, batch)
                 elif isinstance(stream, Feed):
-                    index = self._foreign.take(frame, device, stream, batch)
+                    index, samples = self._foreign.take(frame, device, stream, batch)
                 else:
                     other, names = _decode_other(frame, stream)
                     samples = len(names)

@@ -20,7 +20,7 @@ from devices.rejects import Reason, Reject, RejectError
 from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
 from ingest.batch import Batch, Compound, Refused, set_online
-from ingest.checks import MAX_BOOT, READ_METRICS, checked_time, is_set, tag_read
+from ingest.checks import MAX_AHEAD, MAX_BOOT, READ_METRICS, YEAR_2000, checked_time, is_set, tag_read
 from ingest.directory import CardinalityError, Device, Directory
 from ingest.sources import Feed, Feeds, Source
 from ingest.unforeseen import Unforeseen
@@ -58,17 +58,20 @@ class Foreign:
         """Return what :meth:`ingest.sources.Feeds.route` does."""
         return self.feeds.route(topic)
 
-    def take(self, frame: Frame, device: Device, feed: Feed, batch: Batch) -> int:
+    def take(self, frame: Frame, device: Device, feed: Feed, batch: Batch) -> tuple[int, int]:
         """Decode a frame and take over its readings; return the index of the device to which it is booked.
 
-        ``device`` is that of the topic, or nobody. RejectError where the whole frame is unusable; nothing of it has
-        been taken then.
+        Also how many samples it has, where that is not left to a :class:`ingest.batch.Compound`. ``device`` is that of
+        the topic, or nobody. RejectError where the whole frame is unusable; nothing of it has been taken then.
         """
         try:
             readings = self._decoded(frame, feed)
         except RejectError:
             _count_refused(frame, device, feed)
             raise
+        if len(readings) == 1 and (series := _usual_series(frame, device, feed, readings[0])):
+            self._take_usual(frame, device, readings[0], series, batch)
+            return device.index, len(series)
         if not any(_samples(reading, feed.device_class) for reading in readings):
             # Whatever else a frame may be about, it is a sign of life.
             readings[0].online = True
@@ -103,7 +106,30 @@ class Foreign:
                 batch.refused.append(Refused(frame, target.index, reject, nth * READING_NUMBERS, samples))
             received[target.index] = received.get(target.index, 0) + samples
         batch.compounds.append(Compound(frame, carrier.index, first, len(batch.frames), received, duplicate))
-        return carrier.index
+        return carrier.index, 0
+
+    @staticmethod
+    def _take_usual(frame: Frame, device: Device, reading: Reading, series: list[int], batch: Batch) -> None:
+        """Take over the one reading of a frame of which :func:`_usual_series` has found nothing to be looked into."""
+        device.first_seen = device.first_seen or frame.recv_ts
+        if _verdict_by_hash(frame, device, reading)[0] is Verdict.DUPLICATE:
+            batch.duplicate.append(device.index)
+            batch.duplicate_samples.append(len(series))
+            return
+        ts, seq = reading.ts or 0, reading.seq or 0
+        batch.series += series
+        batch.value += reading.values.values()
+        if not device.online:
+            set_online(device, online=True, ts=ts, seq=seq, batch=batch)
+        _add_info(device, reading)
+        if flags := _flags_of(reading):
+            batch.flags += [(device.index, flag) for flag in flags]
+        batch.frames.append(frame)
+        batch.device.append(device.index)
+        batch.ts.append(ts)
+        batch.seq.append(seq)
+        batch.samples.append(len(series))
+        batch.scattered.append(len(series))
 
     def _decoded(self, frame: Frame, feed: Feed) -> list[Reading]:
         if feed.timed is not None:
@@ -161,9 +187,8 @@ class Foreign:
         online = reading.online is not False
         if online != device.online and not kept:
             set_online(device, online=online, ts=ts, seq=seq, batch=batch)
-        if reading.info and not kept:
-            info = {**device.info, **reading.info}
-            device.info = info if len(info) <= MAX_INFO else dict(list(info.items())[:MAX_INFO])
+        if not kept:
+            _add_info(device, reading)
         batch.flags += [(device.index, flag) for flag in _flags_of(reading)]
         if said is not None and not is_set(said):
             batch.note_unset(device.index, said)
@@ -232,10 +257,39 @@ class Foreign:
         return self._directory.derived_series(device, name, capped=False)
 
 
+def _usual_series(frame: Frame, device: Device, feed: Feed, reading: Reading) -> list[int]:
+    """Return the series of a reading that is nothing but values at a time, known ones, of the device of its topic.
+
+    None at all where there is more to it, and it has to be looked into. Nearly all that trackers send is so; to the
+    ledger it is the same whether a reading is taken alone or as the only one of several.
+    """
+    ts, seq = reading.ts, reading.seq
+    more = reading.happenings or reading.unknown or reading.refused or reading.payload or HISTORICAL in reading.flags
+    if more or reading.online is not None or reading.boot is not None or not feed.named:
+        return []
+    if reading.device not in {"", feed.speaker} or ts is None or not YEAR_2000 <= ts <= frame.recv_ts + MAX_AHEAD:
+        return []
+    if seq is not None and not 0 <= seq <= native.MAX_SEQ:
+        return []
+    known = device.series
+    try:
+        return [known[name] for name in reading.values]
+    except KeyError:
+        return []
+
+
+def _add_info(device: Device, reading: Reading) -> None:
+    """Note what a reading tells of its device beside samples."""
+    if reading.info:
+        info = {**device.info, **reading.info}
+        device.info = info if len(info) <= MAX_INFO else dict(list(info.items())[:MAX_INFO])
+
+
 def _flags_of(reading: Reading) -> Iterable[str]:
     """Return what is odd about a reading, each once: what its codec says, and what its identities show."""
-    if not (reading.happenings or reading.info or reading.unknown):
-        return reading.flags
+    if not (reading.happenings or reading.unknown) and str not in map(type, reading.info.values()):
+        # Identities are texts.
+        return dict.fromkeys(reading.flags) if reading.info and reading.flags else reading.flags
     facts = (reading.info, reading.unknown, *(happening.data for happening in reading.happenings))
     return dict.fromkeys([*reading.flags, *(flag for each in facts for flag in odd_identities(each))])
 

@@ -485,7 +485,8 @@ class Worker:
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:
         """Commit every interval, less often where commits are large."""
         while not stop.is_set():
-            await pause(stop, self._committer.pause_s(self._config.commit_interval_s, self._config.commit_share))
+            config, now = self._config, self._clock.steady()
+            await pause(stop, self._committer.pause_s(config.commit_interval_s, config.commit_share, now))
             if not stop.is_set():
                 await self._commit(results)
 

@@ -223,3 +223,39 @@ def test_ledger_and_rebuilt_store_agree_after_ends_of_any_kind(tmp_path: Path) -
     [device] = [item for item in told[0]["items"] if item["uid"] == UID]
     assert told[0]["balanced"]
     assert device["frames"]["lost_before_journal"] == expected
+
+
+def test_a_location_that_is_taken_at_once_comes_to_the_same_as_one_that_is_looked_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The short way through decoding is a saving and nothing else: store, accounts and checkpoint are equal."""
+    drawn = random.Random(7)
+    frames = [signed_on(1), *(located(nth, nth) for nth in range(2, 200) if nth % 17)]
+    frames += [drawn.choice(frames) for _ in range(60)]
+    frames += [spoilt(located(200 + nth, 200 + nth), drawn.randrange(1, 38)) for nth in range(40)]
+    odd_items = bodies.item(0x7F, b"ab") + bodies.item(1, b"\x00\x01\x02\x03")
+    beyond = [
+        bodies.location(T0 + 300 * NS, 200.0, 121.8),
+        bodies.location(T0 + 86_400 * NS, 29.9, 121.8),
+        bodies.location(0, 29.9, 121.8),
+        bodies.location(T0 + 301 * NS, 29.9, 121.8, items=odd_items),
+    ]
+    frames += [said(300 + nth, LOCATION, body, 300 + nth) for nth, body in enumerate(beyond)]
+    frames.append(said(310, BATCH, bodies.batch([beyond[0], beyond[3]], late=True), 310))
+    drawn.shuffle(frames)
+
+    def outcome() -> list[object]:
+        pipeline, result = pipeline_of(), list[object]()
+        for batch in cut(numbered(frames), range(40, len(frames), 40)):
+            pipeline.process(batch)
+            pipeline.tick(batch[-1].recv_ts)
+        touched = pipeline.touched()
+        rows = pipeline.take_rows(1)
+        result += [accounts(pipeline), {name: getattr(rows, name).tolist() for name in rows.columns()}]
+        result.append(sorted(event.id for event in pipeline.take_events()))
+        result += [sorted(each.id for each in pipeline.take_quarantine()), list(pipeline.records_of(touched))]
+        return [*result, freeze(pipeline, WorkerBlob(), touched).state]
+
+    at_once = outcome()
+    monkeypatch.setattr("ingest.foreign._usual_series", lambda *_: [])
+    assert outcome() == at_once

@@ -9,6 +9,7 @@ Big-endian; the checksum is the exclusive-or of header and body. Layouts after J
 """
 
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from devices.rejects import Reason, RejectError
@@ -48,6 +49,8 @@ FROM_PLATFORM: Final = 0x8000
 SHORTEST: Final = HEAD.size + 1
 MAX_FRAME: Final = 2 * (HEAD_2019.size + PARTS.size + LENGTH + 1) + 2
 """Longest frame, bytes: every byte may be escaped."""
+OPENED: Final = 1_024
+"""Frames that are remembered opened: the gateway looks into one, and decodes it in the same batch."""
 
 
 class Message(NamedTuple):
@@ -72,6 +75,17 @@ def open_frame(frame: bytes, *, strict: bool = False) -> Message:
 
     ``strict``: a wrong checksum, length or escape is refused instead of flagged. RejectError where there is no header.
     """
+    message = _opened(frame)
+    if strict and message.flags:
+        data, _ = _unescaped(frame.strip(FLAG))
+        declared = (data[2] << 8 | data[3]) & LENGTH
+        detail = f"{message.flags[0]} is wrong: {len(message.body)} bytes of body, {declared} declared"
+        raise RejectError(Reason.UNDECODABLE, f"/{message.flags[0]}", detail)
+    return message
+
+
+@lru_cache(maxsize=OPENED)
+def _opened(frame: bytes) -> Message:
     if len(frame) > MAX_FRAME:
         raise RejectError(Reason.TOO_LARGE, "", f"{len(frame)} bytes: at most {MAX_FRAME}")
     data, faults = _unescaped(frame.strip(FLAG))
@@ -95,9 +109,6 @@ def open_frame(frame: bytes, *, strict: bool = False) -> Message:
         faults += ("checksum",)
     if attributes & LENGTH != len(data) - start - 1:
         faults += ("length",)
-    if strict and faults:
-        detail = f"{faults[0]} is wrong: {len(data) - start - 1} bytes of body, {attributes & LENGTH} declared"
-        raise RejectError(Reason.UNDECODABLE, f"/{faults[0]}", detail)
     return Message(
         kind, phone.hex().lstrip("0") or "0", serial, data[start:-1], bool(attributes & OF_2019), part, faults
     )
