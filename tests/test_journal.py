@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from store.journal import (
     JournalWriter,
     encode,
     first_frame,
+    lay_out,
     list_segments,
     read,
 )
@@ -116,6 +118,27 @@ def test_documented_vectors_are_what_the_documented_layout_gives(root: Path) -> 
     name = "port/宁波".encode()
     covered = struct.pack("<IQIHBB", len(name), received + 1, 7, len(name), 5, 0) + name
     assert vector(root, "second record") == struct.pack("<I", crc32c(covered) ^ offset) + covered
+
+
+@given(
+    st.integers(0, 2**40),
+    st.lists(st.sampled_from(["a", "b", "port/宁波"]), min_size=1, max_size=9),
+    st.lists(st.sampled_from([b"", b"12", b"\x00\x00"]), min_size=9, max_size=9),
+)
+def test_records_laid_out_together_are_those_laid_out_one_by_one(
+    start: int, topics: list[str], payloads: list[bytes]
+) -> None:
+    """Whether their names and payloads are of one length, and so laid out side by side, or not."""
+    place, records = start, b""
+    for topic, payload in zip(topics, payloads, strict=False):
+        name = topic.encode()
+        covered = struct.pack("<IQIHBB", len(name) + len(payload), NOW, 7, len(name), 1, 0) + name + payload
+        record = struct.pack("<I", crc32c(covered) ^ place & 0xFFFF_FFFF) + covered
+        records += record
+        place += len(record)
+    found = lay_out(start, NOW, 7, topics, payloads[: len(topics)], np.ones(len(topics), np.int64))
+    assert found.blob == records
+    assert [frame.payload for frame in found.frames] == payloads[: len(topics)]
 
 
 def test_one_scan_gives_the_frames_from_an_offset_on_and_where_to_go_on(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 import numpy as np
+from numpy.typing import NDArray
 
 from devices.columns import Ints
 from devices.octets import cut
@@ -92,18 +93,35 @@ def lay_out(
     heads = np.zeros(count, HEAD)
     heads["body"], heads["recv_ts"], heads["epoch"] = body, recv_ts, epoch
     heads["name_bytes"], heads["flags"] = name_bytes, flags
+    frames = FrameTable(place, np.full(count, recv_ts), np.full(count, epoch), flags, topics, payloads)
+    large = end[-1] >= LARGE * count
+    if not large and (name_bytes == name_bytes[0]).all() and (body == body[0]).all():
+        return LaidOut(frames, _side_by_side(heads, names, payloads, place))
     parts: list[bytes] = [b""] * (3 * count)
     parts[0::3], parts[1::3], parts[2::3] = heads.view(f"V{RECORD.size}").tolist(), names, payloads
     blob: bytes | bytearray
-    if end[-1] >= LARGE * count:
+    if large:
         # Copied once only, with its checksum in it.
         heads["crc"] = _checksums_of_parts(parts) ^ (place & LOW)
         parts[0::3] = heads.view(f"V{RECORD.size}").tolist()
         blob = b"".join(parts)
     else:
         blob = _with_checksums(b"".join(parts), begin, end, place)
-    frames = FrameTable(place, np.full(count, recv_ts), np.full(count, epoch), flags, topics, payloads)
     return LaidOut(frames, blob)
+
+
+def _side_by_side(heads: NDArray[np.void], names: Sequence[bytes], payloads: Sequence[bytes], place: Ints) -> bytearray:
+    """Return records whose names are of one length, and so are their payloads: each part is one column of a table."""
+    count, size = len(heads), RECORD.size + len(names[0]) + len(payloads[0])
+    blob, at = bytearray(count * size), 0
+    for data in (heads.tobytes(), b"".join(names), b"".join(payloads)):
+        if width := len(data) // count:
+            np.ndarray((count,), f"V{width}", blob, at, (size,))[:] = np.frombuffer(data, f"V{width}")
+            at += width
+    covered = np.ndarray((count,), f"V{size - CRC_BYTES}", blob, CRC_BYTES, (size,)).tolist()
+    checksums = np.fromiter(map(google_crc32c.value, covered), np.int64, count) ^ (place & LOW)
+    np.ndarray((count,), "<u4", blob, 0, (size,))[:] = checksums
+    return blob
 
 
 def _checksums_of_parts(parts: Sequence[bytes]) -> Ints:
