@@ -87,6 +87,18 @@ def test_a_terminal_that_begins_anew_has_lost_nothing_by_that(first: int) -> Non
     assert booked(heard([*before, *after])) == 2
 
 
+def test_what_is_lost_after_a_start_that_nothing_tells_of_is_not_counted_and_nothing_else_is_wrong() -> None:
+    # Documented in docs/gateway.md: without a sign-on, the first 500 serials of the second life may be late ones.
+    first = [located(n, n) for n in range(500) if n != 9]
+    again = [located(n, 1_000 + n) for n in range(700) if n not in {5, 6, 600, 601}]
+    for sign_on, lost in (([], 2), ([signed_on(0)], 1 + 4)):
+        second = again[1:] if sign_on else again
+        pipeline = heard([*first, *sign_on, *second])
+        assert booked(pipeline) == lost
+        assert booked(pipeline, "duplicate") == 0
+        assert booked(pipeline, "received") == 499 + 696
+
+
 def test_what_got_lost_between_two_connections_is_counted_where_the_serials_go_on() -> None:
     assert booked(heard([signed_on(490), located(491, 1), signed_on(495), located(496, 2)])) == 3
 
