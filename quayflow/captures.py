@@ -5,8 +5,6 @@ documents by themselves or a line each, msgpack by its own lengths, JT/T 808 bet
 the lengths in their heads. What is binary may also be written as hexadecimal digits, a message a line.
 """
 
-import base64
-import binascii
 import json
 import re
 import time
@@ -26,6 +24,7 @@ from devices.topics import DEVICE, DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
 from quayflow.contents import Content, FromHere, Mapped, lines_of
 from store.journal import SUFFIX
+from store.recorded_frames import payload_of, time_of
 
 NATIVE: Final = "native"
 BARE: Final = "check"
@@ -196,21 +195,12 @@ def has_topics(content: Content) -> bool:
 
 def _framed(tree: dict[Any, Any], place: str, now: int) -> Message:
     """Return a frame as the journal's commands write it: with its topic and the time of receipt."""
-    payload, ts = tree["payload"], tree.get("ts")
     try:
-        content = (
-            payload
-            if isinstance(payload, bytes)
-            else base64.b64decode(payload, validate=True)
-            if isinstance(payload, str)
-            else json.dumps(payload).encode()
-        )
-        at = parse_rfc3339(ts) if isinstance(ts, str) else ts
-    except (binascii.Error, TypeError):
-        raise ValueError(f"{place}: payload: expected base64 or an object") from None
+        payload, at = payload_of(tree), time_of(tree)
     except ValueError as error:
-        raise ValueError(f"{place}: ts: {error}" if isinstance(ts, str) else f"{place}: payload: {error}") from None
-    if at is not None and (not isinstance(at, int) or isinstance(at, bool) or not 0 < at < 2**63):
+        raise ValueError(f"{place}: {error}") from None
+    content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    if at is not None and not 0 < at < 2**63:
         raise ValueError(f"{place}: ts: expected nanoseconds since 1970 UTC, or RFC 3339")
     noted = at is not None
     return Message(tree["topic"], content, now if at is None else at, place, received=noted, timed=noted)

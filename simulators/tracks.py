@@ -11,8 +11,6 @@ A ``.msgpack`` file is a stream of the same objects, with the payload as binary:
 A row that cannot be read is noted, skipped and counted; a file that cannot be read ends the reading.
 """
 
-import base64
-import binascii
 import csv
 import io
 import json
@@ -29,6 +27,7 @@ import msgpack
 
 from devices.times import NS, parse_rfc3339
 from devices.vocabulary import INDEX, METRICS, DeviceClass, accepted_from
+from store.recorded_frames import payload_of, time_of
 
 MAX_NOTES: Final = 20
 """Bad rows that are described one by one; all are counted."""
@@ -216,23 +215,15 @@ def _time(text: str | float) -> int:
 def _recorded(tree: object) -> Recorded:
     if not isinstance(tree, dict):
         raise TypeError("expected an object with topic, payload and ts or offset")
-    topic, payload = tree.get("topic"), tree.get("payload")
+    topic = tree.get("topic")
     if not isinstance(topic, str) or not topic or len(topic.encode()) > 65_535 or set(topic) & set("+#\0"):  # noqa: PLR2004 - MQTT
         raise ValueError("topic: expected text without +, # and NUL")
-    if isinstance(payload, str):
-        try:
-            payload = base64.b64decode(payload, validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"payload: text must be base64: {error}") from error
-    elif not isinstance(payload, dict | bytes):
-        raise TypeError("payload: expected an object, base64 text or binary")
+    payload, ts = payload_of(tree), time_of(tree)
+    if ts is not None:
+        return Recorded(ts, topic, payload)
     match tree:
-        case {"ts": bool()} | {"offset": bool()}:
-            raise ValueError("ts, offset: expected a time, got a boolean")
-        case {"ts": int(ts)}:
-            return Recorded(ts, topic, payload)
-        case {"ts": str(ts)}:
-            return Recorded(_time(ts), topic, payload)
+        case {"offset": bool()}:
+            raise ValueError("offset: expected a time, got a boolean")
         case {"offset": int() | float() as offset}:
             return Recorded(_time(offset), topic, payload)
     raise ValueError("ts or offset: one is required; ts is RFC 3339 or ns, offset is seconds")
