@@ -32,6 +32,7 @@ STATUS_PERIOD_S: Final = 1.0
 BROKER_S: Final = 5.0
 """How long the broker may take over a message, over all that still waits at the end, or over the goodbye, s."""
 MAX_EVENTS_WAITING: Final = 10_000
+MAX_ANSWERS_WAITING: Final = 10_000
 EVENTS_TOGETHER: Final = 20
 """Events handed to the client at once: to wait for the broker after each costs more than the event, and beyond this
 many unacknowledged messages the client holds back the rest anyway."""
@@ -72,6 +73,9 @@ class Results:
         self._events: deque[EventRecord] = deque()
         self._told: dict[str, bytes] = {}
         self._requests: dict[str, bytes] = {}
+        self._answers: deque[Request] = deque()
+        self.answers_dropped = 0
+        """Answers to commands not given because the broker was away too long, or they were too many."""
         self.events_dropped = 0
         """Events not announced because the broker was away too long; they are in the records all the same."""
 
@@ -92,6 +96,17 @@ class Results:
         """Queue what codecs ask of those whom they listen to, the newest for each topic."""
         self._requests.update({request.topic: request.payload for request in requests})
         self._notice(requests)
+
+    def answer(self, answers: list[Request]) -> None:
+        """Queue answers to commands: each is somebody's, so none stands for another on the same topic."""
+        self._answers.extend(answers)
+        self._notice(answers)
+        dropped = len(self._answers) - MAX_ANSWERS_WAITING
+        for _ in range(dropped):
+            self._answers.popleft()
+            self.answers_dropped += 1
+        if dropped > 0:
+            log.warning("%d answers to commands wait too long and are not given", dropped)
 
     def _notice(self, queued: Sequence[object]) -> None:
         if queued:
@@ -160,7 +175,11 @@ class Results:
             while self._requests and in_time():
                 topic, payload = next(iter(self._requests.items()))
                 await client.publish(topic, payload)
-                self._requests.pop(topic, None)
+                if self._requests.get(topic) is payload:
+                    del self._requests[topic]
+            while self._answers and in_time():
+                await client.publish(self._answers[0].topic, self._answers[0].payload)
+                self._answers.popleft()
             began, time = clock(), format_rfc3339(self._now())
             looked = [
                 (live_topic(site, device_class), _encode({"time": time, "values": values}))

@@ -106,6 +106,8 @@ class Worker:
         self._oldest_uncommitted: int | None = None
         self._refusals: list[Request] = []
         """Answers to commands that terminals cannot be given."""
+        self._unanswered = 0
+        """How many of them nobody was told."""
         self._bytes = 0
         self._rates = (0.0, 0.0, 0.0)
 
@@ -219,6 +221,7 @@ class Worker:
             "runs_again": pipeline.detection.runs_again,
             "waiting_to_run_again": pipeline.detection.waiting_to_run_again,
             "quarantine_dropped": pipeline.quarantine_dropped,
+            "answers_dropped": self._unanswered,
             "session_losses": blob.session_losses,
             "reconnects": blob.reconnects,
             "epoch": blob.epoch,
@@ -479,7 +482,9 @@ class Worker:
                 told = [] if self._ahead else acknowledger.collect(self._pipeline.directory.devices)
             results.acknowledge(told)
             refusals, self._refusals = self._refusals, []
-            results.request([*self._pipeline.foreign.feeds.wants(self._now()), *refusals])
+            results.request(self._pipeline.foreign.feeds.wants(self._now()))
+            results.answer(refusals)
+            self._unanswered = results.answers_dropped
             await pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:

@@ -507,23 +507,20 @@ def test_a_command_to_a_terminal_on_the_gateway_is_refused_and_not_left_without_
     commander = Commander(BrokerAddress(host="127.0.0.1", port=broker_port), registry, time.time_ns)
     truck = DeviceKey(SITE, DeviceClass.VEHICLE, PHONE.lstrip("0"))
 
-    async def command() -> tuple[Sent, Sent]:
+    async def command() -> tuple[list[Sent], Sent]:
         one = Terminal(*await asyncio.open_connection("127.0.0.1", port), PHONE)
         registered = await one.ask(REGISTER, bodies.registration("浙B12345"))
         assert (await one.ask(AUTHENTICATE, registered.body[3:])).body[4] == bodies.ACCEPTED
         other = truck._replace(device="13900000000")
-        wait_s = {truck: 5.0, other: 1.5}
-        sent = [
-            await commander.send(key, "stop", {}, wait_s=seconds, actor="cli:test") for key, seconds in wait_s.items()
-        ]
-        return sent[0], sent[1]
+        # Within the second in which answers are gathered.
+        three = (commander.send(truck, "stop", {}, wait_s=5.0, actor="cli:test") for _ in range(3))
+        refused = await asyncio.gather(*three)
+        return refused, await commander.send(other, "stop", {}, wait_s=1.5, actor="cli:test")
 
     async def play() -> None:
         refused, unanswered = await command()
-        assert (refused.outcome, refused.detail) == (
-            Outcome.REFUSED,
-            "it speaks jt808 over the gateway, which passes no commands on; nothing was done",
-        )
+        why = "it speaks jt808 over the gateway, which passes no commands on; nothing was done"
+        assert [(each.outcome, each.detail) for each in refused] == 3 * [(Outcome.REFUSED, why)]
         assert unanswered.outcome is Outcome.UNANSWERED
 
     run(play())

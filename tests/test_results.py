@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from made_records import event
 
+import ingest.results
+from devices.codecs.readings import Request
 from faults.simulation.clock import VirtualLoop
 from ingest.results import BROKER_S, EVENTS_TOGETHER, LIVE_LEAST_S, STATUS_PERIOD_S, Live, Results
 from ingest.session import SessionConfig
@@ -165,3 +167,70 @@ def test_events_that_the_broker_did_not_take_are_told_again_and_in_order(
     ids = [each.id for each in events]
     assert told == [*ids[:4], *ids[5:EVENTS_TOGETHER], ids[4], *ids[EVENTS_TOGETHER:]]
     assert not results.events_dropped
+
+
+def test_every_answer_is_given_also_several_on_one_topic(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Losing(Client):
+        """Loses its connection at the third message."""
+
+        failures = [3]  # noqa: RUF012 - of all of them
+
+        async def publish(self, topic: str, _payload: bytes, **_options: object) -> None:
+            """Take a message, or fail."""
+            self.failures[0] -= 1
+            if self.failures[0] == 0:
+                raise aiomqtt.MqttError("gone")
+            await super().publish(topic, _payload)
+            if topic == "ack":
+                told.append(_payload)
+
+    told: list[bytes] = []
+    Losing.published = []
+    monkeypatch.setattr(aiomqtt, "Client", Losing)
+    monkeypatch.setattr(ingest.results, "MAX_ANSWERS_WAITING", 5)
+    results = Results(SessionConfig(host="h", port=1), "w1", live=dict, status=dict, now=loop.now_ns)
+    results.answer([Request("ack", bytes([number])) for number in range(4)])
+    results.answer([Request("ack", bytes([number])) for number in range(4, 8)])
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(results.run(stop))
+        await asyncio.sleep(SECONDS)
+        stop.set()
+        await running
+
+    loop.run_until_complete(scenario())
+    # The newest of too many, the others counted.
+    assert told == [bytes([number]) for number in range(3, 8)]
+    assert results.answers_dropped == 3
+
+
+def test_a_request_that_changes_while_it_is_told_is_told_again(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asking(Client):
+        """Is asked for something newer while it takes the first."""
+
+        async def publish(self, topic: str, _payload: bytes, **_options: object) -> None:
+            """Take a message."""
+            if topic == "ask":
+                told.append(_payload)
+                if len(told) == 1:
+                    results.request([Request("ask", b"newer")])
+            await super().publish(topic, _payload)
+
+    told: list[bytes] = []
+    Asking.published = []
+    monkeypatch.setattr(aiomqtt, "Client", Asking)
+    results = Results(SessionConfig(host="h", port=1), "w1", live=dict, status=dict, now=loop.now_ns)
+    results.request([Request("ask", b"older")])
+
+    async def scenario() -> None:
+        stop = asyncio.Event()
+        running = asyncio.ensure_future(results.run(stop))
+        await asyncio.sleep(SECONDS)
+        stop.set()
+        await running
+
+    loop.run_until_complete(scenario())
+    assert told == [b"older", b"newer"]
