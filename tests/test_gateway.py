@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -87,11 +88,14 @@ async def running(config: GatewayConfig = CONFIG) -> AsyncIterator[tuple[Gateway
 
 
 class Terminal:
-    """A terminal's end of a connection, with a serial of its own."""
+    """A terminal's end of a connection, with a serial of its own; :func:`run` closes it."""
+
+    opened: ClassVar[list[asyncio.StreamWriter]] = []
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, phone: str) -> None:
         self.reader, self.writer, self.phone = reader, writer, phone
         self.serial = 0
+        self.opened.append(writer)
 
     def send(self, kind: int, body: bytes = b"") -> None:
         self.writer.write(frame_of(kind, self.phone, self.serial, body))
@@ -127,8 +131,15 @@ async def until(condition: Callable[[], bool], what: str) -> None:
 
 def run(test: Awaitable[None]) -> None:
     async def wrapped() -> None:
-        async with asyncio.timeout(60):
-            await test
+        try:
+            async with asyncio.timeout(60):
+                await test
+        finally:
+            while Terminal.opened:
+                writer = Terminal.opened.pop()
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
 
     asyncio.run(wrapped())
 
@@ -395,7 +406,8 @@ def test_a_closed_site_turns_a_teltonika_terminal_away() -> None:
     async def test() -> None:
         imei = "352093081452251"
         async with guarded(admission_of([CLOSED]), anyone=True) as (gateway, disk):
-            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["teltonika"])
+            one = await terminal(gateway, codec="teltonika")
+            reader, writer = one.reader, one.writer
             writer.write(len(imei).to_bytes(2) + imei.encode())
             async with asyncio.timeout(10):
                 assert await reader.readexactly(1) == b"\x00"
