@@ -27,7 +27,7 @@ BUSY_S: Final = 10.0
 
 _WRITER_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
-    "PRAGMA cache_size=-16384",  # 16 MiB; what falls out of it is in the page cache of the system
+    "PRAGMA cache_size=-4096",  # 4 MiB; what falls out of it is in the page cache of the system
     "PRAGMA wal_autocheckpoint=4000",  # pages of 4 KiB: one commit of 40,000 rows is not checkpointed in its middle
     "PRAGMA journal_size_limit=67108864",  # a WAL that a long reader let grow shrinks to 64 MiB again
 )
