@@ -59,6 +59,9 @@ def command(  # noqa: PLR0913 - one flag each
     device_class: Class = None,
     site: SiteCode = None,
     data: Data = None,
+    broker: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: that to which ingest is connected]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Publish a command to a device and print its answer. Exit status 1 if it refuses, or does not answer in time."""
@@ -68,7 +71,7 @@ def command(  # noqa: PLR0913 - one flag each
     if not 1 <= wait_s <= LONGEST_S:
         raise typer.BadParameter(f"{wait_s:g} s: expected 1 s to {LONGEST_S:g} s", param_hint="--timeout")
     args = dict(map(_argument, argument or ()))
-    settings = settings_with(data=data, site=site)
+    settings = settings_with(broker, data=data, site=site)
     # Read-only first: that refuses a data folder that is not there.
     with registry_of(settings, read_only=True) as registry, registry_of(settings, read_only=False) as audit:
         key = known_key(registry, settings, device, device_class)
@@ -143,13 +146,14 @@ def _address(settings: Settings, look: Look) -> "BrokerAddress":
             port=port,
             username=username,
             password=password,
-            tls=_tls_context(settings) if tls else None,
+            tls=tls_context_of(settings) if tls else None,
         )
     except OSError as error:
         raise ValueError(f"TLS to the broker: {error}") from None
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext:
+def tls_context_of(settings: Settings) -> ssl.SSLContext:
+    """Return how TLS to the broker of the settings is spoken; OSError where a file cannot be used."""
     made = settings.data / TLS_FOLDER / "ca.pem"
     ca_file = settings.broker_ca_file or (made if made.exists() else None)
     context = ssl.create_default_context(cafile=ca_file)

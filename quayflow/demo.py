@@ -14,7 +14,7 @@ from typing import Any, Final, TextIO
 import typer
 
 from quayflow import broker
-from quayflow.settings import Settings
+from quayflow.settings import Settings, SettingsError
 from quayflow.stack import Stack, StackError
 from quayflow.supervisor import Child, ChildFailedError
 from store.accounts import ENDS
@@ -106,7 +106,7 @@ async def run(settings: Settings, options: DemoOptions) -> int:
         if not stop.is_set():
             _say_ready(stack, options, say, time.monotonic() - began)
             await _watch(stack, options, stop, say)
-    except (ChildFailedError, StackError) as error:
+    except (ChildFailedError, SettingsError, StackError) as error:
         failure = error
     finally:
         # Ctrl-C has ended who reads this, too, where that is a `tee`; it must not keep the parts from ending in order.

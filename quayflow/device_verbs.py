@@ -16,6 +16,7 @@ from devices.topics import DEVICE, SITE, DeviceKey
 from devices.unknown_names import adopt_command, quoted
 from devices.vocabulary import DeviceClass
 from quayflow.failures import FAILED, UNREACHABLE, USAGE
+from quayflow.options import duration
 from quayflow.settings import Settings
 from store.access import username_of
 from store.admission import read_admission
@@ -29,6 +30,7 @@ from store.trying_out import broker_address, publish_command
 TLS_FOLDER: Final = "tls"
 NOTHING: Final = {"registration": False, "credential": False, "adopted_names": 0}
 """What is removed of a device that is not there."""
+WATCH_S: Final = 60.0
 WATCH_PERIOD_S: Final = 0.5
 SAID_APART: Final = frozenset({"uid", "verdict", "cause", "live", "refusals", "publish", "adopt"})
 """What `show` says in lines of its own."""
@@ -42,16 +44,19 @@ Class = Annotated[DeviceClass | None, typer.Option("--class", help="Class of the
 SiteCode = Annotated[str | None, typer.Option("--site", help="Its site. [default: that of the settings]")]
 
 
-def settings_with(**flags: object) -> Settings:
+def settings_with(broker: str | None = None, **flags: object) -> Settings:
     """Return the settings under the flags; ends with status 2 where they cannot be used."""
     from quayflow.main import settings_of  # noqa: PLC0415 - main registers this module
 
-    return settings_of(None, **flags)
+    return settings_of(broker, **flags)
 
 
 @contextmanager
 def registry_of(settings: Settings, *, read_only: bool) -> Iterator[SqlRegistry]:
-    """Lend the registry; ends with status 3 where it cannot be reached, 2 where what was asked cannot be kept."""
+    """Lend the registry; ends with status 3 where it cannot be reached, 2 where what was asked cannot be kept.
+
+    To read is refused where there is no data folder; who changes what must be there already asks to read first.
+    """
     registry = None
     if read_only and settings.records_url is None and not settings.data.is_dir():
         typer.echo(f"quayflow: there is no folder {settings.data}: name the data folder with --data", err=True)
@@ -210,7 +215,7 @@ def rotate(
 ) -> None:
     """Draw a new password, or make a new certificate; the old one ends within about a second."""
     settings = settings_with(data=data, site=site)
-    with registry_of(settings, read_only=False) as registry:
+    with registry_of(settings, read_only=True), registry_of(settings, read_only=False) as registry:
         key = known_key(registry, settings, device, device_class)
         issued = _issue(registry, settings, key, password=certificate is None, certificate=certificate)
     done = "has new credentials, the old end within a second"
@@ -223,7 +228,7 @@ def remove(
 ) -> None:
     """Remove registration, credentials and adopted names; what it has sent stays. Exit status 1 if none was there."""
     settings = settings_with(data=data, site=site)
-    with registry_of(settings, read_only=False) as registry:
+    with registry_of(settings, read_only=True), registry_of(settings, read_only=False) as registry:
         if "/" not in device and device_class is None and not uids_called(registry, settings, device):
             typer.echo(json.dumps({"uid": device} | NOTHING) if as_json else f"{device}: not there")
             raise typer.Exit(FAILED)
@@ -256,7 +261,7 @@ def adopt(  # noqa: PLR0913 - one flag each
 ) -> None:
     """Take a name of the device's own for a metric, from now on; what was quarantined before stays there."""
     settings = settings_with(data=data, site=site)
-    with registry_of(settings, read_only=False) as registry:
+    with registry_of(settings, read_only=True), registry_of(settings, read_only=False) as registry:
         key = known_key(registry, settings, device, device_class)
         entry = Adoption(device=key.uid, name=name, metric=metric, scale=scale, offset=offset)
         registry.put(_checked(entry), actor=actor(), now_ns=time.time_ns())
@@ -322,22 +327,26 @@ def watch(
     *,
     device_class: Class = None,
     site: SiteCode = None,
-    seconds: Annotated[float, typer.Option("--for", help="Give up after so many seconds.")] = 60.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option("--for", parser=duration, metavar="TIME", help="Give up after this, such as 5m. [default: 60s]"),
+    ] = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Print the command to try, then a green tick for each message that arrives. Exit status 1 if none does."""
+    patience_s = WATCH_S if seconds is None else seconds
     settings = settings_with(data=data, site=site)
     with registry_of(settings, read_only=True) as registry, closing(Look(registry, settings)) as look:
         key = known_key(registry, settings, device, device_class)
         before = look.health(key)
         if not as_json:
             typer.echo(f"try: {look.command(settings, key)}")
-        after = asyncio.run(_until_heard(look, key, before, seconds, as_json=as_json))
+        after = asyncio.run(_until_heard(look, key, before, patience_s, as_json=as_json))
     if as_json:
         typer.echo(msgspec.json.encode(after).decode())
     elif after.accepted == before.accepted:
-        typer.secho(f"✘ nothing accepted within {seconds:g} s: {after.verdict}", fg="red")
+        typer.secho(f"✘ nothing accepted within {patience_s:g} s: {after.verdict}", fg="red")
     raise typer.Exit(0 if after.accepted > before.accepted else FAILED)
 
 

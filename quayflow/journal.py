@@ -189,6 +189,14 @@ def time_of(text: str) -> int:
         raise typer.BadParameter(str(error)) from None
 
 
+def refuse_backwards(start: int | None, end: int | None) -> None:
+    """Refuse a range that ends before it begins; ends with status 2."""
+    if start is not None and end is not None and end < start:
+        raise typer.BadParameter(
+            f"{format_rfc3339(end)} is before --from {format_rfc3339(start)}: expected a later time", param_hint="--to"
+        )
+
+
 From = Annotated[int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="Received at or after this.")]
 To = Annotated[int | None, typer.Option("--to", parser=time_of, metavar="TIME", help="Received before this.")]
 Topic = Annotated[str | None, typer.Option(help="Only topics that contain this.")]

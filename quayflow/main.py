@@ -15,7 +15,20 @@ from quayflow.commanding import command
 from quayflow.decoding import decode
 from quayflow.device_verbs import device_app
 from quayflow.failures import status_of
-from quayflow.journal import Form, From, Limit, To, Topic, cat, folder_of, info, journal_app, leave, time_of
+from quayflow.journal import (
+    Form,
+    From,
+    Limit,
+    To,
+    Topic,
+    cat,
+    folder_of,
+    info,
+    journal_app,
+    leave,
+    refuse_backwards,
+    time_of,
+)
 from quayflow.journal import verify as verify_journal
 from quayflow.options import (
     Broker,
@@ -273,6 +286,7 @@ def journal_cat(
     form: Form = "jsonl",
 ) -> None:
     """Write frames to standard output, in a form that `quayflow replay` reads."""
+    refuse_backwards(start, end)
     folder = folder_of(settings_of(None, data=data))
     leave(lambda: cat(folder, start, end, topic, limit, form))
 
@@ -297,7 +311,9 @@ def journal_rebuild(
     from quayflow.parts import registered_config_of  # noqa: PLC0415 - as above
     from quayflow.rebuilding import rebuild  # noqa: PLC0415 - as above
 
+    refuse_backwards(start, end)
     settings = settings_of(None, data=data, worker=worker)
+    folder_of(settings)
     finish(rebuild(settings, registered_config_of(settings), start, end, as_json=as_json))
 
 
@@ -318,6 +334,7 @@ def journal_export(  # noqa: PLR0913 - one flag each
     from quayflow.exporting import run as run_export  # noqa: PLC0415 - as above
     from quayflow.parts import sources_of, strict_codecs_of  # noqa: PLC0415 - as above
 
+    refuse_backwards(start, end)
     settings = settings_of(None, data=data)
     try:
         sources, strict = sources_of(settings), strict_codecs_of(settings)

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import aiomqtt
 import msgspec
 
 from quayflow import broker
 from quayflow.broker_access import USERS, BrokerAccess, part_passwords
 from quayflow.certificates import Authority
-from quayflow.settings import PREFIX, Settings
+from quayflow.commanding import tls_context_of
+from quayflow.settings import PREFIX, Settings, SettingsError
 from quayflow.supervisor import Child, ChildFailedError
 from simulators import profiles
 from store.data_folder import DataFolder
@@ -25,6 +27,9 @@ from store.interface import StoreUnreachableError
 from store.open import open_registry
 
 READY_TIMEOUT_S: Final = 30.0
+BROKER_TIMEOUT_S: Final = 5.0
+"""How long a broker that is named by --broker is tried."""
+BROKER_PAUSE_S: Final = 0.5
 DRAIN_TIMEOUT_S: Final = 20.0
 ACCESS_PERIOD_S: Final = 1.0
 TLS_FOLDER: Final = "tls"
@@ -71,27 +76,19 @@ class Stack:
         duration_s: float | None,
         on_restart: Callable[[Child, int], None],
     ) -> None:
-        """Check folder, profile and ports.
+        """Check options, profile, folder and ports.
 
-        StackError, BrokerError, DataFolderError or ProfileError say which cannot be used and what to do.
+        SettingsError, StackError, BrokerError, DataFolderError or ProfileError say which cannot be used and what to do.
         """
-        # Taken and let go again: ingest will hold it, but a person wants to hear of a conflict at once.
-        DataFolder.open(settings.data).close()
+        _refuse_contradictions(settings, external_broker=external_broker)
         if simulate:
             profiles.load(settings.profile)
+        # Taken and let go again: ingest will hold it, but a person wants to hear of a conflict at once.
+        DataFolder.open(settings.data).close()
         self.settings = settings
         self.addresses = _addresses(settings, external_broker=external_broker)
         self._on_restart = on_restart
         self._logs = settings.data / "logs"
-        if external_broker and (settings.secure or settings.tls):
-            raise StackError(
-                "--secure and --tls are for the broker that is started here, not for one named by --broker"
-            )
-        if not settings.broker_listen.is_loopback and not (settings.secure and settings.tls):
-            raise StackError(
-                f"broker_listen {settings.broker_listen}: others on the network could listen and speak; "
-                "add --secure and --tls, or listen on 127.0.0.1"
-            )
         self._authority = Authority(settings.data / TLS_FOLDER, time.time_ns()) if settings.tls else None
         self._registry = open_registry(settings.store_urls[1], read_only=False) if settings.secure else None
         self._access: BrokerAccess | None = None
@@ -130,6 +127,8 @@ class Stack:
         if self.broker is not None:
             await self.broker.start(self._on_restart)
             await _until_listening(self.addresses.broker_port, self.broker)
+        else:
+            await _until_let_in(self.settings)
         if self._access is not None:
             self._following = asyncio.create_task(self._follow_access(self._access))
         await self.ingest.start(self._on_restart)
@@ -271,6 +270,17 @@ class Stack:
             await asyncio.sleep(0.2)
 
 
+def _refuse_contradictions(settings: Settings, *, external_broker: bool) -> None:
+    """Raise SettingsError where what was asked cannot be meant."""
+    if external_broker and (settings.secure or settings.tls):
+        raise SettingsError("--secure and --tls are for the broker that is started here, not for one named by --broker")
+    if not settings.broker_listen.is_loopback and not (settings.secure and settings.tls):
+        raise SettingsError(
+            f"broker_listen {settings.broker_listen}: others on the network could listen and speak; "
+            "add --secure and --tls, or --listen 127.0.0.1"
+        )
+
+
 def _addresses(settings: Settings, *, external_broker: bool) -> Addresses:
     try:
         api_port = broker.free_port(settings.port)
@@ -287,6 +297,39 @@ def _addresses(settings: Settings, *, external_broker: bool) -> Addresses:
             message = f"broker port {settings.broker_port} is taken; choose another with --broker-port, or 0"
             raise StackError(message) from None
         return Addresses(api_port, broker.free_port(), own_broker=True, device_port=device_port, tls=settings.tls)
+
+
+async def _until_let_in(settings: Settings) -> None:
+    """Wait until the broker that was named takes a connection; StackError says why it does not.
+
+    The parts would go on trying, as they must where a broker is away for a while; who has just typed an address or a
+    password wants to hear of it.
+    """
+    where = f"broker {settings.broker_host}:{settings.broker_port}"
+    try:
+        context = tls_context_of(settings) if settings.broker_tls else None
+    except OSError as error:
+        raise SettingsError(f"{where}: TLS: {error}") from None
+    deadline = time.monotonic() + BROKER_TIMEOUT_S
+    while True:
+        client = aiomqtt.Client(
+            settings.broker_host,
+            settings.broker_port,
+            username=settings.broker_username,
+            password=settings.broker_password,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            tls_context=context,
+            timeout=BROKER_TIMEOUT_S,
+        )
+        try:
+            async with client:
+                return
+        except (aiomqtt.MqttError, OSError) as error:
+            refused = isinstance(error, aiomqtt.MqttCodeError)
+            if refused or time.monotonic() > deadline:
+                hint = "correct --broker, or broker_username and broker_password" if refused else "correct --broker"
+                raise StackError(f"{where} cannot be used: {error}; {hint}") from None
+        await asyncio.sleep(BROKER_PAUSE_S)
 
 
 async def _until_listening(port: int, child: Child) -> None:

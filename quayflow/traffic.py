@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from quayflow.failures import USAGE
-from quayflow.journal import From, To
+from quayflow.journal import From, To, refuse_backwards
 from quayflow.options import Broker, For, Json, Profile, Seed, duration, written
 from quayflow.settings import Settings
 
@@ -92,6 +92,7 @@ def replay(  # noqa: PLR0913 - one flag each
     from simulators.recording import ENDLESS  # noqa: PLC0415 - as above
     from simulators.replay_config import ReplayConfig  # noqa: PLC0415 - as above
 
+    refuse_backwards(start, end)
     settings = _settings(broker, site=site)
     try:
         config = ReplayConfig(

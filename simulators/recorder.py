@@ -47,6 +47,10 @@ REFUSED: Final = (
 )
 
 
+class BrokerRefusesError(Exception):
+    """The broker lets nobody in as whom we come, or delivers nothing of what was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordConfig:
     """What to record, from where and where to."""
@@ -144,6 +148,7 @@ class _Recorder(Packets):
         self._waiting_bytes = 0
         self._lost = asyncio.Event()
         self._fault = ""
+        self._where = f"broker {config.broker.host}:{config.broker.port}"
 
     async def run(self, ending: asyncio.Event, progress: Callable[[Recorded], None] | None) -> Recorded:
         """Record until the end."""
@@ -152,7 +157,7 @@ class _Recorder(Packets):
         try:
             while not ending.is_set() and not self._is_over(time.monotonic() - began):
                 if self._fault:
-                    raise RecordingError(self._fault)
+                    raise BrokerRefusesError(self._fault)
                 await self._write_waiting()
                 self._done.seconds = round(time.monotonic() - began, 3)
                 if progress is not None and time.monotonic() - shown >= PROGRESS_S:
@@ -250,7 +255,7 @@ class _Recorder(Packets):
     def _control(self, packet: mqtt5.Packet) -> None:
         if isinstance(packet, mqtt5.ConnAckPacket):
             if packet.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-                self._fault = f"the broker refuses the connection: {packet.reason_code.name} {packet.reason_str or ''}"
+                self._fault = f"{self._where} refuses the connection: {_reason(packet)}"
             elif self.transport is not None:
                 if self._done.connects and not packet.session_present:
                     self._done.session_losses += 1
@@ -267,7 +272,11 @@ class _Recorder(Packets):
                 if code in REFUSED
             ]
             if refused:
-                self._fault = f"the broker refuses to deliver {', '.join(refused)}"
+                self._fault = f"{self._where} refuses to deliver {', '.join(refused)}"
+
+
+def _reason(packet: mqtt5.ConnAckPacket) -> str:
+    return f"{packet.reason_code.name} {packet.reason_str or ''}".strip()
 
 
 def _flags(packet: mqtt5.PublishPacket) -> int:

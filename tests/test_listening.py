@@ -22,7 +22,7 @@ ELSEWHERE = "127.0.0.2"
 @pytest.mark.parametrize("others", [(), ("--secure",), ("--tls",)])
 def test_an_address_of_the_network_needs_credentials_and_tls(tmp_path: Path, others: tuple[str, ...]) -> None:
     found = CliRunner().invoke(app, ["up", "--listen", "0.0.0.0", "--data", str(tmp_path), "--no-open", *others])
-    assert found.exit_code == 3
+    assert found.exit_code == 2
     assert "broker_listen 0.0.0.0: others on the network could listen and speak; add --secure and --tls" in found.output
 
 

@@ -1,0 +1,138 @@
+"""What people get wrong with commands that start, command, adopt and rebuild: a sentence, its status, nothing left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_journal import fleet_journal
+
+from engines.mosquitto import running_mosquitto
+from engines.ports import free_port
+
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
+QUAYFLOW = [sys.executable, "-m", "quayflow"]
+BACKWARDS = ("--from", "2026-11-24T00:00:00Z", "--to", "2026-11-23T00:00:00Z")
+
+
+def failing(cwd: Path, *arguments: str, **environment: str) -> tuple[int, str]:
+    """Run a command that fails; return exit status and what it says: no traceback, and no result."""
+    done = subprocess.run(
+        [*QUAYFLOW, *arguments],
+        cwd=cwd,
+        env={**ENVIRONMENT, "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["journal", "cat"],
+        ["journal", "rebuild"],
+        ["journal", "rebuild", "--json"],
+        ["journal", "export", "--out", "out.parquet"],
+        ["replay", "."],
+    ],
+    ids=" ".join,
+)
+def test_a_range_that_ends_before_it_begins_is_refused(arguments: list[str], tmp_path: Path) -> None:
+    fleet_journal(tmp_path / "quayflow-data" / "journal")
+    status, said = failing(tmp_path, *arguments, *BACKWARDS)
+    assert status == 2
+    assert "--to: 2026-11-23T00:00:00Z is before --from 2026-11-24T00:00:00Z" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["journal", "rebuild"],
+        ["journal", "rebuild", "--json"],
+        ["device", "adopt", "QC01", "hoistHeight", "hoist_height_m"],
+        ["device", "rotate", "QC01"],
+        ["device", "remove", "QC01"],
+        ["device", "command", "QC01", "lock"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_a_data_folder_makes_none(arguments: list[str], tmp_path: Path) -> None:
+    status, said = failing(tmp_path, *arguments, "--data", "nowhere")
+    assert status == 3
+    assert len(said.splitlines()) == 1
+    assert "nowhere" in said
+    assert "--data" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [
+        (["up", "--listen", "0.0.0.0"], 2, "broker_listen 0.0.0.0"),
+        (["up", "--broker", "127.0.0.1:1", "--secure"], 2, "--secure and --tls"),
+        (["demo", "--profile", "nowhere"], 2, "profile 'nowhere'"),
+        (["up", "--data", "/etc/hostname"], 3, "data folder /etc/hostname cannot be written"),
+    ],
+)
+def test_what_cannot_be_started_leaves_nothing(arguments: list[str], status: int, named: str, tmp_path: Path) -> None:
+    found, said = failing(tmp_path, *arguments, "--no-open", "--port", "0")
+    assert (found, named in said) == (status, True), said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_folder_of_a_newer_version_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "format").write_text("99\n")
+    (tmp_path / "data" / "journal").mkdir()
+    for words in (["up", "--no-open", "--port", "0"], ["demo", "--no-open", "--port", "0"], ["journal", "rebuild"]):
+        status, said = failing(tmp_path, *words, "--data", "data")
+        assert status == 3
+        assert "99" in said
+    assert (tmp_path / "data" / "format").read_text() == "99\n"
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_not_there_is_said_in_one_sentence(tmp_path: Path) -> None:
+    broker = f"127.0.0.1:{free_port()}"
+    status, said = failing(tmp_path, "up", "--no-open", "--port", "0", "--broker", broker, "--json")
+    assert status == 3
+    (sentence,) = [line for line in said.splitlines() if line.startswith("quayflow: ")]
+    assert f"broker {broker} cannot be used" in sentence
+    assert "--broker" in sentence
+
+
+@pytest.mark.slow
+def test_a_broker_that_lets_nobody_in_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with running_mosquitto(allow_anonymous=False) as broker:
+        where = ("--broker", f"127.0.0.1:{broker.port}")
+        for words in (["up", "--json", "--no-open", "--port", "0"], ["record", "--for", "5s", "--out", "recording"]):
+            status, said = failing(
+                tmp_path, *words, *where, QUAYFLOW_BROKER_USERNAME="me", QUAYFLOW_BROKER_PASSWORD="no"
+            )
+            assert status == 3, said
+            (sentence,) = [line for line in said.splitlines() if line.startswith("quayflow: ")]
+            assert f"broker 127.0.0.1:{broker.port}" in sentence
+            assert "authori" in sentence.lower()
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_it_starts_ends_in_order(tmp_path: Path) -> None:
+    words = ["demo", "--json", "--no-open", "--port", "0", "--broker-port", "0", "--data", "data"]
+    running = subprocess.Popen(
+        [*QUAYFLOW, *words], cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "data" / "logs" / "ingest.log").exists():
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    said, errors = running.communicate(timeout=40)
+    assert "Traceback" not in errors
+    assert running.returncode == 0, errors
+    assert json.loads(said.splitlines()[-1])["ledger_balanced"]
