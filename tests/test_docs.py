@@ -1,18 +1,23 @@
 """Documentation that the build keeps true: what exists is described, and what is described exists."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
 from api.app import create_app
 from api.config import ApiConfig
 from api.instruments import Instruments, Snapshot
 from devices.rejects import Reason
+from quayflow.main import app
 from quayflow.settings import Settings
 
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+CALL = re.compile(r"^\s*(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?quayflow (.*)$", re.MULTILINE)
+SPOKEN_OF = re.compile(r"`quayflow ([^`\n]*)`")
 FIGURE = re.compile(r"\d[\d,.]*\d|\d")
 
 
@@ -106,3 +111,32 @@ def test_both_readmes_say_the_same(english: str, chinese: str) -> None:
 def test_no_document_names_the_machine_that_it_was_written_on(root: Path) -> None:
     homes = re.compile(r"(?<![\w.])/(?:work|root|home/\w+)/")
     assert [str(path) for path in documents(root) if homes.search(path.read_text())] == []
+
+
+def fault_of_call(line: str) -> str:
+    """Return what the parser of the command line says against what follows `quayflow`, "" if nothing."""
+    try:
+        words, command = shlex.split(line, comments=True), typer.main.get_command(app)
+        while (inner := getattr(command, "commands", None)) is not None:
+            if not words or words[0].startswith("-"):
+                return ""
+            command = inner[words.pop(0)]
+        if "--help" in words:
+            return ""
+        _, rest, _ = command.make_parser(typer.Context(command)).parse_args(args=words)
+    except Exception as error:  # noqa: BLE001 - the parser's own kinds are none of its public names
+        return f"{line}: {error!r}"
+    return f"{line}: {rest} is too much" if rest else ""
+
+
+def test_every_command_line_in_a_document_is_one_that_the_program_takes(root: Path) -> None:
+    assert fault_of_call("check a b c --as vehicle") != ""
+    assert fault_of_call("demo --nonsense") != ""
+    assert fault_of_call("nonsense") != ""
+    calls = []
+    for text in (path.read_text() for path in documents(root) if path.name != "CHANGELOG.md"):
+        calls += [call for block in FENCE.findall(text) for call in CALL.findall(block.replace("\\\n", " "))]
+        # In running text a command may be named without what it needs, or as a pattern.
+        calls += [call for call in SPOKEN_OF.findall(text) if not re.search(r"[…|]|\.\.\.|COMMAND", call)]
+    assert len(calls) > 80
+    assert list(filter(None, map(fault_of_call, calls))) == []
