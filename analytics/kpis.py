@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from analytics.rows import TIERS_S, WindowRows
-from devices.columns import Bools, Floats, Ints
+from analytics.rows import TIERS_S, WindowSums
+from devices.columns import Floats, Ints
 
 NS: Final = 1_000_000_000
 HOUR_NS: Final = 3_600 * NS
@@ -86,7 +86,7 @@ def bucket_starts(start_ns: int, end_ns: int, step_ns: int) -> Ints:
     return np.arange(start_ns - start_ns % step_ns, end_ns, step_ns, dtype=np.int64)
 
 
-def tally(rows: WindowRows, line_of_series: Ints, lines: int, buckets: Ints, step_ns: int) -> Ints:
+def tally(rows: WindowSums, line_of_series: Ints, lines: int, buckets: Ints, step_ns: int) -> Ints:
     """Add up the scaled sums of ``rows`` by line and bucket.
 
     ``line_of_series`` (series,) says to which line of the result a series belongs. Every row must lie in a bucket.
@@ -122,19 +122,6 @@ def closed_windows(start_ns: int, complete_ns: int, width_ns: int) -> tuple[int,
     """Return the start of the first and the end of the last window lying wholly in [start, complete); equal if none."""
     first = -(-start_ns // width_ns) * width_ns
     return first, max(first, complete_ns // width_ns * width_ns)
-
-
-def heard(rows: WindowRows, device_of_series: Ints, devices: int, grid: Ints) -> Bools:
-    """Return in which windows devices were heard; shape (devices, windows).
-
-    ``device_of_series`` (series,) gives the device of a series, ``grid`` (windows,) the starts of adjacent windows of
-    the rows' tier. Rows outside the grid, and rows without samples, are left out.
-    """
-    result = np.zeros((devices, len(grid)), np.bool_)
-    column = np.searchsorted(grid, rows.window)
-    inside = (column < len(grid)) & np.isin(rows.window, grid) & (rows.count > 0)
-    result[device_of_series[rows.series[inside]], column[inside]] = True
-    return result
 
 
 def coverage_percent(heard_windows: int, expected_windows: int) -> float | None:

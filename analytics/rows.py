@@ -106,6 +106,59 @@ class WindowRows:
         return cls(parts[0].keys, parts[0].worker, *arrays, bins=bins)
 
 
+@dataclass(frozen=True, slots=True)
+class WindowSums:
+    """What of window rows adds up, as columns, all arrays of shape (n,) and dtype int64.
+
+    ``window``, ``series``, ``count``, ``sum`` and ``late`` are those of :class:`WindowRows`. A series may have several
+    of one window, for partials of other workers and epochs are kept apart.
+    """
+
+    window: Ints
+    series: Ints
+    count: Ints
+    sum: Ints
+    late: Ints
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.window)
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return tuple(each.name for each in fields(cls))
+
+    @classmethod
+    def of(cls, rows: "WindowRows | WindowSums") -> "WindowSums":
+        """Return what of the rows adds up; nothing is copied."""
+        return cls(*(getattr(rows, name) for name in cls.columns()))
+
+    def take(self, which: Bools | Ints) -> "WindowSums":
+        """Return the rows selected by a mask or by positions."""
+        return WindowSums(*(getattr(self, name)[which] for name in self.columns()))
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[WindowSums]") -> "WindowSums":
+        """Return the rows of ``parts`` one after another."""
+        if not parts:
+            return cls(*(np.empty(0, np.int64) for _ in cls.columns()))
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.columns()))
+
+
+def heard(rows: WindowRows | WindowSums, series: int, windows: range) -> Bools:
+    """Return in which windows rows have samples; shape (series, windows).
+
+    ``series`` is how many the rows index, ``windows`` the starts of adjacent windows of their tier, ns UTC. Rows of
+    other windows are left out, and those without samples.
+    """
+    result = np.zeros((series, len(windows)), np.bool_)
+    column = (rows.window - windows.start) // windows.step
+    inside = (column >= 0) & (column < len(windows)) & (rows.count > 0)
+    result[rows.series[inside], column[inside]] = True
+    return result
+
+
 def starts_of(*keys: Ints) -> Ints:
     """Return where a new group begins in key arrays (n,) that are sorted together; shape (groups,)."""
     if not len(keys[0]):

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analytics.kpis import closed_windows, coverage_tier_s, heard
-from analytics.rows import TIERS_S, SeriesKey, WindowRows
+from analytics.kpis import closed_windows, coverage_tier_s
+from analytics.rows import TIERS_S, SeriesKey, WindowRows, WindowSums
 from devices.columns import Bools, Ints
 from devices.times import NS
 from store.interface import WindowStore
@@ -28,6 +28,8 @@ WITNESSES: Final = (
     "temperature_celsius",
 )
 """Metrics that a healthy device of some class sends all the time: one of them mostly tells whether it was heard."""
+APART: Final = 16
+"""Gaps with fewer windows between them are looked into with one question to the store."""
 
 
 class Segment(NamedTuple):
@@ -92,6 +94,11 @@ def read(windows: WindowStore, keys: Sequence[SeriesKey], segments: Sequence[Seg
     return WindowRows.concatenate([windows.read(*segment, keys) for segment in segments])
 
 
+def read_sums(windows: WindowStore, keys: Sequence[SeriesKey], segments: Sequence[Segment]) -> WindowSums:
+    """Read what adds up of the rows of a plan, not folded. Blocking."""
+    return WindowSums.concatenate([windows.read_sums(*segment, keys) for segment in segments])
+
+
 def read_coverage(
     windows: WindowStore, series: Sequence[Sequence[SeriesKey]], span: Span, complete_ns: int
 ) -> list[Coverage]:
@@ -100,26 +107,33 @@ def read_coverage(
     Mostly one series of a device answers for all of them: the others are read only around its gaps.
     """
     tier_s = coverage_tier_s(span.start_ns, span.end_ns)
-    first, end = closed_windows(span.start_ns, min(complete_ns, span.end_ns), tier_s * NS)
-    grid = np.arange(first, end, tier_s * NS, dtype=np.int64)
+    grid = range(*closed_windows(span.start_ns, min(complete_ns, span.end_ns), tier_s * NS), tier_s * NS)
     result = np.zeros((len(series), len(grid)), np.bool_)
     ordered = [sorted(keys, key=_witness_order) for keys in series]
-    if len(grid):
-        firsts = [(index, keys[0]) for index, keys in enumerate(ordered) if keys]
-        result |= _heard(windows, tier_s, firsts, len(series), grid)
-        rest = [(index, key) for index, keys in enumerate(ordered) if not result[index].all() for key in keys[1:]]
-        gaps = np.flatnonzero(~result[[index for index, _ in rest]].all(axis=0)) if rest else np.empty(0, np.int64)
-        if len(gaps):
-            within = slice(int(gaps[0]), int(gaps[-1]) + 1)
-            result[:, within] |= _heard(windows, tier_s, rest, len(series), grid[within])
+    if grid:
+        _look(windows, tier_s, grid, [(index, keys[0]) for index, keys in enumerate(ordered) if keys], result)
+        for within in _stretches(np.flatnonzero(~result.all(axis=0))):
+            silent = np.flatnonzero(~result[:, within].all(axis=1)).tolist()
+            rest = [(index, key) for index in silent for key in ordered[index][1:]]
+            _look(windows, tier_s, grid[within], rest, result[:, within])
     return [Coverage(int(line.sum()), len(grid), tier_s) for line in result]
 
 
-def _heard(
-    windows: WindowStore, tier_s: int, series: Sequence[tuple[int, SeriesKey]], devices: int, grid: Ints
-) -> Bools:
-    rows = windows.read(tier_s, int(grid[0]), int(grid[-1]) + tier_s * NS, [key for _, key in series])
-    return heard(rows, np.array([index for index, _ in series], np.int64), devices, grid)
+def _look(
+    windows: WindowStore, tier_s: int, grid: range, series: Sequence[tuple[int, SeriesKey]], found: Bools
+) -> None:
+    """Mark in ``found`` (devices, windows) in which windows series, given with their device's number, have samples."""
+    if series:
+        heard = windows.heard(tier_s, grid, [key for _, key in series])
+        np.logical_or.at(found, [index for index, _ in series], heard)
+
+
+def _stretches(at: Ints) -> list[slice]:
+    """Return slices that hold all the positions (n,), which ascend, and few others."""
+    if not len(at):
+        return []
+    cut = np.flatnonzero(np.diff(at) > APART) + 1
+    return [slice(int(some[0]), int(some[-1]) + 1) for some in np.split(at, cut)]
 
 
 def _witness_order(key: SeriesKey) -> tuple[int, str]:

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from analytics.packing import PackedRows
-from analytics.rows import SeriesKey, WindowRows
+from analytics.rows import SeriesKey, WindowRows, WindowSums
+from devices.columns import Bools
 from devices.times import NS, format_rfc3339
 
 EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
@@ -222,6 +223,15 @@ class WindowStore(Protocol):
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded, in any order.
 
         ``keys`` of the answer is ``series``, ``worker`` is empty. ``worker``: only rows that this worker has written.
+        """
+
+    def read_sums(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowSums:
+        """Return what adds up of the rows that :meth:`read` returns: some five times as fast, over a month or more."""
+
+    def heard(self, tier_s: int, windows: range, series: Sequence[SeriesKey]) -> Bools:
+        """Return in which windows there are samples of a series; shape (series, windows).
+
+        ``windows``: the starts of adjacent windows of one tier, ns UTC.
         """
 
     def find(

@@ -5,8 +5,9 @@ A worker does not rewrite the rows of wide windows with every sample (see :mod:`
 is given them as if they were there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from sqlite3 import Connection as SqliteConnection
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,8 @@ import numpy as np
 
 from analytics.histograms import objects
 from analytics.packing import Unfolded
-from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
+from analytics.rows import TIERS_S, SeriesKey, WindowRows, WindowSums, fold, heard
+from devices.columns import Bools, Ints
 from devices.times import NS
 from devices.vocabulary import PERCENTILED
 from store.tables import UNFOLDED, WINDOWS_PER_PERIOD
@@ -28,7 +30,16 @@ SERIES_PER_FOLD: Final = 2_000
 
 ID_OF_SERIES: Final = 'SELECT id FROM series WHERE site = ? AND "class" = ? AND device = ? AND metric = ?'
 _READ: Final = tuple(name for name in WindowRows.columns() if name != "tier_s")
-_SELECT: Final = ", ".join(f'"{name}"' for name in _READ)
+# What is read is asked of a cross join, which fixes the order of the loops; left to itself SQLite may walk over every
+# series of a period.
+_SPAN_OF_SERIES: Final = (
+    "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"
+    " wanted(id) AS (VALUES {wanted})"
+)
+_OF_SERIES: Final = (
+    "window_rows WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?{condition}"
+)
+_JOINED: Final = f"FROM span CROSS JOIN wanted CROSS JOIN {_OF_SERIES}"
 _HAS_BINS: Final = "SELECT count(*) FROM pragma_table_info('window_rows') WHERE name = 'bins'"
 _HAS_UNFOLDED: Final = f"SELECT count(*) FROM sqlite_master WHERE name = '{UNFOLDED.name}'"  # noqa: S608 - our own name
 _GAPS: Final = (
@@ -89,9 +100,53 @@ def read_rows(
 ) -> WindowRows:
     """Return what :meth:`store.interface.WindowStore.read` does, from the file as it is in one transaction."""
     gaps = _gaps(connection, tier_s, span_ns[1], worker)
-    written = _written(connection, tier_s, span_ns, series, gaps, worker)
+    asked = _asked(connection, tier_s, span_ns, series, gaps, worker)
+    written = WindowRows.empty(series) if asked is None else _written(connection, asked, series)
     parts = [written, *(_made(connection, tier_s, span_ns, series, gap) for gap in gaps)]
     return WindowRows.concatenate(parts) if len(parts) > 1 else written
+
+
+def read_sums(
+    connection: SqliteConnection, tier_s: int, span_ns: tuple[int, int], series: Sequence[SeriesKey]
+) -> WindowSums:
+    """Return what :meth:`store.interface.WindowStore.read_sums` does, from the file as it is in one transaction.
+
+    Rows have four times as many values, and each of them would become one of Python's integers.
+    """
+    gaps = _gaps(connection, tier_s, span_ns[1], None)
+    parts = [WindowSums.of(_made(connection, tier_s, span_ns, series, gap)) for gap in gaps]
+    asked = _asked(connection, tier_s, span_ns, series, gaps)
+    if asked is not None:
+        names = WindowSums.columns()
+        query = f"{_SPAN_OF_SERIES} SELECT {_quoted(names)} {_JOINED}"
+        table = _table(_found(connection, asked, query), len(names))
+        columns = dict(zip(names, table, strict=True))
+        columns["series"] = asked.position[columns["series"]]
+        parts.append(WindowSums(**columns))
+    return WindowSums.concatenate(parts)
+
+
+def read_heard(connection: SqliteConnection, tier_s: int, windows: range, series: Sequence[SeriesKey]) -> Bools:
+    """Return what :meth:`store.interface.WindowStore.heard` does, from the file as it is in one transaction.
+
+    Of each series and period comes one number, with a bit for each window: a tenth of what the windows would be.
+    """
+    result = np.zeros((len(series), len(windows)), np.bool_)
+    span_ns = windows.start, windows.stop
+    gaps = _gaps(connection, tier_s, windows.stop, None)
+    for gap in gaps:
+        result |= heard(_made(connection, tier_s, span_ns, series, gap), len(series), windows)
+    asked = _asked(connection, tier_s, span_ns, series, gaps)
+    if asked is not None:
+        # What is distinct comes in the order of the key, so that nothing is sorted. Text and numbers are our own.
+        bit = f"1 << (window / {tier_s * NS} & {WINDOWS_PER_PERIOD - 1})"
+        bits = f"SELECT sum({bit}) FROM (SELECT DISTINCT window FROM {_OF_SERIES} AND count > 0)"  # noqa: S608
+        query = f"{_SPAN_OF_SERIES} SELECT id, number, ifnull(({bits}), 0) FROM span CROSS JOIN wanted"  # noqa: S608
+        number, period, held = _table(_found(connection, asked, query), 3)
+        row, bit_number = np.nonzero(held[:, None] >> np.arange(WINDOWS_PER_PERIOD) & 1)
+        window = (period[row] * WINDOWS_PER_PERIOD + bit_number) * (tier_s * NS)
+        result[asked.position[number[row]], (window - windows.start) // windows.step] = True
+    return result
 
 
 def _gaps(connection: SqliteConnection, tier_s: int, end_ns: int, worker: str | None) -> list[_Gap]:
@@ -113,15 +168,31 @@ def _made(
     return fold(rows.take(rows.epoch == gap.epoch), width).at_epoch(gap.epoch)
 
 
-def _written(
+class _Asked(NamedTuple):
+    """Which rows are read, in the terms of the file."""
+
+    tier_s: int
+    span_ns: tuple[int, int]
+    periods: range
+    numbers: list[int]
+    """Stored ids of the series."""
+    position: Ints
+    """Stored id → position in the list of series that was asked for."""
+    condition: str
+    """SQL that leaves out rows which gaps replace, and those of other workers …"""
+    values: tuple[object, ...]
+    """… and its parameters."""
+
+
+def _asked(
     connection: SqliteConnection,
     tier_s: int,
     span_ns: tuple[int, int],
     series: Sequence[SeriesKey],
     gaps: Sequence[_Gap],
-    worker: str | None,
-) -> WindowRows:
-    """Return the rows that are there, without those that gaps replace."""
+    worker: str | None = None,
+) -> _Asked | None:
+    """Return which rows to read, without those that gaps replace; None where there are none."""
     start_ns, end_ns = span_ns
     ids = _ids_of(connection, series)
     span = tier_s * NS * WINDOWS_PER_PERIOD
@@ -131,62 +202,59 @@ def _written(
         (tier_s, tier_s),
     ).fetchone()
     if not ids or bounds[0] is None or end_ns <= start_ns:
-        return WindowRows.empty(series)
+        return None
     periods = range(max(start_ns // span, bounds[0]), min((end_ns - 1) // span, bounds[1]) + 1)
+    if not periods:
+        return None
     numbers = sorted(ids)
+    position = np.zeros(numbers[-1] + 1, np.int64)
+    position[numbers] = [ids[number] for number in numbers]
+    return _Asked(tier_s, span_ns, periods, numbers, position, *_condition(gaps, worker))
+
+
+def _written(connection: SqliteConnection, asked: _Asked, series: Sequence[SeriesKey]) -> WindowRows:
+    """Return the rows that are there."""
     # A store that no writer of this release has opened yet has no histograms, nor a column for them.
     binned = any(key.metric in PERCENTILED for key in series) and bool(connection.execute(_HAS_BINS).fetchone()[0])
-    condition = _condition(gaps, worker)
-    found: list[tuple[Any, ...]] = []
-    for first in range(0, len(numbers), SERIES_PER_QUERY):
-        some = numbers[first : first + SERIES_PER_QUERY]
-        found.extend(_rows_of(connection, tier_s, span_ns, periods, some, condition, binned=binned))
+    wanted = f"{_quoted(_READ)}{', bins' if binned else ''}"
+    query = f"{_SPAN_OF_SERIES} SELECT {wanted} {_JOINED}"
+    found = list(_found(connection, asked, query))
     bins = objects([row[-1] or b"" for row in found]) if binned else None
     table = np.array([row[:-1] for row in found] if binned else found, np.int64).reshape(len(found), len(_READ))
     columns = dict(zip(_READ, np.ascontiguousarray(table.T), strict=True))
-    position = np.zeros(max(numbers) + 1, np.int64)
-    position[numbers] = [ids[number] for number in numbers]
-    columns["series"] = position[columns["series"]]
-    columns["tier_s"] = np.full(len(found), tier_s, np.int64)
+    columns["series"] = asked.position[columns["series"]]
+    columns["tier_s"] = np.full(len(found), asked.tier_s, np.int64)
     return WindowRows(series, "", *(columns[name] for name in WindowRows.columns()), bins=bins)
 
 
-def _rows_of(
-    connection: SqliteConnection,
-    tier_s: int,
-    span_ns: tuple[int, int],
-    periods: range,
-    numbers: list[int],
-    condition: tuple[str, tuple[object, ...]],
-    *,
-    binned: bool,
-) -> list[tuple[Any, ...]]:
-    """Return the rows of a few series that meet a condition: one seek for every period and series.
+def _found(connection: SqliteConnection, asked: _Asked, query: str) -> Iterator[tuple[Any, ...]]:
+    """Yield what a query finds of some series after others: one seek for every period and series."""
+    for first in range(0, len(asked.numbers), SERIES_PER_QUERY):
+        some = asked.numbers[first : first + SERIES_PER_QUERY]
+        text = query.format(wanted=", ".join(["(?)"] * len(some)), condition=asked.condition)
+        periods = asked.periods[0], asked.periods[-1]
+        yield from connection.execute(text, (*periods, *some, asked.tier_s, *asked.span_ns, *asked.values))
 
-    ``binned``: with histograms.
-    """
-    if not periods:
-        return []
-    # A cross join fixes the order of the loops; left to itself SQLite may walk over every series of a period. The text
-    # is put together from question marks and our own column names only.
-    query = (
-        "WITH RECURSIVE span(number) AS (SELECT ? UNION ALL SELECT number + 1 FROM span WHERE number < ?),"  # noqa: S608
-        f" wanted(id) AS (VALUES {', '.join(['(?)'] * len(numbers))})"
-        f" SELECT {_SELECT}{', bins' if binned else ''} FROM span CROSS JOIN wanted CROSS JOIN window_rows"
-        " WHERE tier_s = ? AND period = number AND series = id AND window >= ? AND window < ?"
-    )
-    parameters: tuple[object, ...] = (periods[0], periods[-1], *numbers, tier_s, *span_ns)
-    return connection.execute(query + condition[0], parameters + condition[1]).fetchall()
+
+def _table(found: Iterable[tuple[int, ...]], columns: int) -> Ints:
+    """Return rows of integers by column; shape (columns, n)."""
+    # Not a list of them first: so many tuples at once would have the garbage collector go through all that there is.
+    return np.ascontiguousarray(np.fromiter(chain.from_iterable(found), np.int64).reshape(-1, columns).T)
 
 
 def _condition(gaps: Sequence[_Gap], worker: str | None) -> tuple[str, tuple[object, ...]]:
     """Return SQL and its parameters for rows that no gap replaces, of one worker if one is given."""
-    query = " AND NOT (worker = ? AND epoch = ? AND window >= ?)" * len(gaps)
-    parameters: tuple[object, ...] = tuple(value for gap in gaps for value in (gap.number, gap.epoch, gap.since))
+    # The time comes first: it alone decides for all but the newest rows.
+    query = " AND (window < ? OR worker <> ? OR epoch <> ?)" * len(gaps)
+    parameters: tuple[object, ...] = tuple(value for gap in gaps for value in (gap.since, gap.number, gap.epoch))
     if worker is not None:
         query += " AND worker = (SELECT id FROM writers WHERE writers.worker = ?)"
         parameters += (worker,)
     return query, parameters
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def _ids_of(connection: SqliteConnection, series: Sequence[SeriesKey]) -> dict[int, int]:

@@ -17,7 +17,8 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.domain.write_precision import WritePrecision
 from influxdb_client.rest import ApiException
 
-from analytics.rows import TIERS_S, SeriesKey, WindowRows
+from analytics.rows import TIERS_S, SeriesKey, WindowRows, WindowSums
+from devices.columns import Bools
 from devices.times import NS
 from devices.vocabulary import PERCENTILED
 from store.influxql import InfluxqlClient, InfluxqlError, Series, duration_ns, quoted, retry_after_s, said
@@ -57,7 +58,7 @@ _REFUSED: Final = frozenset({400, 413, 422})
 _KEY: Final = ("tier_s", "window", "series", "epoch")
 _FIELDS: Final = (*INTEGER_FIELDS, *FLOAT_FIELDS)
 _GROUP: Final = '"site", "class", "device", "metric", "worker"'
-_SELECT: Final = ", ".join(f'"{name}"' for name in _FIELDS)
+_SUMMED: Final = ("count", "sum", "late")
 
 
 @dataclass(frozen=True)
@@ -197,20 +198,46 @@ class InfluxWindowStore:
         A row that is being written at this moment is not there yet: the server takes a point field by field, so a
         query may meet one that has only some. One that is being replaced may be read with fields of both.
         """
+        fields = (*_FIELDS, BINS_FIELD) if any(key.metric in PERCENTILED for key in series) else _FIELDS
+        position = {key: index for index, key in enumerate(series)}
+        groups = self._groups(tier_s, (start_ns, end_ns), position, fields, worker)
+        parts = [_rows(group, tier_s, position, series) for group in groups]
+        return WindowRows.concatenate(parts) if parts else WindowRows.empty(series)
+
+    def read_sums(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowSums:
+        """Return what adds up of the rows that :meth:`read` returns."""
+        position = {key: index for index, key in enumerate(series)}
+        groups = self._groups(tier_s, (start_ns, end_ns), position, _SUMMED)
+        return WindowSums.concatenate([_sums(group, tier_s, position) for group in groups])
+
+    def heard(self, tier_s: int, windows: range, series: Sequence[SeriesKey]) -> Bools:
+        """Return in which windows there are samples of a series; shape (series, windows)."""
+        position = {key: index for index, key in enumerate(series)}
+        result = np.zeros((len(series), len(windows)), np.bool_)
+        for group in self._groups(tier_s, (windows.start, windows.stop), position, ("count",)):
+            time = np.array([time for time, count in group.values if count], np.int64)
+            result[position[_key(group)], (time - windows.start) // windows.step] = True
+        return result
+
+    def _groups(
+        self,
+        tier_s: int,
+        span_ns: tuple[int, int],
+        series: Iterable[SeriesKey],
+        fields: Sequence[str],
+        worker: str | None = None,
+    ) -> Iterator[Series]:
+        """Yield the points of the windows of one tier that begin in a span, by series and worker."""
         # A window's points lie in its first second, so bounds that are moved up to windows' starts cut between windows.
         width = tier_s * NS
-        start, end = (-(-min(max(ns, EARLIEST_NS), LATEST_NS) // width) * width for ns in (start_ns, end_ns))
-        position = {key: index for index, key in enumerate(series)}
-        binned = f', "{BINS_FIELD}"' if any(key.metric in PERCENTILED for key in series) else ""
-        source = f'SELECT {_SELECT}{binned} FROM "{measurement(tier_s)}"'  # noqa: S608 - our own names
-        parts: list[WindowRows] = []
+        start, end = (-(-min(max(ns, EARLIEST_NS), LATEST_NS) // width) * width for ns in span_ns)
+        wanted = ", ".join(f'"{name}"' for name in fields)
+        source = f'SELECT {wanted} FROM "{measurement(tier_s)}"'  # noqa: S608 - our own names
         for first, last in self._ranges(start, end):
-            for where in _conditions(position):
+            # The conditions name exactly the wanted series, so every group is of one of them.
+            for where in _conditions(series):
                 where = where if worker is None else f'{where} AND "worker" = {quoted(worker)}'  # noqa: PLW2901
-                statement = f"{source} WHERE time >= {first} AND time < {last} AND {where} GROUP BY {_GROUP}"
-                parts.extend(_rows(group, tier_s, position, series) for group in self._ask(statement))
-        # The conditions name exactly the wanted series, so every group has its position.
-        return WindowRows.concatenate(parts) if parts else WindowRows.empty(series)
+                yield from self._ask(f"{source} WHERE time >= {first} AND time < {last} AND {where} GROUP BY {_GROUP}")
 
     def find(
         self,
@@ -307,8 +334,7 @@ def _conditions(series: Iterable[SeriesKey]) -> Iterator[str]:
 
 def _rows(group: Series, tier_s: int, position: dict[SeriesKey, int], series: Sequence[SeriesKey]) -> WindowRows:
     """Return the points of one series and worker as rows; shape (points,)."""
-    tags = group.tags
-    key = SeriesKey(tags["site"], tags["class"], tags["device"], tags["metric"])
+    key = _key(group)
     scale = scale_of(key.metric)
     needed = [group.columns.index(name) for name in _FIELDS]
     whole = [point for point in group.values if all(point[at] is not None for at in needed)]
@@ -324,3 +350,16 @@ def _rows(group: Series, tier_s: int, position: dict[SeriesKey, int], series: Se
     arrays["series"] = np.full(len(time), position[key], np.int64)
     bins = bins_back(columns[BINS_FIELD]) if key.metric in PERCENTILED and BINS_FIELD in columns else None
     return WindowRows(series, "", *(arrays[name] for name in WindowRows.columns()), bins=bins)
+
+
+def _sums(group: Series, tier_s: int, position: Mapping[SeriesKey, int]) -> WindowSums:
+    """Return what adds up of the points of one series and worker; shape (points,)."""
+    whole = [point for point in group.values if None not in point]
+    time, count, total, late = np.array(whole, np.int64).reshape(-1, 1 + len(_SUMMED)).T
+    series = np.full(len(time), position[_key(group)], np.int64)
+    return WindowSums(time - time % (tier_s * NS), series, count, total, late)
+
+
+def _key(group: Series) -> SeriesKey:
+    tags = group.tags
+    return SeriesKey(tags["site"], tags["class"], tags["device"], tags["metric"])

@@ -1,6 +1,7 @@
 """Window rows in SQLite: one writer, readers in any number of processes."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
@@ -10,13 +11,21 @@ import numpy as np
 from sqlalchemy.engine import Engine
 
 from analytics.packing import Narrow, PackedRows
-from analytics.rows import SeriesKey, WindowRows
-from devices.columns import Ints
+from analytics.rows import SeriesKey, WindowRows, WindowSums
+from devices.columns import Bools, Ints
 from devices.times import NS
 from store.interface import EARLIEST_NS, StoreUnreachableError
 from store.sqlite_files import NotYetError, raw, reaching, reader_engine, writer_engine
 from store.tables import WINDOW_ROWS, WINDOWS, WINDOWS_PER_PERIOD
-from store.window_reading import ID_OF_SERIES, first_needed, keep_unfolded, missing_rows, read_rows
+from store.window_reading import (
+    ID_OF_SERIES,
+    first_needed,
+    keep_unfolded,
+    missing_rows,
+    read_heard,
+    read_rows,
+    read_sums,
+)
 
 ROWS_PER_INSERT: Final = 2_000
 """Rows that are Python's integers at one time: of all rows of a large commit they would take hundreds of megabytes."""
@@ -182,12 +191,36 @@ class SqliteWindowStore:
     ) -> WindowRows:
         """Return every row of ``series`` in one tier with ``start_ns`` ≤ window < ``end_ns``, not folded."""
         try:
-            with reaching(self._name), self._readers.connect() as connection:
-                # One transaction, so that what is missing and what it follows from belong together.
-                raw(connection).execute("BEGIN")
-                return read_rows(raw(connection), tier_s, (start_ns, end_ns), series, worker)
+            with self._reading() as connection:
+                return read_rows(connection, tier_s, (start_ns, end_ns), series, worker)
         except NotYetError:
             return WindowRows.empty(series)
+
+    def read_sums(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowSums:
+        """Return what adds up of the rows that :meth:`read` returns."""
+        try:
+            with self._reading() as connection:
+                return read_sums(connection, tier_s, (start_ns, end_ns), series)
+        except NotYetError:
+            return WindowSums.concatenate([])
+
+    def heard(self, tier_s: int, windows: range, series: Sequence[SeriesKey]) -> Bools:
+        """Return in which windows there are samples of a series; shape (series, windows)."""
+        try:
+            with self._reading() as connection:
+                return read_heard(connection, tier_s, windows, series)
+        except NotYetError:
+            return np.zeros((len(series), len(windows)), np.bool_)
+
+    @contextmanager
+    def _reading(self) -> Iterator[SqliteConnection]:
+        """Lend a connection inside one transaction, so that what is missing and what it follows from belong together.
+
+        Raises :class:`NotYetError`, or :class:`StoreUnreachableError`.
+        """
+        with reaching(self._name), self._readers.connect() as connection:
+            raw(connection).execute("BEGIN")
+            yield raw(connection)
 
     def find(
         self,

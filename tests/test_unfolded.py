@@ -14,7 +14,7 @@ from made_frames import T0
 
 import analytics.windows
 from analytics.packing import PackedRows
-from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
+from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold, heard
 from analytics.windows import Windows
 from devices.columns import Ints
 from devices.times import NS
@@ -78,8 +78,22 @@ class Made:
         """Return what readers see."""
         found: Table = {}
         for tier_s in TIERS_S:
-            found |= table(self.store.read(tier_s, start, end, KEYS))
+            rows = self.store.read(tier_s, start, end, KEYS)
+            found |= table(rows)
+            if not start:
+                self._holds_sums(rows, tier_s)
         return found
+
+    def _holds_sums(self, rows: WindowRows, tier_s: int) -> None:
+        """Assert that what adds up of rows, and where there are samples, is what readers see of the rows."""
+        sums = self.store.read_sums(tier_s, 0, 2**62, KEYS)
+        made, seen = (
+            sorted(zip(*(getattr(each, name).tolist() for name in sums.columns()), strict=True))
+            for each in (rows, sums)
+        )
+        assert seen == made
+        windows = range(T0 // HOUR * HOUR, T0 + 4 * HOUR, tier_s * NS)
+        assert (self.store.heard(tier_s, windows, KEYS) == heard(rows, len(KEYS), windows)).all()
 
     def expected(self) -> Table:
         """Return what they have to see."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_rows import BEGIN, BIG, METRIC_NAMES, any_rows, as_set, key, rows_of
+from made_rows import BEGIN, BIG, METRIC_NAMES, PLAIN, any_rows, as_set, key, rows_of
 
 from analytics.histograms import Histograms, bins_of
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
@@ -23,6 +23,7 @@ from store.interface import StoreUnreachableError, WindowStore
 from store.line_protocol import escaped, lines, measurement, scale_of, tags_of
 from store.open import StoreUrlError, open_windows
 from store.sqlite_files import StoreVersionError
+from store.window_reading import read_heard, read_sums
 from store.windows_influx import InfluxTarget
 
 NUMBER = itertools.count(1)
@@ -310,6 +311,34 @@ def test_folding_what_was_read_is_folding_what_was_written(
     assert as_set(fold(found)) == as_set(fold(both))
     assert as_set(fold(found, tier_s * NS * 4)) == as_set(fold(both, tier_s * NS * 4))
     assert len(found) == len(both)
+    holds_sums(store, found, tier_s, keys)
+
+
+def holds_sums(store: WindowStore, rows: WindowRows, tier_s: int, keys: list[SeriesKey]) -> None:
+    """Assert that what adds up of rows that were read, and in which windows there are samples, can be asked for too."""
+    width = tier_s * NS
+    sums = store.read_sums(tier_s, *ALWAYS, keys)
+    expected, found = (
+        sorted(zip(*(getattr(each, name).tolist() for name in sums.columns()), strict=True)) for each in (rows, sums)
+    )
+    assert found == expected
+    windows = range(BEGIN - 3 * width, BEGIN + 37 * width, width)
+    heard = store.heard(tier_s, windows, keys)
+    pairs = zip(rows.series.tolist(), rows.window.tolist(), rows.count.tolist(), strict=True)
+    there = {(series, window) for series, window, count in pairs if count}
+    assert heard.tolist() == [[(series, window) in there for window in windows] for series in range(len(keys))]
+
+
+def test_what_was_removed_is_not_heard_and_adds_nothing(store: WindowStore, device: str) -> None:
+    rows = rows_of([key(device)], [{}, {"window": BEGIN + 10 * NS}, {"window": BEGIN + 10 * NS, "epoch": 1}])
+    store.write(rows)
+    store.remove(rows.take(np.array([0, 1])))
+    windows = range(BEGIN, BEGIN + 30 * NS, 10 * NS)
+    keys = [key(device, "power_kw"), key(device)]
+    assert store.heard(10, windows, keys).tolist() == [[False] * 3, [False, True, False]]
+    assert store.read_sums(10, *ALWAYS, keys).sum.sum() == PLAIN["sum"]
+    assert store.read_sums(10, *ALWAYS, []).count.tolist() == []
+    assert store.heard(10, windows, []).shape == (0, 3)
 
 
 # --- SQLite alone ----------------------------------------------------------------------------------------------------
@@ -362,6 +391,44 @@ def test_sqlite_reader_does_not_write(tmp_path: Path) -> None:
 
 
 # --- InfluxDB alone --------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_finds_a_month_by_its_key_and_does_no_more_where_others_are_stored_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "quayflow.db"
+    store = open_windows(f"sqlite:///{path}", read_only=False)
+    cranes = [key(f"QC{nth:02d}", "moves") for nth in range(4)]
+    begin, month = BEGIN // (24 * HOUR) * 24 * HOUR, 720
+    windows = range(begin, begin + month * HOUR, HOUR)
+
+    def month_of(keys: list[SeriesKey]) -> WindowRows:
+        every = [{"tier_s": 3600, "window": window, "series": nth} for nth in range(len(keys)) for window in windows]
+        return rows_of(keys, every)
+
+    def work() -> tuple[int, list[str]]:
+        """Return how many thousand steps SQLite takes for the month, and what it plans for its questions."""
+        connection = sqlite3.connect(path)
+        asked: list[str] = []
+        steps = itertools.count()
+        connection.set_trace_callback(asked.append)
+        connection.set_progress_handler(lambda: next(steps) < 0, 1_000)
+        sums = read_sums(connection, 3600, (windows.start, windows.stop), cranes)
+        heard = read_heard(connection, 3600, windows, cranes)
+        connection.set_progress_handler(None, 0)
+        connection.set_trace_callback(None)
+        assert len(sums) == heard.sum() == len(cranes) * month
+        plans = [connection.execute(f"EXPLAIN QUERY PLAN {each}").fetchall() for each in asked if "wanted" in each]
+        connection.close()
+        return next(steps), [line for plan in plans for *_, line in plan if "window_rows" in line or "TEMP" in line]
+
+    store.write(month_of(cranes))
+    alone, plans = work()
+    by_key = "SEARCH window_rows USING PRIMARY KEY (tier_s=? AND period=? AND series=? AND window>? AND window<?)"
+    assert plans == [by_key] * 2
+    # Less than thirty steps a row and question.
+    assert alone < len(cranes) * month * 30 * 2 / 1_000
+    store.write(month_of([key(f"QC{nth:02d}", metric) for nth in range(4) for metric in ("teu", "load_t", "power_kw")]))
+    assert work() == (alone, plans)
+    store.close()
 
 
 def test_sqlite_forgets_what_has_outlived_its_tier_and_nothing_else(tmp_path: Path) -> None:

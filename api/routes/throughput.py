@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
+import msgspec
 import numpy as np
 from fastapi import APIRouter, Query, Response
 
@@ -17,12 +18,12 @@ from analytics.kpis import (
     per_hour,
     tally,
 )
-from analytics.rows import SeriesKey, WindowRows
+from analytics.rows import SeriesKey, WindowSums
 from api.answers import answer, describe
 from api.figures import definition_json, percent, range_json
 from api.parameters import Asked, End, Site, Start, Step, check_size
 from api.responses import Throughput
-from api.series import Coverage, Segment, Span, plan, read, read_coverage
+from api.series import Coverage, Segment, Span, plan, read_coverage, read_sums
 from api.times import on_grid, rfc3339_column
 from api.wiring import Given
 from devices.columns import Bools, Floats, Ints
@@ -76,6 +77,11 @@ GROUPINGS: Final = {
         MOVES_PER_HOUR,
     ),
 }
+POINTS: Final = {
+    grouping.metrics: msgspec.defstruct("Point", ("time", *grouping.metrics, grouping.rate))
+    for grouping in GROUPINGS.values()
+}
+"""Metrics → a point of the answer: made and encoded in a quarter of the time of a dict, of which a month has 17,000."""
 
 
 @router.get(
@@ -143,7 +149,7 @@ class _Question:
     def answer(self, windows: WindowStore) -> dict[str, Any]:
         """Read and compute."""
         keys, lines = self._series()
-        rows = read(windows, keys, self._plan())
+        rows = read_sums(windows, keys, self._plan())
         counted = np.array([key.metric in self.grouping.counted for key in keys], np.bool_)
         observed = rows.take(counted[rows.series]) if len(rows) else rows
         coverage = self._coverage(windows)
@@ -186,7 +192,7 @@ class _Question:
             return []
         return read_coverage(windows, list(of_device.values()), self.span, self.complete_ns)
 
-    def _group_answers(self, rows: WindowRows, lines: Ints, coverage: Sequence[Coverage]) -> list[dict[str, Any]]:
+    def _group_answers(self, rows: WindowSums, lines: Ints, coverage: Sequence[Coverage]) -> list[dict[str, Any]]:
         span, metrics = self.span, self.grouping.metrics
         buckets = bucket_starts(span.start_ns, span.end_ns, span.step_ns)
         shape = len(self.groups), len(metrics), len(buckets)
@@ -199,6 +205,7 @@ class _Question:
         overall = per_hour(closed[:, rated].sum(axis=(1, 2)), np.full(shape[0], hours.sum()))
         shown = self._shown(buckets, rows)
         times = rfc3339_column(buckets[shown])
+        rates = _rates(by_bucket[:, shown])
         return [
             {
                 "group": group.name,
@@ -207,23 +214,21 @@ class _Question:
                 **{metric: _in_unit(metric, total[number, at].sum()) for at, metric in enumerate(metrics)},
                 self.grouping.rate: _rate(float(overall[number])),
                 "coverage_percent": percent([coverage[at] for at in group.devices] if coverage else []),
-                "points": self._points(times, total[number][:, shown], by_bucket[number][shown]),
+                "points": self._points(times, total[number][:, shown], rates[number]),
             }
             for number, group in enumerate(self.groups)
         ]
 
-    def _shown(self, buckets: Ints, rows: WindowRows) -> Bools:
+    def _shown(self, buckets: Ints, rows: WindowSums) -> Bools:
         """Return which buckets have begun: a zero in the future would be a claim."""
         begun = max(self.now_ns, int(rows.window.max()) + 1 if len(rows) else 0)
         result: Bools = buckets < begun
         return result
 
-    def _points(self, times: Sequence[str], total: Ints, rate: Floats) -> list[dict[str, Any]]:
-        columns: dict[str, Sequence[Any]] = {"time": times}
-        columns |= {metric: _column(metric, total[at]) for at, metric in enumerate(self.grouping.metrics)}
-        columns[self.grouping.rate] = [_rate(value) for value in rate.tolist()]
-        names = tuple(columns)
-        return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    def _points(self, times: Sequence[str], total: Ints, rates: Sequence[float | None]) -> list[msgspec.Struct]:
+        metrics = self.grouping.metrics
+        columns = (_column(metric, total[at]) for at, metric in enumerate(metrics))
+        return list(map(POINTS[metrics], times, *columns, rates))
 
 
 def _column(metric: str, scaled: Ints) -> list[int] | list[float]:
@@ -236,6 +241,14 @@ def _column(metric: str, scaled: Ints) -> list[int] | list[float]:
 
 def _in_unit(metric: str, scaled: np.int64) -> int | float:
     return _column(metric, np.array([scaled]))[0]
+
+
+def _rates(values: Floats) -> list[list[float | None]]:
+    """Round rates; shape (groups, buckets). Counts in whole hours have few rates, so each is rounded once."""
+    different, at = np.unique(values, return_inverse=True)
+    rounded = np.array([_rate(value) for value in different.tolist()], np.object_)
+    result: list[list[float | None]] = rounded[at.reshape(values.shape)].tolist()
+    return result
 
 
 def _rate(value: float) -> float | None:

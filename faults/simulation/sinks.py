@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from analytics.rows import SeriesKey, WindowRows
+from analytics.rows import SeriesKey, WindowRows, WindowSums
+from devices.columns import Bools
 from faults.simulation.store import Moods, SimulatedSink, Store
 from store.delivery import Backoff, Delivery
 from store.interface import EARLIEST_NS, Commit, EventRecord, StoreUnreachableError
@@ -136,6 +137,14 @@ class RemoteWindows:
     ) -> WindowRows:
         """Nobody reads here."""
         raise AssertionError((tier_s, start_ns, end_ns, series, worker))
+
+    def read_sums(self, tier_s: int, start_ns: int, end_ns: int, series: Sequence[SeriesKey]) -> WindowSums:
+        """Nobody reads here."""
+        raise AssertionError((tier_s, start_ns, end_ns, series))
+
+    def heard(self, tier_s: int, windows: range, series: Sequence[SeriesKey]) -> Bools:
+        """Nobody reads here."""
+        raise AssertionError((tier_s, windows, series))
 
     def find(
         self,
