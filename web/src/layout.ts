@@ -43,7 +43,7 @@ export const CRANE_REACH = { water: -52, land: 48 } as const;
 const QUAY_MARGIN_M = 60;
 const MARGIN_M = 14;
 /** Vehicles this far from fixed things still widen the view; a stray reading from elsewhere must not shrink the port. */
-const NEAR_M = 160;
+const NEAR_M = 250;
 
 const numeric = (value: unknown): number | null => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
