@@ -245,4 +245,14 @@ export const workerStatus = fields({
 });
 export type WorkerStatus = Infer<typeof workerStatus>;
 
-export const problem = fields({ title: text, status: number, detail: orNull(text) });
+/** What became of a command that a device has answered. */
+export const commandSent = fields({ id: text, outcome: oneOf("done", "refused"), detail: text, data: record(scalar) });
+export type CommandSent = Infer<typeof commandSent>;
+
+export const problem = fields({
+  title: text,
+  status: number,
+  type: orNull(text),
+  detail: orNull(text),
+  errors: orNull(list(fields({ pointer: orNull(text), detail: text }))),
+});

@@ -1,7 +1,7 @@
 /** The API client: every answer is checked against its shape, every failure says which request and why. */
 
 import * as answers from "./answers";
-import type { Infer, Shape } from "./shape";
+import type { Infer, Scalar, Shape } from "./shape";
 
 /** Requests are given up after this long (ms): a page that waits for ever looks like a port that stands still. */
 const TIMEOUT_MS = 10_000;
@@ -10,15 +10,25 @@ const TIMEOUT_MS = 10_000;
 const MAX_PAGES = 20;
 
 export class ApiError extends Error {
+  /** The kind of problem, such as `no-answer`; "" where the answer does not say. */
+  readonly slug: string;
+  /** JSON Pointer to the field of the body that is at fault, "" for none. */
+  readonly pointer: string;
+
   constructor(
     readonly path: string,
     readonly status: number,
-    message: string,
+    problem: Problem,
   ) {
-    super(message);
+    const [first] = problem.errors ?? [];
+    super((first?.pointer ? first.detail : null) ?? problem.detail ?? problem.title);
     this.name = "ApiError";
+    this.slug = (problem.type ?? "").split("/").at(-1) ?? "";
+    this.pointer = first?.pointer ?? "";
   }
 }
+
+type Problem = Pick<Infer<typeof answers.problem>, "title" | "type" | "detail" | "errors">;
 
 export type Query = Readonly<Record<string, string | number | undefined>>;
 
@@ -52,7 +62,14 @@ export async function get<T>(path: string, shape: Shape<T>): Promise<T> {
 }
 
 /** Change something over HTTP. */
-export async function change<T>(method: "PUT" | "DELETE", path: string, secret: string, body: unknown, shape: Shape<T>): Promise<T> {
+export async function change<T>(
+  method: "PUT" | "POST" | "DELETE",
+  path: string,
+  secret: string,
+  body: unknown,
+  shape: Shape<T>,
+  timeoutMs = TIMEOUT_MS,
+): Promise<T> {
   const response = await fetch(path, {
     method,
     headers: {
@@ -61,18 +78,17 @@ export async function change<T>(method: "PUT" | "DELETE", path: string, secret: 
       ...(secret ? { Authorization: `Bearer ${secret}` } : {}),
     },
     body: body === null ? null : JSON.stringify(body),
-    signal: AbortSignal.timeout(TIMEOUT_MS),
+    signal: AbortSignal.timeout(timeoutMs),
   });
   if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
   return shape(await response.json(), "");
 }
 
-async function explanation(response: Response): Promise<string> {
+async function explanation(response: Response): Promise<Problem> {
   try {
-    const found = answers.problem(await response.json(), "");
-    return found.detail ?? found.title;
+    return answers.problem(await response.json(), "");
   } catch {
-    return `${response.status} ${response.statusText}`.trim();
+    return { title: `${response.status} ${response.statusText}`.trim(), type: null, detail: null, errors: null };
   }
 }
 
@@ -119,6 +135,24 @@ export const adopt = (uid: string, name: string, meaning: answers.Meaning, secre
 
 export const giveUp = (uid: string, name: string, secret: string): Promise<answers.Meaning> =>
   change("DELETE", namesPath(uid, name), secret, null, answers.meaning);
+
+interface CommandRequest {
+  readonly id: string;
+  readonly name: string;
+  readonly args: Readonly<Record<string, Scalar>>;
+  readonly waitSeconds: number;
+}
+
+/** Have a device do something; the answer takes as long as the device, `waitSeconds` at most. */
+export const sendCommand = (uid: string, { id, name, args, waitSeconds }: CommandRequest, secret: string): Promise<answers.CommandSent> =>
+  change(
+    "POST",
+    `/v1/devices/${devicePath(uid)}/commands`,
+    secret,
+    { id, name, args, timeout: `${waitSeconds}s` },
+    answers.commandSent,
+    waitSeconds * 1_000 + TIMEOUT_MS,
+  );
 
 export const vocabulary = (): Promise<Infer<typeof answers.vocabulary>> => get("/v1/vocabulary", answers.vocabulary);
 

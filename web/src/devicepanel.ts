@@ -2,10 +2,13 @@
 
 import type { Health, Refusal } from "./answers";
 import * as api from "./api";
+import { Commands } from "./commands";
+import { detailOf } from "./details";
 import { byId, copy, h, setText } from "./dom";
 import { age, decimal, stampOf } from "./format";
 import { countOf, language, named, onLanguage, t, type Key } from "./i18n";
 import { Names } from "./names";
+import { Secret } from "./secret";
 
 const HEALTH_MS = 2_000;
 const DETAILS_MS = 4_000;
@@ -50,7 +53,9 @@ export class DevicePanel {
   private readonly counts = byId("device-refused-counts", HTMLUListElement);
   private readonly entries = byId("device-refusals-note", HTMLParagraphElement);
   private readonly refusals = byId("device-refusals", HTMLDivElement);
+  private readonly secret = new Secret();
   private readonly names: Names;
+  private readonly commands: Commands;
   private uid: string | null = null;
   private first: Health | null = null;
   private health: Health | null = null;
@@ -58,9 +63,10 @@ export class DevicePanel {
   private newest: readonly Refusal[] | null = null;
   private returnTo: Element | null = null;
 
-  /** `onNames` is told whether a device has names that are refused and without a meaning. */
-  constructor(onNames: (uid: string, someUnknown: boolean) => void) {
-    this.names = new Names(onNames);
+  /** `isSimulated`: as for `Commands`. `onNames` is told whether a device has names that are refused and without a meaning. */
+  constructor(isSimulated: (uid: string) => boolean, onNames: (uid: string, someUnknown: boolean) => void) {
+    this.names = new Names(this.secret, onNames);
+    this.commands = new Commands(this.secret, isSimulated);
     byId("device-close", HTMLButtonElement).addEventListener("click", () => this.close());
     this.panel.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.close();
@@ -102,7 +108,9 @@ export class DevicePanel {
     if (location.hash !== hash) history.replaceState(null, "", hash);
     if (!again) {
       this.first = this.health = this.newest = this.error = null;
+      this.secret.close();
       this.names.open(uid);
+      this.commands.open(uid);
       this.draw();
       void this.loadHealth();
       void this.loadDetails();
@@ -199,7 +207,7 @@ export class DevicePanel {
     const bad = first !== null && health !== null && newest !== undefined && refusedSince(first, health);
     this.refused.hidden = !bad;
     this.refused.dataset["state"] = "refused";
-    setText(this.refused, bad ? t("device.refused", { reason: named("reason", newest.reason), detail: newest.detail }) : "");
+    setText(this.refused, bad ? t("device.refused", { reason: named("reason", newest.reason), detail: detailOf(newest) }) : "");
   }
 
   private drawRefusals(): void {
@@ -225,7 +233,7 @@ function sentenceOf(health: Health): string {
     skew: age(Math.abs(health.skew_s ?? 0), language()),
     direction: t((health.skew_s ?? 0) > 0 ? "device.behind" : "device.ahead"),
     reason: last ? named("reason", last.reason) : "",
-    detail: last ? last.detail : "",
+    detail: last ? detailOf(last) : "",
   });
 }
 
@@ -247,8 +255,8 @@ function factsOf(health: Health): [string, string][] {
     [t("device.received"), shown(health.frames)],
     [t("device.kept"), shown(health.accepted)],
     [t("device.duplicate"), shown(health.duplicate)],
-    [t("device.lost"), health.lost_before_journal === null ? t("figure.ledger.unknown") : shown(health.lost_before_journal)],
     [t("device.refusedWhole"), shown(Object.values(health.refused).reduce((sum, { messages }) => sum + messages, 0))],
+    [t("device.lost"), health.lost_before_journal === null ? t("figure.ledger.unknown") : shown(health.lost_before_journal)],
   ];
 }
 
@@ -264,7 +272,7 @@ function refusalRow(refusal: Refusal): HTMLElement {
       h("b", { title: refusal.reason }, named("reason", refusal.reason)),
       h("code", {}, refusal.pointer || t("refusals.whole")),
     ),
-    h("p", { class: "particulars" }, refusal.detail),
+    h("p", { class: "particulars" }, detailOf(refusal)),
     h("code", { class: "payload", title: refusal.topic }, payload.slice(0, 300)),
   );
 }

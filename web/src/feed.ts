@@ -2,6 +2,7 @@
 
 import type { PortEvent, Refusal } from "./answers";
 import * as api from "./api";
+import { detailOf } from "./details";
 import { byId, h, setText } from "./dom";
 import { clockOf, decimal } from "./format";
 import { countOf, language, named, onLanguage, t, type Key } from "./i18n";
@@ -186,7 +187,7 @@ function refusalRow(refusal: Refusal): HTMLElement {
       h("b", { title: refusal.reason }, named("reason", refusal.reason)),
       h("code", {}, refusal.pointer || t("refusals.whole")),
     ),
-    h("p", { class: "particulars" }, refusal.detail),
+    h("p", { class: "particulars" }, detailOf(refusal)),
     h(
       "p",
       {},

@@ -1,11 +1,12 @@
 /** The strip of figures. Each says on hover or focus what it means, what it rests on, and how to ask for it. */
 
-import type { CraneThroughput, FigureFrame, GateThroughput, Ledger } from "./answers";
+import type { CraneThroughput, Definition, FigureFrame, GateThroughput, Ledger } from "./answers";
 import * as api from "./api";
 import { byId, h, setText, svg } from "./dom";
-import { age, clockOf, decimal, epochMs, threeFigures } from "./format";
+import { age, clockOf, decimal, epochMs, threeFigures, type Language } from "./format";
 import { clamp } from "./geometry";
 import { language, onLanguage, t, type Key } from "./i18n";
+import { DEFINITIONS } from "./i18n/kpis.zh";
 import { Polled } from "./polled";
 import type { Port, WorkerTotals } from "./port";
 
@@ -366,9 +367,15 @@ function spanOf(answer: FigureFrame): string {
   return age((epochMs(answer.end) - epochMs(answer.start)) / 1000, language());
 }
 
+/** A definition in the language of the page; one that the page does not know stays as the API says it. */
+export function wordsOf(definition: Definition, shown: Language = language()): Definition {
+  const words = shown === "zh" ? DEFINITIONS[`${definition.id}/${definition.version}`] : undefined;
+  return { ...definition, ...words };
+}
+
 /** What every KPI answer says about itself. */
 function frameRows(answer: FigureFrame, path: string): (readonly [string, string])[] {
-  const { definition } = answer;
+  const definition = wordsOf(answer.definition);
   const rows: [string, string][] = [
     [t("about.definition"), `${definition.name ?? definition.id} (${definition.id} v${definition.version}): ${definition.description}`],
   ];

@@ -52,7 +52,10 @@ const map = new YardMap(byId("map", HTMLCanvasElement), byId("map-tooltip", HTML
   describe: inFull,
 });
 const chart = new ChartPanel(port);
-const panel = new DevicePanel((uid, unknown) => port.setUnknownNames(uid, unknown));
+const panel = new DevicePanel(
+  (uid) => port.devices.get(uid)?.info["simulated"] === true,
+  (uid, unknown) => port.setUnknownNames(uid, unknown),
+);
 const open = (uid: string): void => panel.open(uid);
 const list = new DeviceList(port, inBrief, select, open);
 const feed = new Feed(select, open);

@@ -5,9 +5,8 @@ import * as api from "./api";
 import { byId, h, setText } from "./dom";
 import { decimal, shownUnit, stampOf } from "./format";
 import { language, named, t } from "./i18n";
+import type { Secret } from "./secret";
 import { someOpen } from "./unknownnames";
-
-const UNAUTHORISED = 401;
 
 /** The value in the metric's unit that a value sent becomes, NaN where it is no number. */
 export function converted(sent: string, { scale, offset }: Pick<Meaning, "scale" | "offset">): number {
@@ -27,31 +26,21 @@ export class Names {
   private readonly note = byId("device-names-note", HTMLParagraphElement);
   private readonly said = byId("device-names-said", HTMLParagraphElement);
   private readonly command = byId("device-names-command", HTMLPreElement);
-  private readonly form = byId("device-secret", HTMLFormElement);
   private readonly rows = new Map<string, NameRow>();
   private metrics: readonly VocabularyMetric[] = [];
   private uid = "";
-  /** What changes are proved with; kept for as long as the page is open, and nowhere else. */
-  private secret = "";
-  private waiting: (() => void) | null = null;
 
-  constructor(private readonly onKnown: (uid: string, someUnknown: boolean) => void) {
-    const field = byId("device-secret-text", HTMLInputElement);
-    this.form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.secret = field.value;
-      field.value = "";
-      this.form.hidden = true;
-      this.waiting?.();
-    });
-  }
+  /** `onKnown` is told whether a device has names that are refused and without a meaning. */
+  constructor(
+    private readonly secret: Secret,
+    private readonly onKnown: (uid: string, someUnknown: boolean) => void,
+  ) {}
 
   /** Show another device's, of which nothing is known yet. */
   open(uid: string): void {
     this.uid = uid;
     this.redraw();
     this.say("");
-    this.form.hidden = true;
     setText(this.note, t("empty.loading"));
   }
 
@@ -116,44 +105,31 @@ export class Names {
   }
 
   private adopt(item: DeviceName, meaning: Meaning): void {
-    void this.attempt(
-      async () => {
-        await api.adopt(this.uid, item.name, meaning, this.secret);
-        return t("device.adopted", { name: item.name, metric: named("metric", meaning.metric) });
-      },
-      commandOf(item.command, meaning),
-      () => this.adopt(item, meaning),
-    );
+    const { uid } = this;
+    this.attempt(async (secret) => {
+      await api.adopt(uid, item.name, meaning, secret);
+      return t("device.adopted", { name: item.name, metric: named("metric", meaning.metric) });
+    }, commandOf(item.command, meaning));
   }
 
   private giveUp(name: string): void {
-    void this.attempt(
-      async () => {
-        await api.giveUp(this.uid, name, this.secret);
-        return t("device.givenUp", { name });
-      },
-      "",
-      () => this.giveUp(name),
-    );
+    const { uid } = this;
+    this.attempt(async (secret) => {
+      await api.giveUp(uid, name, secret);
+      return t("device.givenUp", { name });
+    });
   }
 
-  /** Change something and say what came of it; where the secret is missing, ask for it and do it `again`. */
-  private async attempt(work: () => Promise<string>, command: string, again: () => void): Promise<void> {
-    try {
-      this.say(await work());
-      this.waiting = null;
+  /** Change something and say what came of it; `command` does the same on the server. */
+  private attempt(change: (secret: string) => Promise<string>, command = ""): void {
+    const work = async (secret: string): Promise<void> => {
+      this.say(await change(secret));
       await this.load();
-    } catch (reason) {
-      if (reason instanceof api.ApiError && reason.status === UNAUTHORISED) {
-        this.say(this.secret ? t("device.secretWrong") : t("device.secretNeeded"));
-        this.waiting = again;
-        this.form.hidden = false;
-        byId("device-secret-text", HTMLInputElement).focus();
-        return;
-      }
+    };
+    this.secret.attempt({ work, place: this.list, say: (text) => this.say(text) }).catch((reason: unknown) => {
       const error = reason instanceof Error ? reason.message : String(reason);
       this.say(t(command ? "device.notAdopted" : "device.notDone", { error }), command);
-    }
+    });
   }
 
   private say(text: string, command = ""): void {

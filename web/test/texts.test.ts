@@ -24,7 +24,7 @@ test("both languages have the same keys and placeholders, and no text is empty",
 test("every text is used, and every text that the markup asks for exists", () => {
   const asked = [...markup.matchAll(/data-t(?:-[a-z]+)?="([^"]+)"/g)].map((match) => match[1]!);
   expect(asked.filter((key) => !(key in en))).toEqual([]);
-  const made = ["metric.", "class.", "reason.", "state.", "link.", "figure.", "cause."];
+  const made = ["metric.", "class.", "reason.", "state.", "link.", "figure.", "cause.", "command.field."];
   const known = (key: string): boolean =>
     made.some((prefix) => key.startsWith(prefix)) || asked.includes(key) || sources.includes(`"${key}"`);
   expect(Object.keys(en).filter((key) => !known(key))).toEqual([]);

@@ -1,0 +1,30 @@
+import { expect, test } from "vitest";
+
+import { ApiError } from "../src/api";
+import { argumentsOf, fieldOf, valueOf } from "../src/commands";
+
+test("a value is read as the command line reads it", () => {
+  expect(["5", "-0.5", "1e3", "true", "false", "null", "fast", "0x10", "Infinity", "007", '"5"', '""', " 5 "].map(valueOf)).toEqual([
+    5, -0.5, 1000, true, false, null, "fast", "0x10", "Infinity", "007", "5", "", 5,
+  ]);
+});
+
+test("rows become arguments, and a row left empty is none", () => {
+  const json = (rows: [string, string][]): string => JSON.stringify(argumentsOf(rows));
+  expect(json([["hz", "2"], ["", ""], [" mode ", "slow"]])).toBe('{"args":{"hz":2,"mode":"slow"}}');
+  expect(json([["__proto__", "1"], ["fault", "x"]])).toBe('{"args":{"__proto__":1,"fault":"x"}}');
+});
+
+test("what is wrong with the arguments names the parameter", () => {
+  expect(argumentsOf([["hz", "2"], ["", "5"]])).toMatchObject({ fault: { field: "args", nth: 1, key: "command.argUnnamed" } });
+  expect(argumentsOf([["hz", "2"], ["hz", "5"]])).toMatchObject({ fault: { nth: 1, key: "command.argTwice", words: { name: "hz" } } });
+  expect(argumentsOf([["hz", " "]])).toMatchObject({ fault: { nth: 0, key: "command.argEmpty", words: { name: "hz" } } });
+});
+
+test("a problem of the API names its kind and the field", () => {
+  const problem = { title: "t", type: "/problems/invalid-parameter", detail: "/args/hz: no", errors: [{ pointer: "/args/hz", detail: "no" }] };
+  const error = new ApiError("/v1", 422, problem);
+  expect([error.slug, error.pointer, error.message]).toEqual(["invalid-parameter", "/args/hz", "no"]);
+  expect([fieldOf(error.pointer), fieldOf("/timeout"), fieldOf("/other"), fieldOf("")]).toEqual(["args", "timeout", null, null]);
+  expect(new ApiError("/v1", 500, { title: "t", type: null, detail: null, errors: null }).message).toBe("t");
+});
