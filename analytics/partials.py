@@ -160,6 +160,10 @@ def join(into: Aggregates, at: Ints, what: Aggregates) -> None:
     Positions whose count is 0 hold nothing yet, whatever stands in their other aggregates.
     """
     held = into.count[at]
+    if not held.any():
+        # Where a window has just ended or begun.
+        into.put_values(at, what)
+        return
     if not held.all():
         fresh = np.flatnonzero(held == 0)
         into.put_values(at[fresh], Values(what.take_values(fresh)))
