@@ -264,7 +264,7 @@ def test_a_command_that_nobody_answers_says_so_and_can_be_asked_for_again(browse
         expect(entry).to_have_attribute("data-state", "sent")
         expect(entry).to_contain_text("sent, waiting for the device: ")
         expect(entry).to_contain_text("of 5 s")
-        expect(entry).to_have_attribute("data-state", "unanswered")
+        expect(entry).to_have_attribute("data-state", "unanswered", timeout=WAIT_MS)
         expect(entry).to_contain_text("no answer within 5 s: whether it was done is not known")
         command_id = entry.get_attribute("data-id")
         page.click("#command-log .again")
@@ -276,7 +276,7 @@ def test_a_command_that_nobody_answers_says_so_and_can_be_asked_for_again(browse
             check=True,
             timeout=20,
         )
-        expect(entry).to_have_attribute("data-state", "done")
+        expect(entry).to_have_attribute("data-state", "done", timeout=WAIT_MS)
         expect(entry).to_have_count(1)
         assert [each for each in seen.complaints if "504" not in each] == []
         assert page.evaluate("window.quayflow.problems()") == []
