@@ -105,7 +105,7 @@ def test_refusals_are_counted_as_they_are_listed_and_the_mark_goes_with_the_adop
         wait_live(page)
         page.fill("#device-search", "PAGE-4")
         row = page.locator("#device-list li")
-        expect(row).to_have_class("unknown-names")
+        expect(row).to_have_class("unknown-names", timeout=WAIT_MS)
         expect(row).to_have_attribute("title", "sends names that are not known")
         row.click()
         page.click("#device-open")

@@ -72,7 +72,7 @@ const stream = new Stream({
     if (!port.takeLive(live, performance.now())) askForNew();
   },
   onEvent: (event) => {
-    port.takeEvent(event, performance.now());
+    if (!port.takeEvent(event, performance.now())) askForNew();
     feed.take(event);
   },
   onStatus: (status) => port.takeStatus(status, performance.now()),

@@ -143,8 +143,11 @@ export class Port {
     return complete;
   }
 
-  /** Take a port event: a passage makes its lane flash, a device that goes offline shows it at once. */
-  takeEvent(event: PortEvent, now: number): void {
+  /**
+   * Take a port event: a passage makes its lane flash, a device that goes offline shows it at once. Returns false for an
+   * event of a device that is not known yet.
+   */
+  takeEvent(event: PortEvent, now: number): boolean {
     const uid = `${event.site}/${event.class}/${event.device}`;
     if (event.type === "gate_passage") this.passages.set(uid, now);
     const device = this.devices.get(uid);
@@ -152,6 +155,7 @@ export class Port {
       device.state = "offline";
       this.tell("devices");
     }
+    return device !== undefined;
   }
 
   takeStatus(status: WorkerStatus, now: number): void {

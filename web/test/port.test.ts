@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import type { Device, DeviceName, WorkerStatus } from "../src/answers";
+import type { Device, DeviceName, PortEvent, WorkerStatus } from "../src/answers";
 import { matching } from "../src/devicelist";
 import { Port } from "../src/port";
 import { UnknownNames } from "../src/unknownnames";
@@ -52,6 +52,25 @@ test("an unknown device is shown at once and its info asked for", () => {
   expect(port.takeLive(live({ "T-001": { x_m: 1, y_m: 2 } }), 0)).toBe(false);
   expect(port.takeLive(live({ "T-001": { x_m: 2 } }), 500)).toBe(true);
   expect(port.devices.get("CNNGB-DEMO/vehicle/T-001")!.values).toEqual(new Map([["x_m", 2], ["y_m", 2]]));
+});
+
+test("an event of a device that is not known asks for it", () => {
+  const port = new Port();
+  const came = (device: string): PortEvent => ({
+    id: device,
+    cursor: 1,
+    type: "device_online",
+    site: "CNNGB-DEMO",
+    class: "vehicle",
+    device,
+    time: "2026-11-23T08:02:00Z",
+    start: null,
+    data: {},
+    carrier: null,
+  });
+  port.takeDevices([listed("TT01", "live")], 0);
+  expect(port.takeEvent(came("TT01"), 1)).toBe(true);
+  expect(port.takeEvent(came("TT02"), 1)).toBe(false);
 });
 
 test("a listed value never replaces a newer live one", () => {
