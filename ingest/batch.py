@@ -188,6 +188,18 @@ class Batch:
         self.unset[len(self.frames)] = max(said, 0)
         self.flags.append((device, UNSET))
 
+    def accept(self, frame: Frame, device: int, ts: int, seq: int, samples: int, *, packed: bool = False) -> None:
+        """Note that a frame, or a reading of it, is accepted, whose ``samples`` have been taken already.
+
+        ``packed``: they are a block's, and do not follow each other in ``series`` and ``value``.
+        """
+        self.frames.append(frame)
+        self.device.append(device)
+        self.ts.append(ts)
+        self.seq.append(seq)
+        self.samples.append(samples)
+        self.scattered.append(0 if packed else samples)
+
     def mark(self) -> Mark:
         """Return how much there is."""
         return Mark(len(self.series), len(self.refused), len(self.reads), len(self.events), len(self.blocks))

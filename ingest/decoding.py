@@ -206,12 +206,7 @@ class Decoder:
             set_online(device, online=True, ts=ts, seq=seq, batch=batch)
         if ts == frame.recv_ts:
             _note_clock(device, found, batch)
-        batch.frames.append(frame)
-        batch.device.append(device.index)
-        batch.ts.append(ts)
-        batch.seq.append(seq)
-        batch.samples.append(samples)
-        batch.scattered.append(samples)
+        batch.accept(frame, device.index, ts, seq, samples)
 
     def _accept_block(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> None:
         """Take over a packed block, without the columns whose names are unknown."""
@@ -234,12 +229,7 @@ class Decoder:
             set_online(device, online=True, ts=t0, seq=found.seq or 0, batch=batch)
         if not is_set(found.t0):
             batch.note_unset(device.index, found.t0)
-        batch.frames.append(frame)
-        batch.device.append(device.index)
-        batch.ts.append(end)
-        batch.seq.append(found.seq or 0)
-        batch.samples.append(values.size)
-        batch.scattered.append(0)
+        batch.accept(frame, device.index, end, found.seq or 0, values.size, packed=True)
 
     def _block_series(self, frame: Frame, device: Device, found: native.Block, batch: Batch) -> tuple[Ints, list[int]]:
         """Return the series of a block's columns and which columns these are, refusing the others."""
@@ -329,12 +319,7 @@ class Decoder:
         batch.value += values
         if found is not None and ts == frame.recv_ts:
             _note_clock(device, found, batch)
-        batch.frames.append(frame)
-        batch.device.append(device.index)
-        batch.ts.append(ts)
-        batch.seq.append(seq)
-        batch.samples.append(len(values))
-        batch.scattered.append(len(values))
+        batch.accept(frame, device.index, ts, seq, len(values))
 
 
 def _adopted_units(device: Device, names: Sequence[str], columns: Sequence[int], values: Float32s) -> Float32s:

@@ -124,12 +124,7 @@ class Foreign:
         _add_info(device, reading)
         if flags := _flags_of(reading):
             batch.flags += [(device.index, flag) for flag in flags]
-        batch.frames.append(frame)
-        batch.device.append(device.index)
-        batch.ts.append(ts)
-        batch.seq.append(seq)
-        batch.samples.append(len(series))
-        batch.scattered.append(len(series))
+        batch.accept(frame, device.index, ts, seq, len(series))
 
     def _decoded(self, frame: Frame, feed: Feed) -> list[Reading]:
         if feed.timed is not None:
@@ -194,12 +189,7 @@ class Foreign:
             batch.note_unset(device.index, said)
         if nth:
             batch.numbers[len(batch.frames)] = nth
-        batch.frames.append(frame)
-        batch.device.append(device.index)
-        batch.ts.append(ts)
-        batch.seq.append(seq)
-        batch.samples.append(samples)
-        batch.scattered.append(samples)
+        batch.accept(frame, device.index, ts, seq, samples)
 
     def _accept_values(self, frame: Frame, device: Device, reading: Reading, nth: int, batch: Batch) -> None:
         """Take over values; those whose name is unknown are refused by name."""

@@ -3,9 +3,7 @@
 import itertools
 import os
 import re
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from devices.rejects import Reason
 from devices.vocabulary import METRICS, DeviceClass
 from engines.chromium import running_chromium
 from engines.demo import Demo, running_demo
-from engines.page import SIZES, TRUCK, clean, moved_m, opened, positions, until, wait_for_motion, wait_live
+from engines.page import SIZES, TRUCK, clean, moved_m, opened, positions, publish, until, wait_for_motion, wait_live
 from store.device_health import Cause
 
 CUT_OFF = """() => {
@@ -210,23 +208,17 @@ def test_events_arrive_as_they_happen(browser: Browser, demo: Demo) -> None:
 
 
 def test_what_a_person_publishes_appears_and_what_is_wrong_is_named(browser: Browser, demo: Demo) -> None:
-    publish = shutil.which("mosquitto_pub")
-    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
     topic = "port/CNNGB-DEMO/vehicle/PAGE-1/telemetry"
-
-    def send(payload: str) -> None:
-        command = [publish, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
-        subprocess.run(command, check=True, timeout=20)
 
     with clean(browser, demo) as page:
         wait_live(page)
         page.fill("#device-search", "PAGE-1")
-        send('{"v":1,"m":{"x_m":120,"y_m":60,"speed_mps":4.2}}')
+        publish(demo, topic, '{"v":1,"m":{"x_m":120,"y_m":60,"speed_mps":4.2}}')
         expect(page.locator("#device-list li b")).to_have_text("PAGE-1")
         until(page, "quayflow.positions()['PAGE-1'] !== undefined")
         at = positions(page)["PAGE-1"]
         assert (at["x"], at["y"]) == (120, 60)
-        send('{"v":1,"m":{"speed_mps":"abc"}}')
+        publish(demo, topic, '{"v":1,"m":{"speed_mps":"abc"}}')
         expect(page.locator("#refusal-count")).to_have_text(re.compile("[1-9]"))
         page.click("#tab-refusals")
         refusal = page.locator(".refusal").first

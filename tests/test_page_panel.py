@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from engines.chromium import running_chromium
 from engines.demo import Demo, running_demo
-from engines.page import SIZES, WAIT_MS, clean, opened, wait_heard, wait_live
+from engines.page import SIZES, WAIT_MS, clean, opened, publish, wait_heard, wait_live
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +33,9 @@ def browser() -> Iterator[Browser]:
 
 
 def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser, demo: Demo) -> None:
-    publish = shutil.which("mosquitto_pub")
-    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
     topic = "port/CNNGB-DEMO/quay-crane/PAGE-2/telemetry"
 
-    def send(payload: str) -> None:
-        command = [publish, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
-        subprocess.run(command, check=True, timeout=20)
-
-    send('{"v":1,"m":{"load_t":2,"hoist mm":14500,"it\'s":1}}')
+    publish(demo, topic, '{"v":1,"m":{"load_t":2,"hoist mm":14500,"it\'s":1}}')
     with clean(browser, demo, permissions=["clipboard-read", "clipboard-write"]) as page:
         wait_live(page)
         page.fill("#device-search", "PAGE-2")
@@ -74,12 +67,12 @@ def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser
         deadline = time.monotonic() + WAIT_MS / 1000
         while not page.evaluate(adopted):
             assert time.monotonic() < deadline, "the adopted name counts"
-            send('{"v":1,"m":{"hoist mm":15500}}')
+            publish(demo, topic, '{"v":1,"m":{"hoist mm":15500}}')
             page.wait_for_timeout(500)
         row.locator(".give-up").click()
         expect(row.locator(".adopt")).to_be_visible()
 
-        send('{"v":1,"m":{"load_t":"heavy"}}')
+        publish(demo, topic, '{"v":1,"m":{"load_t":"heavy"}}')
         expect(page.locator("#device-refused")).to_contain_text("wrong type")
         expect(page.locator("#device-refusals .refusal").first).to_contain_text("heavy")
         page.click("[data-language=zh]")
@@ -94,13 +87,10 @@ def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser
 def test_refusals_are_counted_as_they_are_listed_and_the_mark_goes_with_the_adoption(
     browser: Browser, demo: Demo
 ) -> None:
-    publish = shutil.which("mosquitto_pub")
-    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
     topic = "port/CNNGB-DEMO/quay-crane/PAGE-4/telemetry"
     # One message that is kept in part, one of which nothing is kept, and one that cannot be read.
     for payload in ('{"v":1,"m":{"load_t":2,"hoist mm":14500}}', '{"v":1,"m":{"hoist mm":14600}}', '{"v":1,"m":'):
-        command = [publish, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
-        subprocess.run(command, check=True, timeout=20)
+        publish(demo, topic, payload)
     with clean(browser, demo) as page:
         wait_live(page)
         page.fill("#device-search", "PAGE-4")
@@ -129,23 +119,10 @@ def test_refusals_are_counted_as_they_are_listed_and_the_mark_goes_with_the_adop
 
 
 def test_a_change_asks_for_the_secret_of_the_installation_once(browser: Browser, tmp_path: Path) -> None:
-    publish = shutil.which("mosquitto_pub")
-    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
     settings = {"QUAYFLOW_CHANGE_SECRET": "open-sesame-open-sesame"}
     topic = "port/CNNGB-DEMO/quay-crane/PAGE-5/telemetry"
     with running_demo(tmp_path, verb="up", settings=settings) as demo:
-        send = [
-            publish,
-            "-p",
-            str(demo.broker_port),
-            "-q",
-            "1",
-            "-t",
-            topic,
-            "-m",
-            '{"v":1,"m":{"load_t":2,"hoist mm":1}}',
-        ]
-        subprocess.run(send, check=True, timeout=20)
+        publish(demo, topic, '{"v":1,"m":{"load_t":2,"hoist mm":1}}')
         wait_heard(demo, "PAGE-5")
         with opened(browser, demo, "/#device=CNNGB-DEMO~quay-crane~PAGE-5") as (page, seen):
             names, form = page.locator("#device-names li"), page.locator("#device-secret")
@@ -239,21 +216,8 @@ def test_a_command_is_sent_and_what_becomes_of_it_is_followed(browser: Browser, 
 
 
 def test_a_command_that_nobody_answers_says_so_and_can_be_asked_for_again(browser: Browser, demo: Demo) -> None:
-    publish = shutil.which("mosquitto_pub")
-    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
     topic = "port/CNNGB-DEMO/vehicle/PAGE-6"
-    send = [
-        publish,
-        "-p",
-        str(demo.broker_port),
-        "-q",
-        "1",
-        "-t",
-        f"{topic}/telemetry",
-        "-m",
-        '{"v":1,"m":{"speed_mps":1}}',
-    ]
-    subprocess.run(send, check=True, timeout=20)
+    publish(demo, f"{topic}/telemetry", '{"v":1,"m":{"speed_mps":1}}')
     wait_heard(demo, "PAGE-6")
     with opened(browser, demo, "/#device=CNNGB-DEMO~vehicle~PAGE-6") as (page, seen):
         wait_live(page)
@@ -271,11 +235,7 @@ def test_a_command_that_nobody_answers_says_so_and_can_be_asked_for_again(browse
         expect(entry).to_have_attribute("data-state", "sent")
         answer = json.dumps({"v": 1, "id": command_id, "ok": True, "data": {"online": True}})
         page.wait_for_timeout(1_000)
-        subprocess.run(
-            [publish, "-p", str(demo.broker_port), "-q", "1", "-t", f"{topic}/cmd-ack", "-m", answer],
-            check=True,
-            timeout=20,
-        )
+        publish(demo, f"{topic}/cmd-ack", answer)
         expect(entry).to_have_attribute("data-state", "done", timeout=WAIT_MS)
         expect(entry).to_have_count(1)
         assert [each for each in seen.complaints if "504" not in each] == []
@@ -283,8 +243,6 @@ def test_a_command_that_nobody_answers_says_so_and_can_be_asked_for_again(browse
 
 
 def test_refusals_and_definitions_are_chinese_on_the_chinese_page(browser: Browser, demo: Demo) -> None:
-    publish = shutil.which("mosquitto_pub")
-    assert publish is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
     topic = "port/CNNGB-DEMO/quay-crane/PAGE-7/telemetry"
     payloads = (
         '{"v":1,"m":{"load_t":"heavy"}}',
@@ -300,8 +258,7 @@ def test_refusals_and_definitions_are_chinese_on_the_chinese_page(browser: Brows
         '{"v":1,"m":{"load_t":NaN}}',
     )
     for payload in payloads:
-        command = [publish, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
-        subprocess.run(command, check=True, timeout=20)
+        publish(demo, topic, payload)
     wait_heard(demo, "PAGE-7")
     with clean(browser, demo, "/?lang=zh#device=CNNGB-DEMO~quay-crane~PAGE-7") as page:
         wait_live(page)

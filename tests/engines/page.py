@@ -2,6 +2,8 @@
 
 import math
 import re
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,14 @@ def clean(browser: Browser, demo: Demo, path: str = "/", **options: Any) -> Iter
         assert page.evaluate("window.quayflow ? window.quayflow.problems() : []") == []
     assert seen.complaints == []
     assert seen.strangers == []
+
+
+def publish(demo: Demo, topic: str, payload: str) -> None:
+    """Publish as a person would, with the command that the README and the panel name."""
+    command = shutil.which("mosquitto_pub")
+    assert command is not None, "mosquitto_pub is not installed: apt install mosquitto-clients"
+    said = [command, "-p", str(demo.broker_port), "-q", "1", "-t", topic, "-m", payload]
+    subprocess.run(said, check=True, timeout=20)
 
 
 def wait_heard(demo: Demo, device: str) -> None:
