@@ -1,4 +1,4 @@
-"""Identities that do not add up: tags, container numbers, plates and places among the facts of an event or a device.
+"""Identities that do not add up: tags, containers, plates and places among the facts of an event or a device.
 
 Boxes carry wrong check digits, tags are programmed wrongly, people mistype. What is wrong is named, so that it can be
 counted, and never a reason to lose a message. What a fact is, its name says, as formats spell it.
@@ -21,6 +21,7 @@ SEPARATORS: Final = re.compile(r"[^a-z0-9]+")
 ENDINGS: Final = (
     ("tag", re.compile(r"(?:^tag|^tagid|epc|epchex|idhex)$")),
     ("container", re.compile(r"container(?:id|ids|no|nr|num|number|code)?$")),
+    ("size_type", re.compile(r"(?:size|iso)type(?:code)?$")),
     ("plate", re.compile(r"plate(?:no|nr|num|number)?$")),
     ("locode", re.compile(r"locode$")),
 )
@@ -62,6 +63,8 @@ def oddities(kind: str, text: str) -> tuple[str, ...]:
             return _of_tag(text)
         case "container":
             return iso6346.describe(text)[1]
+        case "size_type":
+            return () if iso6346.parse_size_type(text).teu else ("size_type",)
         case "plate":
             return () if plate_kind(text) else ("plate",)
         case "locode":

@@ -79,7 +79,7 @@ def test_whatever_the_facts_are_judging_them_does_not_fail(facts: dict[str, Any]
         assert len(odd_identities(named)) == len(set(odd_identities(named)))
 
 
-@given(st.sampled_from(["tag", "container", "plate", "locode"]), st.text(max_size=140))
+@given(st.sampled_from(["tag", "container", "size_type", "plate", "locode"]), st.text(max_size=140))
 def test_any_text_is_judged_and_the_same_text_the_same_way(kind: str, text: str) -> None:
     assert oddities(kind, text) == oddities.__wrapped__(kind, text)
 
@@ -93,11 +93,14 @@ def test_any_text_is_judged_and_the_same_text_the_same_way(kind: str, text: str)
         ("che.spreader.container.id", "container"),
         ("cargo.containerNumber#12", "container"),
         ("container_ids", "container"),
+        ("container.sizeType", "size_type"),
+        ("iso_type", "size_type"),
         ("plate", "plate"),
         ("licence-plate", "plate"),
         ("locode", "locode"),
         ("plate_colour", ""),
         ("container_weight_t", ""),
+        ("spreader_size_ft", ""),
         ("stage", ""),
         ("message", ""),
         ("", ""),

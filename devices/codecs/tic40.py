@@ -15,15 +15,17 @@ from devices.codecs.native import pointer
 from devices.codecs.readings import Reading
 from devices.codecs.tic40_gathering import DAY_NS, Machine, Message
 from devices.codecs.tic40_words import (
+    ATTRIBUTES,
     CLASSES,
     COORDINATE,
+    IDENTITIES,
+    KINDS,
     MEASURED_POINTS,
     MEASURED_TYPES,
     SUBJECTS,
     UNIT_WORDS,
     folded,
 )
-from devices.identities import kind_of
 from devices.rejects import Reason, RejectError
 from devices.times import format_rfc3339
 from devices.vocabulary import BY_NAME, DeviceClass
@@ -31,12 +33,7 @@ from devices.vocabulary import BY_NAME, DeviceClass
 MAX_PAYLOAD: Final = 1_048_576
 DEEPEST: Final = 24
 MACHINE: Final = "che"
-LOGICAL: Final = "che.location"
 VERSION: Final = "2024.010"
-IDENTITIES: Final = ("id", "name", "code")
-KINDS: Final = ("type", "chetype", "family", "kind")
-ATTRIBUTES: Final = frozenset({*IDENTITIES, *KINDS, "reference", "description", "model", "maker", "manufacturer"})
-"""Members that describe a subject and are no values."""
 TYPE_OF_CLASS: Final = {
     DeviceClass.QUAY_CRANE: "STS",
     DeviceClass.YARD_CRANE: "RTG",
@@ -113,20 +110,9 @@ class _Walk:
             elif type(child) is dict:
                 self._object(child, f"{path}.{name}", first=first)
             else:
-                self._bare(path, name, child, first=first)
+                path_of_it = f"{path}.{name}"
+                self._machine.tell(path_of_it, self._named(path_of_it, first), child, self._where)
             trail.pop()
-
-    def _bare(self, path: str, name: str, child: object, *, first: bool) -> None:
-        """Visit what is neither an array nor an object."""
-        if path.startswith(LOGICAL):
-            # Block, row, bay and tier are names, and no measurements.
-            self._machine.describe(f"{path.rpartition('.')[2]}_{name}", child)
-        elif type(child) is str and kind_of(f"{path}.{name}"):
-            # Which container is in the spreader or on the chassis: a fact, which is judged as one.
-            self._machine.describe(f"{path.rpartition('.')[2]}_{name}", child)
-        elif name not in ATTRIBUTES and "." in path:
-            # A bare value under a concept: no array, no time.
-            self._machine.observe(self._named(f"{path}.{name}", first), child, None, "", "", "", self._where)
 
     def _array(self, items: list[Any], path: str, *, first: bool) -> None:
         trail = self._trail
@@ -135,7 +121,7 @@ class _Walk:
             if type(item) is dict:
                 self._object(item, path, first=first and (nth == 0 or "value" in item))
             elif item is not None and item != "":
-                self._machine.observe(self._named(path, first), item, None, "", "", "", self._where)
+                self._machine.tell(path, self._named(path, first), item, self._where)
             trail.pop()
 
     def _object(self, item: dict[str, Any], path: str, *, first: bool) -> None:
@@ -144,16 +130,16 @@ class _Walk:
             return
         get = item.get
         if path == COORDINATE:
-            self._machine.locate(item["value"], _text(get("qualifier")), get("timestamp"), self._where)
+            self._machine.locate(item["value"], plain_text(get("qualifier")), get("timestamp"), self._where)
             return
         path = path if first else self._named(path, first)
         # Nearly always they are text in the right case, and asking costs less than making sure.
         unit, pom, pomt = get("unit"), get("pom"), get("pomt")
         if type(pom) is not str or pom not in MEASURED_POINTS:
-            pom = _text(pom).lower()
+            pom = plain_text(pom).lower()
         if type(pomt) is not str or pomt not in MEASURED_TYPES:
-            pomt = _text(pomt).lower()
-        unit = unit if type(unit) is str else _text(unit)
+            pomt = plain_text(pomt).lower()
+        unit = unit if type(unit) is str else plain_text(unit)
         self._machine.observe(path, item["value"], get("timestamp"), unit, pom, pomt, self._where)
 
     def _named(self, path: str, first: bool) -> str:  # noqa: FBT001 - handed on
@@ -220,8 +206,9 @@ def _plain(said: object) -> str:
     """Return a text that may be given like an observed property."""
     if isinstance(said, list):
         said = said[0] if said else None
-    return _text(said.get("value") if isinstance(said, dict) else said)
+    return plain_text(said.get("value") if isinstance(said, dict) else said)
 
 
-def _text(said: object) -> str:
+def plain_text(said: object) -> str:
+    """Return what names something, "" for what cannot."""
     return said.strip() if isinstance(said, str) else "" if said is None or isinstance(said, bool) else str(said)[:64]

@@ -2,7 +2,7 @@
 
 The older spelling has dots, ``che.@.spreader.@.locked.status.output.actual.value``, the newer one bars,
 ``che|@STS01|hoist|@|on|totaltimer|#unit#hour|value``; ``@`` and ``@id`` mark the arrays of the JSON form. Members of
-the header are ``msg.timestamp`` or simply ``timestamp``. As tolerant as the JSON form.
+the header are ``msg.timestamp`` or simply ``timestamp``. As tolerant as the JSON form, and judged alike.
 """
 
 from functools import lru_cache, partial
@@ -12,9 +12,19 @@ import msgspec
 
 from devices.codecs.json_frames import reject_of
 from devices.codecs.readings import Reading
-from devices.codecs.tic40 import IDENTITIES, KINDS, MAX_PAYLOAD, TYPE_OF_CLASS, VERSION
+from devices.codecs.tic40 import MACHINE, MAX_PAYLOAD, TYPE_OF_CLASS, VERSION, plain_text
 from devices.codecs.tic40_gathering import DAY_NS, Machine, Message
-from devices.codecs.tic40_words import CLASSES, COORDINATE, SUBJECTS, UNIT_WORDS, folded
+from devices.codecs.tic40_words import (
+    ATTRIBUTES,
+    CLASSES,
+    COORDINATE,
+    IDENTITIES,
+    KINDS,
+    SUBJECTS,
+    UNIT_WORDS,
+    folded,
+)
+from devices.identities import kind_of
 from devices.rejects import Reason, RejectError
 from devices.times import format_rfc3339
 from devices.vocabulary import BY_NAME, DeviceClass
@@ -23,6 +33,10 @@ POINTS: Final = frozenset({"input", "iinput", "internal_input", "output", "ioutp
 TYPES: Final = frozenset({"schedule", "planning", "estimated", "actual", "performed"})
 MEMBERS: Final = frozenset({"timestamp", "unit", "reference", "pom", "pomt", "qualifier", "accuracy", "status"})
 """Members of an observed property that are not its value, where they end a path after point and type."""
+PLAIN_MEMBERS: Final = frozenset({"timestamp", "unit", "pom", "pomt"})
+"""Those that are one without point and type too, where they end a path of a concept's property."""
+PROPERTY_LEVELS: Final = 3
+"""Words of the shortest path of a property: machine, concept, property."""
 FIRST: Final = frozenset({"", "0", "1"})
 """Array ids that name no machine: it has an id of its own elsewhere, or none."""
 MAX_LEVELS: Final = 24
@@ -36,12 +50,19 @@ class Path(NamedTuple):
     words: str
     """What it speaks of, such as ``che.spreader.locked.status``."""
     ids: tuple[str, ...]
-    """Array ids, in order; the first is that of the machine."""
+    """Array ids, in order."""
+    arrays: tuple[str, ...]
+    """What each of them counts, such as ``che.spreader``."""
     member: str
-    """``value``, or the member of the observed property that it gives instead."""
+    """``value``, the member of the observed property that it gives instead, or "" where there is no such property."""
     unit: str
     pom: str
     pomt: str
+
+    @property
+    def machine(self) -> str:
+        """The array id of the machine, "" where it has none."""
+        return self.ids[0] if self.arrays[:1] == (MACHINE,) else ""
 
 
 @lru_cache(8_192)
@@ -52,12 +73,14 @@ def parse_path(key: str) -> Path:
         raise ValueError(f"{len(levels)} levels: at most {MAX_LEVELS}")
     words: list[str] = []
     ids: list[str] = []
-    unit, pom, pomt, member = "", "", "", "value"
+    arrays: list[str] = []
+    unit, pom, pomt, member = "", "", "", ""
     for nth, level in enumerate(levels):
         last = nth == len(levels) - 1
         word = folded(level)
         if level.startswith("@"):
             ids.append(level[1:])
+            arrays.append(".".join(words))
         elif level.startswith("#"):
             _, name, said = (*level.split("#", 2), "")[:3]
             unit = said if name.lower() == "unit" else unit
@@ -65,13 +88,20 @@ def parse_path(key: str) -> Path:
             pom = word
         elif word in TYPES and not pomt:
             pomt = word
-        elif last and word == "value":
-            break
-        elif last and word in MEMBERS and (pom or pomt):
+        elif last and _is_member(word, words, pom or pomt):
             member = word
         elif words or word not in ENVELOPES or "che" not in map(str.lower, levels[1:2]):
             words.append(word)
-    return Path(".".join(words), tuple(ids), member, unit, pom, pomt)
+    if pom or pomt:
+        member = member or "value"
+    return Path(".".join(words), tuple(ids), tuple(arrays), member, unit, pom, pomt)
+
+
+def _is_member(word: str, words: list[str], measured: str) -> bool:
+    """Tell whether the last word of a path is a member of the observed property that the words before it name."""
+    if word == "value" or (word in MEMBERS and measured):
+        return True
+    return word in PLAIN_MEMBERS and words[:1] == [MACHINE] and len(words) >= PROPERTY_LEVELS
 
 
 class Tic40Flat:
@@ -104,22 +134,22 @@ class _Flat:
     def __init__(self, tree: dict[str, Any], message: Message) -> None:
         self.message = message
         self._paths: list[tuple[str, Path, Any]] = []
-        self._units: dict[tuple[str, tuple[str, ...]], str] = {}
-        self._seen: dict[tuple[str, int], str] = {}
+        self._members: dict[tuple[str, tuple[str, ...], str, str], dict[str, str]] = {}
+        self._seen: dict[tuple[str, str], str] = {}
         header: dict[str, Any] = {}
         told: dict[str, dict[str, str]] = {}
         for key, said in tree.items():
             path = self._parsed(key)
             root, _, rest = path.words.partition(".")
-            if root != "che":
+            if root != MACHINE:
                 header.setdefault(rest if root in {"msg", "header"} else path.words, said)
-            elif rest in IDENTITIES or rest in KINDS:
-                told.setdefault(path.ids[0] if path.ids else "", {})[rest] = str(said)
-            elif path.member == "value":
+            elif rest in ATTRIBUTES:
+                told.setdefault(path.machine, {})[rest] = plain_text(said)
+            elif path.member in {"value", ""}:
                 self._paths.append((key, path, said))
-            elif path.member == "unit" and isinstance(said, str):
-                self._units[path.words, path.ids] = said
-        if not self._paths:
+            else:
+                self._members.setdefault(_property_of(path), {})[path.member] = plain_text(said)
+        if not self._paths and not told:
             raise RejectError(Reason.MISSING_FIELD, "/che", "no path that begins with che")
         stamp = header.get("timestamp") or header.get("creationtimestamp")
         self.message.head(stamp, header.get("version"), header.get("sender"))
@@ -134,26 +164,35 @@ class _Flat:
 
     def _observe(self, told: dict[str, dict[str, str]]) -> None:
         machines: dict[str, Machine] = {}
-        pairs: dict[str, dict[str, Any]] = {}
+        places: dict[tuple[str, ...], dict[str, Any]] = {}
         for key, path, said in self._paths:
-            mark = path.ids[0] if path.ids else ""
+            mark = path.machine
             machine = machines.get(mark)
             if machine is None:
                 machine = machines[mark] = self.message.machine(*_who(mark, told.get(mark, {})))
             if path.words.startswith(COORDINATE):
-                pairs.setdefault(mark, {})[path.words.removeprefix(COORDINATE).strip(".")] = said
+                places.setdefault((mark, *path.ids), {})[path.words.removeprefix(COORDINATE).strip(".")] = said
                 continue
-            unit = path.unit or self._units.get((path.words, path.ids), "")
-            machine.observe(self._named(path), said, None, unit, path.pom, path.pomt, partial(_where, key))
-        for mark, pair in pairs.items():
-            found = pair.get("", [pair.get("latitude"), pair.get("longitude")])
-            machines[mark].locate(found, "", None, lambda: _where(COORDINATE))
+            if len(path.ids) > 1:
+                _tell_ids(machine, path)
+            where = partial(_where, key)
+            if not path.member:
+                machine.tell(path.words, self._named(path), said, where)
+                continue
+            members = self._members.get(_property_of(path), {}) if self._members else {}
+            unit = path.unit or members.get("unit", "")
+            pom, pomt = path.pom or members.get("pom", "").lower(), path.pomt or members.get("pomt", "").lower()
+            machine.observe(self._named(path), said, None, unit, pom, pomt, where)
+        for (mark, *_), place in places.items():
+            found = place.get("", [place.get("latitude"), place.get("longitude")])
+            machines[mark].locate(found, plain_text(place.get("qualifier")), None, lambda: _where(COORDINATE))
 
     def _named(self, path: Path) -> str:
         """Return the words, with the array ids where a part is not the first of its kind."""
-        for nth, mark in enumerate(path.ids[1:], 1):
-            if self._seen.setdefault((path.words.split(".")[min(nth, path.words.count("."))], nth), mark) != mark:
-                return path.words + "".join(f"[{each}]" for each in path.ids[1:])
+        parts = [(array, mark) for array, mark in zip(path.arrays, path.ids, strict=True) if array != MACHINE]
+        for array, mark in parts:
+            if self._seen.setdefault((path.machine, array), mark) != mark:
+                return path.words + "".join(f"[{mark}]" for _, mark in parts)
         return path.words
 
 
@@ -186,6 +225,18 @@ def encode_flat(
         key = separator.join((machine, "location", "coordinate", "@", "value"))
         tree[key] = [values["latitude_deg"], values["longitude_deg"]]
     return msgspec.json.encode(tree)
+
+
+def _property_of(path: Path) -> tuple[str, tuple[str, ...], str, str]:
+    """Return what the paths of the members of one observed property have in common."""
+    return path.words, path.ids, path.pom, path.pomt
+
+
+def _tell_ids(machine: Machine, path: Path) -> None:
+    """Take the array ids that are identities, such as the number of a container, for what they say."""
+    for array, mark in zip(path.arrays[1:], path.ids[1:], strict=True):
+        if mark and not mark.isdigit() and kind_of(named := f"{array}.id"):
+            machine.describe(named, mark)
 
 
 def _who(mark: str, told: dict[str, str]) -> tuple[str, str]:

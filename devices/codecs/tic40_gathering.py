@@ -6,8 +6,10 @@ from typing import Final
 from devices.codecs.readings import Reading, Scalar
 from devices.codecs.tic40_words import (
     ANY_TARGETS,
+    ATTRIBUTES,
     CLASSES,
     COORDINATE,
+    LOGICAL,
     MEASURED_POINTS,
     MEASURED_TYPES,
     TARGETS,
@@ -16,6 +18,7 @@ from devices.codecs.tic40_words import (
     time_of,
     value_of,
 )
+from devices.identities import kind_of
 from devices.rejects import Reason, Reject, RejectError
 from devices.times import NS
 from devices.topics import ROOT, device_id
@@ -28,6 +31,8 @@ MAX_FACTS: Final = 32
 LARGEST: Final = 1e15
 """Beyond, a value is looked at twice."""
 NO_ZONE: Final = "no_zone"
+PLACE: Final = "che.location."
+"""What stands here without an observed property around it are names, and no measurements."""
 
 Where = Callable[[], str]
 """Makes the JSON Pointer to a value: only what is refused needs one."""
@@ -83,13 +88,14 @@ class Machine:
             return
         target = self._targets.get(path)
         if target is None or pom not in MEASURED_POINTS or pomt not in MEASURED_TYPES:
+            measured = pom in MEASURED_POINTS and pomt in MEASURED_TYPES
             if _is_empty(said):
                 self._empty += 1
-                return
-            if not isinstance(said, str | int | float):
-                said = str(said)[:64]
-            name = path if pom in MEASURED_POINTS and pomt in MEASURED_TYPES else f"{path}.{pom}.{pomt}"
-            self._reading(ts, zoned=zoned).unknown[name[:128]] = said
+            elif measured and _is_fact(bare := path.partition("[")[0], said):
+                self.describe(bare, said)
+            else:
+                name = path if measured else f"{path}.{pom}.{pomt}"
+                _note_unknown(self._reading(ts, zoned=zoned).unknown, name[:128], said)
             return
         try:
             value = value_of(said, unit, target)
@@ -104,14 +110,36 @@ class Machine:
             self._by_stamp[stamp] = reading
         if target.metric.name in reading.values:
             # A second value of one instant, such as a reach from another reference: the first one stands.
-            reading.unknown[f"{path}#{len(reading.unknown)}"] = value
+            _note_unknown(reading.unknown, f"{path}#{len(reading.unknown)}", value)
         else:
             reading.values[target.metric.name] = value
 
-    def describe(self, name: str, said: object) -> None:
-        """Take a fact about the machine that is no measurement, such as the block of the yard in which it stands."""
-        if len(self._facts) < MAX_FACTS and said is not None and isinstance(said, str | int | float) and said != "":
-            self._facts[name[:64]] = said
+    def tell(self, path: str, named: str, said: object, where: Where) -> None:
+        """Take what stands at a path without an observed property around it: a fact, or a value without a time.
+
+        ``named`` is the path with the numbers of the parts where they are not the first. Members that describe a
+        subject are neither.
+        """
+        if _is_fact(path, said) or path.startswith(PLACE):
+            self.describe(path, said)
+        elif path.rpartition(".")[2] not in ATTRIBUTES:
+            self.observe(named, said, None, "", "", "", where)
+
+    def describe(self, path: str, said: object) -> None:
+        """Take a fact about the machine that is no measurement, such as the block of the yard in which it stands.
+
+        The last two words of its path name it; of several under one name each is kept, as several containers may hang
+        in one spreader.
+        """
+        if not isinstance(said, str | int | float) or said == "":
+            return
+        name = fact = "_".join(path.split(".")[-2:])[:64]
+        nth = 1
+        while fact in self._facts and self._facts[fact] != said:
+            nth += 1
+            fact = f"{name}#{nth}"
+        if len(self._facts) < MAX_FACTS:
+            self._facts[fact] = said
 
     def locate(self, said: object, qualifier: str, stamp: object, where: Where) -> None:
         """Take a coordinate: latitude and longitude in degrees, in this order."""
@@ -221,6 +249,20 @@ class Message:
         if refused:
             readings[0].refused += tuple(refused)
         return readings
+
+
+def _note_unknown(unknown: dict[str, Scalar], name: str, said: object) -> None:
+    """Note what has no metric under its name; what comes under one that is taken is kept beside it."""
+    name = name if name not in unknown else f"{name}#{len(unknown)}"
+    unknown[name] = said if isinstance(said, str | int | float) else str(said)[:64]
+
+
+def _is_fact(path: str, said: object) -> bool:
+    """Tell whether what stands at a path is a fact: where in the yard the machine is, or what it has to do with.
+
+    Which container is in the spreader or on the chassis is judged as a fact, :mod:`devices.identities`.
+    """
+    return path.startswith(LOGICAL) or (type(said) is str and kind_of(path) != "")
 
 
 def _is_empty(said: object) -> bool:

@@ -31,6 +31,12 @@ MEASURED_POINTS: Final = frozenset({"", "output", "internal_output", "ioutput"})
 """Points of measurement at which a value is what the machine did; at the others it is what it was told."""
 MEASURED_TYPES: Final = frozenset({"", "actual", "performed"})
 COORDINATE: Final = "che.location.coordinate"
+LOGICAL: Final = "che.location.logical."
+"""Block, row, bay and tier are names, however they are given."""
+IDENTITIES: Final = ("id", "name", "code")
+KINDS: Final = ("type", "chetype", "family", "kind")
+ATTRIBUTES: Final = frozenset({*IDENTITIES, *KINDS, "reference", "description", "model", "maker", "manufacturer"})
+"""Members that describe a subject and are no values."""
 WGS84: Final = "wgs84"
 
 ALIASES: Final[dict[str, tuple[str, ...]]] = {
