@@ -78,7 +78,10 @@ def check(  # noqa: PLR0913 - one flag each
     duration_s: Annotated[
         float | None,
         typer.Option(
-            "--for", parser=duration, metavar="TIME", help="How long to listen, such as 5m; no matter for a file. [60s]"
+            "--for",
+            parser=duration,
+            metavar="TIME",
+            help="How long to listen, such as 5m; no matter for a file. [default: 60s]",
         ),
     ] = None,
     broker: Broker = None,

@@ -1,6 +1,7 @@
 """The command line. Exit status: 0 good, 1 failed, 2 usage, 3 something unreachable, 99 a threshold missed."""
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Coroutine
@@ -14,7 +15,7 @@ from quayflow.checking import check
 from quayflow.commanding import command
 from quayflow.decoding import decode
 from quayflow.device_verbs import device_app
-from quayflow.failures import status_of
+from quayflow.failures import USAGE, status_of
 from quayflow.journal import (
     Form,
     From,
@@ -48,7 +49,8 @@ from quayflow.options import (
 )
 from quayflow.readers import ending_with_its_reader
 from quayflow.registry_verbs import registry_app
-from quayflow.settings import Settings, SettingsError, load
+from quayflow.settings import Settings, SettingsError, SettingsFault, load
+from quayflow.usage_examples import end_helps_with_examples
 
 app = typer.Typer(
     name="quayflow",
@@ -359,10 +361,22 @@ def config_show(*, as_json: Json = False) -> None:
 
 
 @config_app.command("validate", short_help="Check quayflow.toml and the environment.")
-def config_validate() -> None:
+def config_validate(*, as_json: Json = False) -> None:
     """Check quayflow.toml and the environment; exit status 2 names what cannot be used."""
-    settings_of(None)
-    typer.echo("settings are good")
+    if not as_json:
+        settings_of(None)
+        typer.echo("settings are good")
+        return
+    try:
+        faults: tuple[SettingsFault, ...] = ()
+        load()
+    except SettingsError as error:
+        faults = error.faults
+    typer.echo(json.dumps({"valid": not faults, "faults": [fault._asdict() for fault in faults]}))
+    raise typer.Exit(USAGE if faults else 0)
+
+
+end_helps_with_examples(app)
 
 
 def settings_of(broker: str | None, **flags: object) -> Settings:

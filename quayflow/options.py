@@ -42,7 +42,8 @@ ExternalBroker = Annotated[
     str | None, typer.Option("--broker", metavar="HOST:PORT", help="Use this broker instead of starting Mosquitto.")
 ]
 For = Annotated[
-    float | None, typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s.")
+    float | None,
+    typer.Option("--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s. [default: at Ctrl-C]"),
 ]
 Profile = Annotated[str | None, typer.Option(help="Name or file of the port's profile. [default: small]")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the simulated port. [default: 7]")]

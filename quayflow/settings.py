@@ -1,8 +1,9 @@
 """Settings: flags before environment (``QUAYFLOW_*``) before ``quayflow.toml`` before the defaults here."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, ValidationError, field_validator
 from pydantic_settings import (
@@ -22,8 +23,22 @@ SECRETS: Final = frozenset({"broker_password", "access_secret", "change_secret"}
 """Settings that are never printed."""
 
 
+class SettingsFault(NamedTuple):
+    """One thing that is wrong with the settings."""
+
+    setting: str
+    """Which one; empty where the file cannot be read at all."""
+    detail: str
+    """What is wrong with it; of a secret without its value."""
+
+
 class SettingsError(Exception):
     """Settings that cannot be used; the message names each and what is allowed."""
+
+    def __init__(self, message: str, faults: Sequence[SettingsFault] = ()) -> None:
+        """``faults`` are what the message says, one by one; without them it is one."""
+        super().__init__(message)
+        self.faults = tuple(faults) or (SettingsFault("", message),)
 
 
 class SourceSettings(BaseModel):
@@ -215,11 +230,12 @@ def load(**flags: object) -> Settings:
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, each['loc']))}: {each['msg']} (got {_shown(each['loc'], each['input'])})"
+        faults = [
+            SettingsFault(".".join(map(str, each["loc"])), f"{each['msg']} (got {_shown(each['loc'], each['input'])})")
             for each in error.errors()
         ]
-        raise SettingsError("settings cannot be used:\n" + "\n".join(lines)) from None
+        lines = "\n".join(f"  {fault.setting}: {fault.detail}" for fault in faults)
+        raise SettingsError(f"settings cannot be used:\n{lines}", faults) from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"settings cannot be read: {error}") from None
 

@@ -75,7 +75,12 @@ def replay(  # noqa: PLR0913 - one flag each
     start: From = None,
     end: To = None,
     loop: Annotated[int, typer.Option(min=0, help="Play it so often; 0 until --for is over.")] = 1,
-    duration_s: For = None,
+    duration_s: Annotated[
+        float | None,
+        typer.Option(
+            "--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s. [default: when all is sent]"
+        ),
+    ] = None,
     scale_devices: Annotated[int, typer.Option(min=1, max=1_000, help="Identities per device.")] = 1,
     site: Annotated[str | None, typer.Option(help="Site level of the tracks' topics. [default: CNNGB-DEMO]")] = None,
     payload: Annotated[Literal["msgpack", "json"], typer.Option(help="Form of the tracks' payloads.")] = "msgpack",
@@ -127,9 +132,17 @@ def load(  # noqa: PLR0913 - one flag each
     rate: Annotated[
         str, typer.Option(help="constant:5000, soak:5000, ramp:1000-20000, spike:2000x5, step or step:2000.")
     ] = "constant:1000",
-    duration_s: For = None,
+    duration_s: Annotated[
+        float | None,
+        typer.Option(
+            "--for", parser=duration, metavar="TIME", help="Stop after this, such as 60s. [default: 30s; of step 150s]"
+        ),
+    ] = None,
     step_s: Annotated[
-        float | None, typer.Option("--step", parser=duration, metavar="TIME", help="Of step. [5s]")
+        float | None,
+        typer.Option(
+            "--step", parser=duration, metavar="TIME", help="How long each rate of step is kept. [default: 5s]"
+        ),
     ] = None,
     profile: Profile = None,
     seed: Seed = None,

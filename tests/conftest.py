@@ -8,8 +8,6 @@ from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["engines.fixtures"]
 
-pytest_plugins = ["engines.fixtures"]
-
 ROOT = Path(__file__).resolve().parent.parent
 
 # Property tests draw the same examples every time, and a busy machine is no reason to fail one. Look for new ones with

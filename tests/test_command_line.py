@@ -15,6 +15,7 @@ from engines.ports import free_port
 from quayflow import __version__
 from quayflow.main import app
 from quayflow.options import duration
+from quayflow.usage_examples import EXAMPLES
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
 
@@ -67,6 +68,20 @@ def test_every_command_explains_itself_and_its_options(words: tuple[str, ...], t
         name, _, explanation = re.sub(r"\s*\n\s+", "  ", entry.strip()).partition("  ")
         assert name.startswith("--"), entry
         assert len(explanation.strip()) > 10, entry
+    lines = EXAMPLES.get(" ".join(words), ())
+    assert not lines or re.search(
+        r"\n\n  Examples?:\n" + re.escape("".join(f"    {line}\n" for line in lines)) + "$", text
+    )
+
+
+def test_every_command_has_examples_that_begin_with_its_words() -> None:
+    groups = {words[:1] for words in commands() if words[1:]}
+    assert {" ".join(words) for words in commands() if words and words not in groups} == EXAMPLES.keys()
+    for words, lines in EXAMPLES.items():
+        for line in lines:
+            assert re.match(rf"([A-Z_]+=\S+ )?quayflow {words}( |$)", line), line
+            # They are not broken on a terminal of the usual width.
+            assert len(line) <= 76, line
 
 
 def test_no_command_is_missing_from_the_front_page(tmp_path: Path) -> None:
@@ -218,6 +233,21 @@ def test_a_file_that_cannot_be_used_is_named(text: str, named: str, tmp_path: Pa
 def test_good_settings_are_said_to_be_good(tmp_path: Path) -> None:
     done = quayflow("config", "validate", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "settings are good\n")
+    done = quayflow("config", "validate", "--json", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"valid": True, "faults": []})
+
+
+def test_settings_that_cannot_be_used_are_listed_as_json_with_the_same_status(tmp_path: Path) -> None:
+    wrong = {"QUAYFLOW_PORT": "x", "QUAYFLOW_ACCESS_SECRET": "geheim4"}
+    done = quayflow("config", "validate", "--json", cwd=tmp_path, **wrong)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "geheim" not in done.stdout
+    found = json.loads(done.stdout)
+    assert not found["valid"]
+    assert {fault["setting"] for fault in found["faults"]} == {"port", "access_secret"}
+    (tmp_path / "quayflow.toml").write_text("[[\n")
+    (fault,) = json.loads(quayflow("config", "validate", "--json", cwd=tmp_path).stdout)["faults"]
+    assert (fault["setting"], "line 1" in fault["detail"]) == ("", True)
 
 
 # --- what is not there -----------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from api.instruments import Instruments, Snapshot
 from devices.rejects import Reason
 from quayflow.main import app
 from quayflow.settings import Settings
+from quayflow.usage_examples import EXAMPLES
 
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 FENCE = re.compile(r"```sh\n(.*?)```", re.DOTALL)
@@ -139,4 +140,5 @@ def test_every_command_line_in_a_document_is_one_that_the_program_takes(root: Pa
         # In running text a command may be named without what it needs, or as a pattern.
         calls += [call for call in SPOKEN_OF.findall(text) if not re.search(r"[…|]|\.\.\.|COMMAND", call)]
     assert len(calls) > 80
+    calls += [call for lines in EXAMPLES.values() for line in lines for call in CALL.findall(line)]
     assert list(filter(None, map(fault_of_call, calls))) == []
