@@ -14,8 +14,8 @@ from made_journal import NOW, TOPICS, append, fleet_journal, writer_of
 
 from devices.times import NS, parse_rfc3339
 from store.journal import HEADER, Compressor, Damage, Frame, JournalError, SegmentScan, list_segments, read
-from store.journal.chunks import HEAD, TRAILER, Chunk
-from store.journal.compressed import CompressedSegment
+from store.journal.chunks import HEAD, TRAILER, Chunk, Contents, pack_table, parse_table
+from store.journal.compressed import CompressedSegment, remembered_index
 from store.journal.compressing import PART
 from store.journal.repair import with_bit_put_right
 
@@ -101,6 +101,29 @@ def test_the_chunks_are_the_plain_segment_byte_for_byte(tmp_path: Path) -> None:
     assert b"".join(compressed.load(chunk) or b"" for chunk in chunks) == plain[HEADER.size :]
     # Without the index, the heads give the same chunks.
     assert list(compressed.chunks()) == chunks
+
+
+def test_compressing_takes_no_memory_that_stays(tmp_path: Path) -> None:
+    fleet_journal(tmp_path, segment_bytes=3_000)
+    remembered_index.cache_clear()
+    assert compressor_of(tmp_path).work() >= 3
+    # What was read back under a passing name is never asked for again, and would push out what is.
+    assert remembered_index.cache_info().currsize == 0
+    chunks_of(tmp_path)
+    assert remembered_index.cache_info().currsize == 1
+    segment = list_segments(tmp_path)[0]
+    assert CompressedSegment(segment).index is CompressedSegment(segment).index
+
+
+def test_an_index_takes_two_bytes_for_each_topic_in_a_chunk_and_shares_its_texts() -> None:
+    topics = [f"port/CNNGB-BLCT/vehicle/V{nth:05d}/telemetry" for nth in range(10_000)]
+    contents = [Contents(Chunk(nth, nth, 1, 1_500), NOW, NOW, range(nth, nth + 1_500)) for nth in range(128)]
+    one, other = (parse_table(pack_table(contents, topics), end) for end in (1, 2))
+    entries = 128 * 1_500
+    arrays = (one.places, one.first_ns, one.last_ns, one.per_chunk, one.entry_topic)
+    assert sum(each.nbytes for each in arrays) < 2.1 * entries
+    assert all(each.base is None for each in arrays)
+    assert all(ours is theirs for ours, theirs in zip(one.topics, other.topics, strict=True))
 
 
 def test_one_bit_flipped_anywhere_behind_the_header_costs_nothing_and_is_found(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ are those of the plain form. The index saves reading what is not wanted; without
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Final, NamedTuple
 
 import google_crc32c
@@ -35,8 +36,6 @@ END_MAGIC: Final = b"QFJE"
 HEAD: Final = struct.Struct("<4sIIIQII")
 TRAILER: Final = struct.Struct("<QI4s")
 COUNTS: Final = struct.Struct("<III")
-
-Integers = NDArray[np.int64]
 
 
 class Head(NamedTuple):
@@ -96,26 +95,35 @@ class Contents(NamedTuple):
 class Index:
     """Where in a compressed segment which topics and times are; arrays run over the n chunks."""
 
-    chunks: tuple[Chunk, ...]
+    places: NDArray[np.unsignedinteger]
+    """What :class:`Chunk` has of each; shape (n, 4)."""
     first_ns: NDArray[np.uint64]
     last_ns: NDArray[np.uint64]
     topics: tuple[str, ...]
-    entry_chunk: Integers
-    """Per entry (a topic in a chunk): which chunk …"""
-    entry_topic: Integers
-    """… and which topic."""
+    """Texts that all indices of a process share: in every segment they are mostly the same."""
+    per_chunk: NDArray[np.unsignedinteger]
+    """How many topics each chunk has."""
+    entry_topic: NDArray[np.unsignedinteger]
+    """Their numbers, one chunk after the other, in the narrowest integers: of a fleet they are most of an index."""
     end: int
     """Offset at which the segment ends."""
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All chunks, in order."""
+        return list(map(Chunk._make, self.places.tolist()))
 
     def select(self, start: int, selection: Selection) -> list[Chunk]:
         """Return the chunks that may hold wanted frames at or after offset ``start``."""
         wanted = (self.last_ns >= selection.from_ns) & (self.first_ns < min(selection.to_ns, 2**64 - 1))
         if selection.topics is not None:
             topics = np.array([selection.wants(topic) for topic in self.topics], np.bool_)
-            having = np.zeros(len(self.chunks), np.bool_)
-            having[self.entry_chunk[topics[self.entry_topic]]] = True
+            chunk = np.repeat(np.arange(len(wanted)), self.per_chunk)
+            having = np.zeros(len(wanted), np.bool_)
+            having[chunk[topics[self.entry_topic]]] = True
             wanted &= having
-        return [self.chunks[nth] for nth in np.flatnonzero(wanted) if self.chunks[nth][1] + self.chunks[nth][2] > start]
+        found = map(Chunk._make, self.places[wanted].tolist())
+        return [chunk for chunk in found if chunk.offset + chunk.length > start]
 
 
 def pack_table(contents: Sequence[Contents], topics: Sequence[str]) -> bytes:
@@ -153,12 +161,13 @@ def parse_table(table: bytes, end: int) -> Index:
     if per_chunk.sum() != entries or (entries and entry_topic.max() >= topics) or (topics and ends[-1] != len(table)):
         raise ValueError("a table of chunks that contradicts itself")
     begins = ends - lengths
+    # Copies: no view is to hold the whole table.
     return Index(
-        chunks=tuple(map(Chunk, position.tolist(), offset.tolist(), length.tolist(), records.tolist())),
+        places=np.stack((position, offset, length, records), axis=1),
         first_ns=first_ns.astype(np.uint64),
         last_ns=last_ns.astype(np.uint64),
-        topics=tuple(table[b:e].decode() for b, e in zip(begins.tolist(), ends.tolist(), strict=True)),
-        entry_chunk=np.repeat(np.arange(chunks), per_chunk),
-        entry_topic=entry_topic.astype(np.int64),
+        topics=tuple(intern(table[b:e].decode()) for b, e in zip(begins.tolist(), ends.tolist(), strict=True)),
+        per_chunk=per_chunk.astype(np.min_scalar_type(topics)),
+        entry_topic=entry_topic.astype(np.min_scalar_type(topics)),
         end=end,
     )

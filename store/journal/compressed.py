@@ -35,15 +35,16 @@ LARGEST: Final = 4 * MAX_BODY + RECORD.size
 class CompressedSegment:
     """A compressed segment, mapped for reading; it stays readable when retention deletes it meanwhile."""
 
-    def __init__(self, segment: Segment) -> None:
-        """Map the file and read its index."""
+    def __init__(self, segment: Segment, *, remembered: bool = True) -> None:
+        """Map the file and read its index, which is ``remembered``, unless the file will not be met again."""
         self._segment = segment
         with segment.path.open("rb") as file:
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             state = os.fstat(file.fileno())
         self.repaired: list[Chunk] = []
         """Chunks read so far in which a bit was wrong and could be put right."""
-        self.index = _index(segment, state.st_ino, state.st_mtime_ns, len(self._data))
+        known = segment, state.st_ino, state.st_mtime_ns, len(self._data)
+        self.index = (remembered_index if remembered else _index)(*known)
         """Its index; None where that is damaged."""
 
     def chunks(self) -> Iterator[Chunk]:
@@ -87,7 +88,6 @@ class CompressedSegment:
         return len(self._data)
 
 
-@lru_cache(INDICES_KEPT)
 def _index(segment: Segment, inode: int, changed_ns: int, size: int) -> Index | None:
     """Read the index of a segment; the file's number and time are there to notice another file of the same name."""
     del inode, changed_ns
@@ -110,6 +110,10 @@ def _index(segment: Segment, inode: int, changed_ns: int, size: int) -> Index | 
     except ValueError as error:
         log.warning("%s: %s", segment.path.name, error)
         return None
+
+
+remembered_index: Final = lru_cache(INDICES_KEPT)(_index)
+"""Returns the index of a segment, those asked for last without reading them again."""
 
 
 def _decompress(data: bytes, length: int) -> bytes | None:

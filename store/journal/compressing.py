@@ -139,7 +139,8 @@ class Compressor:
 
     def _compare(self, segment: Segment, part: Path) -> None:
         """Read back what is to take a segment's place; JournalError unless it says the same, byte for byte."""
-        compressed = CompressedSegment(parse_header(part))
+        # Under this name it is not met again: its index would take the place of one that is asked for.
+        compressed = CompressedSegment(parse_header(part), remembered=False)
         with segment.path.open("rb") as plain:
             plain.seek(HEADER.size)
             for chunk in compressed.index.chunks if compressed.index is not None else ():
