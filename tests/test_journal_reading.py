@@ -1,18 +1,22 @@
 """Reading a journal by topic and time, and finding the way again after damage."""
 
+import itertools
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_journal import NOW, TOPICS, fleet_journal
+from made_journal import NOW, TOPICS, append, fleet_journal, writer_of
 
 from devices.times import NS
-from store.journal import RECORD, encode, list_segments, read
+from store.journal import HEADER, RECORD, Damage, Frame, SegmentScan, encode, list_segments, read, scanning
+from store.journal.plain import PlainSegment
 from store.journal.resync import next_record
 
 MEGABYTE = 1 << 20
+FOLDER = itertools.count()
 
 
 @pytest.mark.parametrize("segment_bytes", [64, 900, 1 << 20])
@@ -50,6 +54,61 @@ def test_damage_is_reported_whatever_is_selected(tmp_path: Path) -> None:
     chosen = list(read(tmp_path, topics={TOPICS[0]}, damaged=lambda damage: found.append(damage.offset)))
     assert chosen == [each for each in frames if each.topic == TOPICS[0] and each.offset != frames[9].offset]
     assert found == [frames[9].offset]
+
+
+def test_of_a_plain_segment_no_more_than_a_piece_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "PIECE", 1_000)
+    frames, asked, whole = fleet_journal(tmp_path), list[int](), PlainSegment.read
+
+    def noted(plain: PlainSegment, begin: int, length: int) -> bytes:
+        asked.append(length)
+        return whole(plain, begin, length)
+
+    monkeypatch.setattr(PlainSegment, "read", noted)
+    assert list(read(tmp_path)) == frames
+    size = list_segments(tmp_path)[0].path.stat().st_size
+    assert max(asked) == 1_000
+    assert sum(asked) < 1.2 * size
+
+
+def scanned(folder: Path, piece: int, start: int) -> tuple[list[Frame], list[Damage], int, int]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scanning, "PIECE", piece)
+        scan = SegmentScan(list_segments(folder)[0])
+        return list(scan.frames(start)), scan.damage, scan.valid_bytes, scan.size
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 12), st.integers(1, 700))
+def test_pieces_of_any_size_hold_the_same_frames_and_the_same_damage(
+    tmp_path_factory: pytest.TempPathFactory, chance: random.Random, hits: int, piece: int
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"pieces-{next(FOLDER)}"
+    writer = writer_of(folder)
+    sizes = [chance.choice((0, 3, 40, 40, 40, 900)) for _ in range(chance.randrange(1, 30))]
+    frames = append(writer, [(chance.choice(TOPICS), chance.randbytes(size), 1) for size in sizes])
+    writer.close()
+    path = list_segments(folder)[0].path
+    data = bytearray(path.read_bytes())
+    for _ in range(hits):
+        data[chance.randrange(HEADER.size, len(data))] = chance.choice((0, 1, 255, chance.randrange(256)))
+    path.write_bytes(data[: len(data) - chance.choice((0, 0, chance.randrange(60)))])
+    start = chance.choice((0, chance.choice(frames).offset, frames[-1].offset + 5_000))
+    assert scanned(folder, piece, start) == scanned(folder, MEGABYTE, start)
+
+
+def test_a_segment_that_is_cut_while_it_is_read_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "PIECE", 300)
+    frames, path = fleet_journal(tmp_path), list_segments(tmp_path)[0].path
+    scan = SegmentScan(list_segments(tmp_path)[0])
+    reading = scan.frames(0)
+    read_before = [next(reading) for _ in range(10)]
+    with path.open("r+b") as file:
+        file.truncate(frames[50].offset)
+    assert [*read_before, *reading] == frames[:50]
+    assert (scan.damage, scan.valid_bytes) == ([], scan.size)
 
 
 def by_definition(data: bytes, base: int) -> int:

@@ -29,6 +29,7 @@ from store.journal.chunks import (
     pack_table,
 )
 from store.journal.compressed import CompressedSegment
+from store.journal.plain import PlainSegment
 from store.journal.records import JournalError
 from store.journal.scanning import SegmentScan
 from store.journal.segments import CHUNK_MAGIC, COMPRESSED, HEADER, SUFFIX, Segment, header, parse_header, sync_folder
@@ -168,10 +169,10 @@ def write_compressed(
     numbers: dict[str, int] = {}
     contents: list[Contents] = []
     records = 0
+    plain = PlainSegment(segment.path)
     for piece in _pieces(scan, segment.base, chunk_bytes, numbers):
         chunk = piece.chunk._replace(position=file.tell())
-        begin = chunk.offset - segment.base
-        data = compressor.compress(scan.data[begin : begin + chunk.length])
+        data = compressor.compress(plain.read(chunk.offset - segment.base, chunk.length))
         _write(file, segment, CHUNK_MAGIC, chunk, data)
         contents.append(piece._replace(chunk=chunk))
         records += chunk.records

@@ -12,6 +12,7 @@ from devices.columns import Ints
 from devices.octets import cut
 from store.journal.compressed import CompressedSegment
 from store.journal.frames import Frame, FrameTable
+from store.journal.plain import PlainSegment
 from store.journal.records import CRC, CRC_BYTES, HEAD, LOW, RECORD, Damage
 from store.journal.resync import next_record
 from store.journal.segments import COMPRESSED, HEADER, HeaderError, Segment, parse_header
@@ -20,6 +21,8 @@ from store.journal.tails import is_damaged_record
 
 LOT: Final = 1 << 20
 """About how many bytes of records are read at once: enough that what is done once for them does not count."""
+PIECE: Final = 2 << 20
+"""Bytes of a plain segment that are in memory at a time, if no record is larger: of a whole one they would be 32 MB."""
 
 
 class SegmentScan:
@@ -33,15 +36,14 @@ class SegmentScan:
         # It may have been compressed since it was listed.
         self._segment = segment = _as_it_is(segment)
         self._compressed = CompressedSegment(segment) if segment.version == COMPRESSED else None
-        self.data = b"" if self._compressed is not None else segment.path.read_bytes()
-        """The bytes of a plain segment; empty for a compressed one."""
+        self._plain = PlainSegment(segment.path) if self._compressed is None else None
         self.count = 0
         """Valid records met so far, wanted or not."""
         self.damage: list[Damage] = []
         """Stretches of damaged bytes skipped so far, each holding at least one record."""
         self.valid_bytes = HEADER.size
         """Length of the plain segment up to the end of the last record that is valid or was whole once."""
-        self.size = len(self.data)
+        self.size = self._plain.size if self._plain is not None else 0
         """Length of the plain segment, bytes; of a compressed one without its index, as far as it has been read."""
         if self._compressed is not None and self._compressed.index is not None:
             self.size = self._compressed.index.end - segment.base
@@ -63,15 +65,29 @@ class SegmentScan:
 
     def lots(self, start: int, selection: Selection = EVERYTHING) -> Iterator[FrameTable]:
         """Yield what :meth:`frames` does, in tables."""
-        base = self._segment.base
-        position = max(start - base, HEADER.size)
-        self.valid_bytes = position
-        if self._compressed is None:
-            yield from self._stretch(self.data, base, position, selection)
-            if is_damaged_record(self.data[self.valid_bytes :], base + self.valid_bytes):
+        self.valid_bytes = max(start - self._segment.base, HEADER.size)
+        if self._plain is not None:
+            yield from self._pieces(self._plain, selection)
+            tail = self._plain.read(self.valid_bytes, self.size - self.valid_bytes)
+            if is_damaged_record(tail, self._segment.base + self.valid_bytes):
                 self._account_to(self.size)
-        else:
+        elif self._compressed is not None:
             yield from self._chunks(self._compressed, start, selection)
+
+    def _pieces(self, plain: PlainSegment, selection: Selection) -> Iterator[FrameTable]:
+        """Yield the frames of a plain segment; no more of it is in memory than what holds a record or is damaged."""
+        length = PIECE
+        while self.valid_bytes < self.size:
+            begin = self.valid_bytes
+            data = plain.read(begin, length)
+            if len(data) < length:
+                # The end; or it has been cut, as what could not be written whole is.
+                self.size = begin + len(data)
+            yield from self._stretch(data, self._segment.base + begin, 0, selection)
+            if begin + len(data) == self.size:
+                return
+            # Larger where one record, or the way to the next, is.
+            length = max(PIECE, 2 * (begin + len(data) - self.valid_bytes))
 
     def _chunks(self, compressed: CompressedSegment, start: int, selection: Selection) -> Iterator[FrameTable]:
         """Yield the frames of the chunks that may hold wanted ones.
@@ -118,10 +134,18 @@ class SegmentScan:
                 yield lot
                 position = end
                 continue
+            if self._goes_on(data, before, position):
+                return
             position = next_record(data, base, position + 1)
             if position < 0:
                 return
             self._damaged(base + end, position - end)
+
+    def _goes_on(self, data: bytes, before: int, position: int) -> bool:
+        """Tell whether what lies at ``position`` may be a record of which this piece has only the beginning."""
+        (body,) = CRC.unpack_from(data, position + CRC_BYTES)
+        end = before + position + RECORD.size + body
+        return self._plain is not None and before + len(data) < end <= self.size
 
 
 class _Reader:
