@@ -6,6 +6,7 @@ among them: the journal's calls of ``os`` are replaced there.
 """
 
 import asyncio
+import ctypes
 import gc
 import os
 import random
@@ -59,6 +60,18 @@ def tune_collector() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
+
+
+def give_back_memory() -> None:
+    """Give the system back what has been freed, if the C library is glibc; takes some milliseconds.
+
+    Left alone, glibc keeps whatever lies below something still in use, and :mod:`analytics.scattered` has it keep more:
+    a process would hold for ever what its largest batch, commit or pass over the journal has taken.
+    """
+    _trim(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Edges:
     """The world of one worker."""
@@ -79,3 +92,5 @@ class Edges:
     """Compresses sealed segments of the journal in a folder, beside the worker; see there."""
     tune: Callable[[], None] = tune_collector
     """Prepares the process for a long life."""
+    give_back: Callable[[], None] = give_back_memory
+    """Gives memory back that was needed for a while; called now and then, in the thread that commits."""

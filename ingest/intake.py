@@ -22,6 +22,8 @@ import mqtt5
 from ingest.packets import MessageTable, Splitter
 
 READ_STEP: Final = 65_536
+BUFFER: Final = 1 << 20
+"""Bytes that a connection has room for as long as no more comes at once."""
 COUNT: Final = struct.Struct("i")
 
 
@@ -68,7 +70,7 @@ class Intake:
         self._bounds = bounds
         self._marks = marks
         self._loop = asyncio.get_running_loop()
-        self._buffer = bytearray(1 << 20)
+        self._buffer = bytearray(BUFFER)
         self._filled = 0
         self._splitter = Splitter()
         self._whole = False
@@ -164,6 +166,9 @@ class Intake:
 
     def _drop(self, length: int) -> None:
         rest = self._filled - length
+        if self._filled <= BUFFER // 2 and len(self._buffer) > BUFFER:
+            # What made it grow, a large packet or a while in which nobody read, is over.
+            self._buffer = self._buffer[: self._filled].ljust(BUFFER, b"\0")
         self._buffer[:rest] = self._buffer[length : self._filled]
         self._filled = rest
 

@@ -55,6 +55,8 @@ TICK_S: Final = 0.25
 SILENT_S: Final = 3.0
 """A broker that says nothing for so long, though it is asked every second, stands still."""
 RATE_PERIOD_S: Final = 1.0
+GIVE_BACK_S: Final = 20.0
+"""How often memory is given back that only a large batch or commit has needed, s."""
 FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
@@ -287,6 +289,7 @@ class Worker:
                     group.create_task(self._tick(quiet), name="tick"),
                     group.create_task(self._commit_regularly(results, quiet), name="commit"),
                     group.create_task(self._tell_devices(results, quiet), name="acknowledge"),
+                    group.create_task(self._give_memory_back(quiet), name="memory"),
                     group.create_task(self._follow_registry(quiet), name="registry"),
                     group.create_task(results.run(quiet), name="results"),
                     group.create_task(catch_up.run(quiet, self._undurable, lambda: self._journal.end), name="catch-up"),
@@ -494,6 +497,13 @@ class Worker:
             await pause(stop, self._committer.pause_s(config.commit_interval_s, config.commit_share, now))
             if not stop.is_set():
                 await self._commit(results)
+
+    async def _give_memory_back(self, stop: asyncio.Event) -> None:
+        """Let no moment, however much it took, decide what the process has resident from then on."""
+        while not stop.is_set():
+            await pause(stop, GIVE_BACK_S)
+            if not stop.is_set():
+                await asyncio.get_running_loop().run_in_executor(self._storing, self._edges.give_back)
 
     async def _commit(self, results: Results, *, last: bool = False) -> None:
         """Snapshot what changed and make it durable in the store; announce the events that it contains.

@@ -139,7 +139,14 @@ class World:
         self.disk.dead = False
         compressor = partial(LoopCompressor, loop=self.loop, dice=self._dice)
         edges = Edges(
-            _nothing_shared, self.connect, self.open_sink, Silent, self._dice, compressor=compressor, tune=lambda: None
+            _nothing_shared,
+            self.connect,
+            self.open_sink,
+            Silent,
+            self._dice,
+            compressor=compressor,
+            tune=lambda: None,
+            give_back=lambda: None,
         )
         worker = self._worker = Worker(self._config(), "simulated", self.loop.now_ns, edges)
         living = asyncio.create_task(worker.run(self._stop))

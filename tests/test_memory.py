@@ -1,0 +1,98 @@
+"""Memory: what ingest needed for a moment does not stay with it."""
+
+import asyncio
+import ctypes
+import gc
+import socket
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_frames import topic
+from made_sessions import config_of
+
+from analytics.scattered import KEPT, Waiting
+from faults.resident import now_mb
+from faults.scripted_broker import Wire, publish, scripted_broker
+from faults.simulation.world import Silent
+from ingest import worker as of_workers
+from ingest.edges import Edges, give_back_memory
+from ingest.intake import BUFFER, Bounds, Intake, Marks
+from ingest.worker import IngestConfig, Worker
+
+TOPIC = topic("vehicle", "T-001")
+PAYLOAD = b'{"v":1,"m":{"speed_mps":1.5}}'
+LARGE = 5 * BUFFER
+
+
+async def received(intake: Intake, broker: socket.socket, payload: bytes) -> int:
+    """Let a message arrive in pieces that the socket has room for; return the length of its payload as taken."""
+    left = memoryview(publish(TOPIC, payload, 1))
+    while True:
+        left = left[broker.send(left[: 1 << 16]) :] if left else left
+        intake.receive()
+        if found := intake.messages(lambda _: None):
+            intake.release()
+            return len(found[0].payload)
+        await asyncio.sleep(0)
+
+
+def test_the_buffer_of_a_connection_is_as_small_after_a_large_packet_as_before() -> None:
+    async def scenario() -> None:
+        ours, brokers = socket.socketpair()
+        with ours, brokers:
+            ours.setblocking(False)
+            intake = Intake(ours, Bounds(1_000, LARGE, 2 * LARGE), Marks())
+            assert await received(intake, brokers, PAYLOAD) == len(PAYLOAD)
+            tracemalloc.start()
+            try:
+                before, _ = tracemalloc.get_traced_memory()
+                assert await received(intake, brokers, bytes(LARGE)) == LARGE
+                assert await received(intake, brokers, PAYLOAD) == len(PAYLOAD)
+                gc.collect()
+                after, most = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+        assert most > LARGE
+        # The buffer was made before anything was traced: all of the new one counts.
+        assert after - before < BUFFER + (1 << 16)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_what_is_freed_below_something_in_use_is_given_back() -> None:
+    waiting, size, count = Waiting(), KEPT // 16, 200
+    assert not list(waiting.take())
+    blocks = [np.ones(size, np.uint8) for _ in range(count)]
+    held = blocks[::20]
+    del blocks
+    before = now_mb()
+    give_back_memory()
+    assert before - now_mb() > 0.7 * (count - len(held)) * size / (1 << 20)
+    assert all(block.all() for block in held)
+
+
+def test_a_worker_gives_memory_back_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_workers, "GIVE_BACK_S", 0.01)
+
+    async def script(wire: Wire) -> None:
+        await wire.accept()
+
+    async def scenario() -> None:
+        stop, times = asyncio.Event(), list[int]()
+        loop = asyncio.get_running_loop()
+
+        def noted() -> None:
+            times.append(len(times))
+            if len(times) == 3:
+                loop.call_soon_threadsafe(stop.set)
+
+        async with scripted_broker(script) as broker, asyncio.timeout(20):
+            store = f"sqlite:///{tmp_path / 'quayflow.db'}"
+            config = IngestConfig(tmp_path, store, store, config_of(broker.port))
+            await Worker(config, "test", edges=Edges(results=Silent, give_back=noted)).run(stop)
+        assert len(times) >= 3
+
+    asyncio.run(scenario())
