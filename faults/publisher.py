@@ -62,9 +62,19 @@ class Publisher:
     """Publishes at a steady rate from its own thread."""
 
     def __init__(
-        self, port: int, messages: Iterator[Outgoing], rate: float | None = 2_000.0, *, name: str = "ledger"
+        self,
+        port: int,
+        messages: Iterator[Outgoing],
+        rate: float | None = 2_000.0,
+        *,
+        name: str = "ledger",
+        first_id: int = 1,
+        duplicate: bool = False,
     ) -> None:
-        """``rate`` is in messages per second, None as fast as the broker takes them."""
+        """``rate`` is in messages per second, None as fast as the broker takes them.
+
+        Packet ids go up from ``first_id``; with ``duplicate`` every message is marked as sent again.
+        """
         self._port = port
         self._name = name
         self._messages = messages
@@ -72,7 +82,8 @@ class Publisher:
         self._stop = threading.Event()
         self._exhausted = threading.Event()
         self._under_way: OrderedDict[int, Outgoing] = OrderedDict()
-        self._ids = itertools.cycle(range(1, 65_536))
+        self._ids = itertools.chain(range(first_id, 65_536), itertools.cycle(range(1, 65_536)))
+        self._flags = DUPLICATE_FLAG if duplicate else 0
         self._partial = b""
         self._out = bytearray()
         self._thread = threading.Thread(target=self._run, name=f"publisher-{name}", daemon=True)
@@ -151,7 +162,7 @@ class Publisher:
         for message in itertools.islice(self._messages, count):
             packet_id = next(each for each in self._ids if each not in self._under_way)
             self._under_way[packet_id] = message
-            self._out += _packet(message, packet_id, 0)
+            self._out += _packet(message, packet_id, self._flags)
             taken += 1
         if taken < count:
             self._exhausted.set()

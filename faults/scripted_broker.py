@@ -76,6 +76,16 @@ def publish(topic: str, payload: bytes, packet_id: int, *, duplicate: bool = Fal
     return packet.write()
 
 
+async def take_results(wire: Wire) -> None:
+    """Serve the connection on which ingest publishes what it found."""
+    while True:
+        packet = await wire.packet()
+        if isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
+            wire.send(mqtt5.PubAckPacket(packet.packet_id).write())
+        elif isinstance(packet, mqtt5.PingReqPacket):
+            wire.send(mqtt5.PingRespPacket().write())
+
+
 class ScriptedBroker:
     """Where the broker listens, and how often it was called."""
 

@@ -22,6 +22,7 @@ SLICE = [
     "reorder",
     "poison-corpus",
     "cardinality",
+    "duplicate-wire",
     "upgrade",
     "mutants",
     "mutants-per-codec",

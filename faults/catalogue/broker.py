@@ -14,7 +14,7 @@ from faults.ingest_process import IngestProcess
 from faults.publisher import SITE, Key, Outgoing, Publisher, reading, readings, telemetry_topic, truck
 from faults.registry import fault
 from faults.rig import Outcome, Rig, now, outcome
-from faults.scripted_broker import Wire, publish, scripted_broker
+from faults.scripted_broker import Wire, publish, scripted_broker, take_results
 from faults.verifier import journalled, status, verify
 
 BATCH: Final = 50
@@ -111,7 +111,7 @@ async def _stale_ack(rig: Rig) -> Outcome:
         nonlocal deliveries
         connect = await wire.connected()
         if connect.client_id.endswith("-results"):
-            await _take_results(wire)
+            await take_results(wire)
             return
         await wire.subscribed()
         deliveries += 1
@@ -151,16 +151,6 @@ async def _stale_ack(rig: Rig) -> Outcome:
     words = f"{len(stale)} stale acknowledgements, {losses} session lost"
     judged = outcome(found, recovery_s, ingest.peak_rss_mb, holds=not stale and losses == 1, measured=words, late=late)
     return replace(judged, stale=len(stale))
-
-
-async def _take_results(wire: Wire) -> None:
-    """Serve the connection on which ingest publishes what it found."""
-    while True:
-        packet = await wire.packet()
-        if isinstance(packet, mqtt5.PublishPacket) and packet.packet_id is not None:
-            wire.send(mqtt5.PubAckPacket(packet.packet_id).write())
-        elif isinstance(packet, mqtt5.PingReqPacket):
-            wire.send(mqtt5.PingRespPacket().write())
 
 
 @fault(

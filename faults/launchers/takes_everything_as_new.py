@@ -10,8 +10,15 @@ def new(tracker: SequenceTracker, boot: int, seq: int) -> Verdict:
     return Verdict.NEW
 
 
-_see = SequenceTracker.see
+def new_by_hash(tracker: SequenceTracker, digest: bytes) -> Verdict:
+    """Take it as new."""
+    _see_hash(tracker, digest)
+    return Verdict.NEW
+
+
+_see, _see_hash = SequenceTracker.see, SequenceTracker.see_hash
 
 if __name__ == "__main__":
     SequenceTracker.see = new  # type: ignore[assignment,method-assign]
+    SequenceTracker.see_hash = new_by_hash  # type: ignore[assignment,method-assign]
     run()
