@@ -46,6 +46,7 @@ WORKER_FIGURES: Final = (
     WorkerFigure("late_for_detectors", "quayflow_ingest_late_for_detectors", "Inputs too late.", counter=True),
     WorkerFigure("quarantine_dropped", "quayflow_ingest_quarantine_dropped", "Refusals not kept.", counter=True),
     WorkerFigure("answers_dropped", "quayflow_ingest_answers_dropped", "Answers to commands not given.", counter=True),
+    WorkerFigure("events_dropped", "quayflow_ingest_events_dropped", "Events not announced.", counter=True),
     WorkerFigure("session_losses", "quayflow_ingest_session_losses", "Broker sessions found lost.", counter=True),
     WorkerFigure("reconnects", "quayflow_ingest_reconnects", "Reconnections to the broker.", counter=True),
     WorkerFigure("held_messages", "quayflow_ingest_held_messages", "Messages read and not acknowledged."),

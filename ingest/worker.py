@@ -108,8 +108,8 @@ class Worker:
         self._oldest_uncommitted: int | None = None
         self._refusals: list[Request] = []
         """Answers to commands that terminals cannot be given."""
-        self._unanswered = 0
-        """How many of them nobody was told."""
+        self._unanswered = self._unannounced = 0
+        """How many of them nobody was told, and how many events the broker was not."""
         self._bytes = 0
         self._rates = (0.0, 0.0, 0.0)
 
@@ -224,6 +224,7 @@ class Worker:
             "waiting_to_run_again": pipeline.detection.waiting_to_run_again,
             "quarantine_dropped": pipeline.quarantine_dropped,
             "answers_dropped": self._unanswered,
+            "events_dropped": self._unannounced,
             "session_losses": blob.session_losses,
             "reconnects": blob.reconnects,
             "epoch": blob.epoch,
@@ -487,7 +488,7 @@ class Worker:
             refusals, self._refusals = self._refusals, []
             results.request(self._pipeline.foreign.feeds.wants(self._now()))
             results.answer(refusals)
-            self._unanswered = results.answers_dropped
+            self._unanswered, self._unannounced = results.answers_dropped, results.events_dropped
             await pause(stop, PERIOD_S)
 
     async def _commit_regularly(self, results: Results, stop: asyncio.Event) -> None:

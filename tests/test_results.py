@@ -50,6 +50,14 @@ def loop() -> Iterator[VirtualLoop]:
     loop.close()
 
 
+async def told_for_a_while(results: Results) -> None:
+    stop = asyncio.Event()
+    running = asyncio.ensure_future(results.run(stop))
+    await asyncio.sleep(SECONDS)
+    stop.set()
+    await running
+
+
 def test_live_values_are_not_put_off_for_what_else_the_loop_has_to_do(
     loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,17 +164,25 @@ def test_events_that_the_broker_did_not_take_are_told_again_and_in_order(
     events = [event(number) for number in range(3 * EVENTS_TOGETHER)]
     results.announce(events)
 
-    async def scenario() -> None:
-        stop = asyncio.Event()
-        running = asyncio.ensure_future(results.run(stop))
-        await asyncio.sleep(SECONDS)
-        stop.set()
-        await running
-
-    loop.run_until_complete(scenario())
+    loop.run_until_complete(told_for_a_while(results))
     ids = [each.id for each in events]
     assert told == [*ids[:4], *ids[5:EVENTS_TOGETHER], ids[4], *ids[EVENTS_TOGETHER:]]
     assert not results.events_dropped
+
+
+def test_of_too_many_events_the_newest_are_told_and_the_others_counted(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Client.published = []
+    monkeypatch.setattr(aiomqtt, "Client", Client)
+    monkeypatch.setattr(ingest.results, "MAX_EVENTS_WAITING", 5)
+    results = Results(SessionConfig(host="h", port=1), "w1", live=dict, status=dict, now=loop.now_ns)
+    results.announce([event(number) for number in range(3)])
+    results.announce([event(number) for number in range(3, 9)])
+
+    loop.run_until_complete(told_for_a_while(results))
+    assert sum("/events/" in topic for topic in Client.published) == 5
+    assert results.events_dropped == 4
 
 
 def test_every_answer_is_given_also_several_on_one_topic(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,14 +208,7 @@ def test_every_answer_is_given_also_several_on_one_topic(loop: VirtualLoop, monk
     results.answer([Request("ack", bytes([number])) for number in range(4)])
     results.answer([Request("ack", bytes([number])) for number in range(4, 8)])
 
-    async def scenario() -> None:
-        stop = asyncio.Event()
-        running = asyncio.ensure_future(results.run(stop))
-        await asyncio.sleep(SECONDS)
-        stop.set()
-        await running
-
-    loop.run_until_complete(scenario())
+    loop.run_until_complete(told_for_a_while(results))
     # The newest of too many, the others counted.
     assert told == [bytes([number]) for number in range(3, 8)]
     assert results.answers_dropped == 3
@@ -225,12 +234,5 @@ def test_a_request_that_changes_while_it_is_told_is_told_again(
     results = Results(SessionConfig(host="h", port=1), "w1", live=dict, status=dict, now=loop.now_ns)
     results.request([Request("ask", b"older")])
 
-    async def scenario() -> None:
-        stop = asyncio.Event()
-        running = asyncio.ensure_future(results.run(stop))
-        await asyncio.sleep(SECONDS)
-        stop.set()
-        await running
-
-    loop.run_until_complete(scenario())
+    loop.run_until_complete(told_for_a_while(results))
     assert told == [b"older", b"newer"]
