@@ -21,9 +21,9 @@ from analytics.histograms import Histograms, bins_of
 from analytics.partials import Partials
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Ints
+from devices.times import NS
 from devices.vocabulary import PERCENTILED
 
-NS: Final = 1_000_000_000
 PERIOD: Final = TIERS_S[-1] * NS
 """Length of an hour of findings, ns: the widest window, so that an hour's findings are all that its windows hold."""
 FINEST: Final = TIERS_S[0] * NS

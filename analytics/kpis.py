@@ -11,8 +11,8 @@ import numpy as np
 
 from analytics.rows import TIERS_S, WindowSums
 from devices.columns import Floats, Ints
+from devices.times import NS
 
-NS: Final = 1_000_000_000
 HOUR_NS: Final = 3_600 * NS
 COVERAGE_WINDOWS: Final = 1_440
 """Most windows per device that coverage looks at; longer ranges are judged in wider windows."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from analytics.histograms import Packed
 from analytics.rows import SeriesKey, WindowRows
 from devices.columns import Bools, Ints
+from devices.times import NS
 
-NS: Final = 1_000_000_000
 LOT: Final = 1 << 13
 """Rows that are packed together: enough that numpy's cost per call does not count."""
 

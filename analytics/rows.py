@@ -13,6 +13,7 @@ import numpy as np
 
 from analytics.histograms import Packed, folded
 from devices.columns import Bools, Ints
+from devices.times import NS
 from devices.topics import DeviceKey
 
 TIERS_S: Final = (10, 60, 900, 3600)
@@ -191,7 +192,7 @@ def fold(rows: WindowRows, step_ns: int | None = None) -> WindowRows:
 
     # The last of a group is the one with the greatest (last_ts, last_seq, last); the first comes from `order` itself.
     by_last: Ints = np.lexsort((rows.last, rows.last_seq, rows.last_ts, bucket, rows.series))
-    width = rows.tier_s[order][starts] if step_ns is None else np.full(len(starts), step_ns // 1_000_000_000)
+    width = rows.tier_s[order][starts] if step_ns is None else np.full(len(starts), step_ns // NS)
 
     def first_of(array: Ints) -> Ints:
         taken: Ints = np.take(array, order[starts])

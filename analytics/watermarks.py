@@ -12,8 +12,8 @@ import numpy as np
 
 from analytics.rows import starts_of
 from devices.columns import Bools, Ints
+from devices.times import NS
 
-NS: Final = 1_000_000_000
 NEVER: Final = -1
 
 

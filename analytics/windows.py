@@ -39,9 +39,9 @@ from analytics.partials import NEUTRAL, Aggregates, Partials, join, merge
 from analytics.rows import TIERS_S, SeriesKey, WindowRows
 from analytics.scattered import Waiting, reduced
 from devices.columns import Bools, Ints
+from devices.times import NS
 from devices.vocabulary import PERCENTILED
 
-NS: Final = 1_000_000_000
 RINGS: Final = (4, 2, 2, 2)
 """Cells per series, by tier: how many windows stay open for data out of order before it becomes a late partial. The
 finest ring spans less than one window of the next tier, so two cells there always hold the parents of all four."""

@@ -13,7 +13,7 @@ from devices.codecs.sparkplug import DEVICE_TYPES, NODE_TYPES
 from devices.codecs.tic40 import encode
 from devices.codecs.tic40_flat import encode_flat
 from devices.codecs.zebra import Zebra
-from devices.times import format_rfc3339
+from devices.times import NS, format_rfc3339
 from devices.topics import ROOT
 from devices.vocabulary import DeviceClass
 
@@ -102,7 +102,7 @@ FORMATS: Final[dict[str, Format]] = {
     "owntracks": Format(
         "OwnTracks JSON, or a position that Traccar forwards",
         JSON,
-        {"_type": "location", "tst": TIME // 1_000_000_000, "lat": _PLACE[0], "lon": _PLACE[1], "vel": 15},
+        {"_type": "location", "tst": TIME // NS, "lat": _PLACE[0], "lon": _PLACE[1], "vel": 15},
     ),
 }
 """Codec → what travels; a test holds it to the codecs that there are."""

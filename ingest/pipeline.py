@@ -24,6 +24,7 @@ from analytics.watermarks import Lateness, Watermarks
 from analytics.windows import Windows
 from devices.columns import Bools, Columns, Ints
 from devices.rejects import Reason, Reject
+from devices.times import NS
 from devices.vocabulary import HAS_PERCENTILES, INDEX, MAXIMUM, METRICS, MINIMUM, Metric, scaled, unscaled
 from ingest.batch import WHOLE, Accepted, Batch, Refused
 from ingest.blocks import Bad, Stack, binned_of, check, cut, extent_of, partials_of
@@ -40,7 +41,6 @@ from store.admission import EVERYBODY, Admission
 from store.interface import DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 from store.journal import Frame
 
-NS: Final = 1_000_000_000
 PAYLOAD_HEAD: Final = 4_096
 CLOCK_OFF_NS: Final = 5_000_000_000
 """A clock off by more than this is worth a look, ns."""

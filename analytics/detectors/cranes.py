@@ -15,9 +15,9 @@ import numpy as np
 from analytics.events import PortEvent, Scalar
 from analytics.rows import starts_of
 from devices.columns import Columns, Ints
+from devices.times import NS
 from devices.vocabulary import INDEX, RESOLUTION
 
-NS: Final = 1_000_000_000
 LOCKED, TROLLEY, LOAD = INDEX["spreader_locked"], INDEX["trolley_position_m"], INDEX["load_t"]
 SIZE, TWIN = INDEX["spreader_size_ft"], INDEX["spreader_twin"]
 INPUTS: Final = (LOCKED, TROLLEY, LOAD, SIZE, TWIN)

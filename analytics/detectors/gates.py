@@ -6,13 +6,12 @@ passage until none has come for the gap; the passage is complete at its last rea
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from analytics.events import PortEvent, Scalar
-
-NS: Final = 1_000_000_000
+from devices.times import NS
 
 
 class TagRead(NamedTuple):

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from devices.columns import Bools, Columns, Ints
+from devices.times import NS
 from devices.vocabulary import METRICS, TIMED
 
-NS: Final = 1_000_000_000
 CUT: Final = 60 * NS
 """Stretches are cut at multiples of this, ns."""
 NOTHING_DUE: Final = 2**63 - 1
