@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from analytics.detectors.gates import PassageRules
 from devices.rejects import Reason
 from devices.vocabulary import METRICS, DeviceClass
-from engines.chromium import running_chromium
-from engines.demo import Demo, running_demo
+from engines.demo import Demo
 from engines.page import SIZES, TRUCK, clean, moved_m, opened, positions, publish, until, wait_for_motion, wait_live
 from store.device_health import Cause
 
@@ -25,22 +23,6 @@ CUT_OFF = """() => {
         .filter(element => element.scrollWidth > element.clientWidth + 1)
         .map(element => element.id || element.className || element.tagName);
 }"""
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Demo]:
-    assert (root / "api/static/index.html").is_file(), "the page is not built: npm --prefix web run build"
-    with running_demo(tmp_path_factory.mktemp("demo"), "--seed", "7") as running:
-        yield running
-    assert running.result is not None
-    assert running.result["ledger_balanced"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Not for the whole session: while it runs, no test in this thread can start an event loop.
-    with running_chromium() as browser:
-        yield browser
 
 
 def test_a_moving_truck_moves_smoothly_and_nothing_complains(browser: Browser, demo: Demo) -> None:

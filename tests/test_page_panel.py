@@ -5,31 +5,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from engines.chromium import running_chromium
 from engines.demo import Demo, running_demo
 from engines.page import SIZES, WAIT_MS, clean, opened, publish, wait_heard, wait_live
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Demo]:
-    assert (root / "api/static/index.html").is_file(), "the page is not built: npm --prefix web run build"
-    with running_demo(tmp_path_factory.mktemp("demo"), "--seed", "7") as running:
-        yield running
-    assert running.result is not None
-    assert running.result["ledger_balanced"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Not for the whole session: while it runs, no test in this thread can start an event loop.
-    with running_chromium() as browser:
-        yield browser
 
 
 def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser, demo: Demo) -> None:
