@@ -15,10 +15,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from quayflow.failures import FAILED, UNREACHABLE
-from simulators.load import LoadConfig, LoadResult, Stage, run
+from simulators.load import HEADS, LoadConfig, LoadResult, Stage, run
 
 MISSED: Final = 99
-HEADS: Final = ("asked/s", "sent/s", "behind p99 ms", "acknowledged p99 ms", "ingest/s", "store lag s", "CPU", "limit")
 
 
 async def load(config: LoadConfig, html: Path | None, *, as_json: bool) -> int:
@@ -47,20 +46,6 @@ def _write_report(path: Path, config: LoadConfig, result: LoadResult) -> None:
     path.write_text(load_report(config, result))
 
 
-def cells(stage: Stage) -> tuple[str, ...]:
-    """Return a stage as a row under ``HEADS``."""
-    return (
-        f"{stage.asked:,.0f}",
-        f"{stage.sent_rate:,.0f}",
-        f"{stage.behind_ms['p99']:,.1f}",
-        f"{stage.acked_ms['p99']:,.1f}",
-        "" if stage.ingest_rate is None else f"{stage.ingest_rate:,.0f}",
-        "" if stage.store_lag_s is None else f"{stage.store_lag_s:.1f}",
-        f"{100 * stage.cpu:.0f} %",
-        stage.limit or "kept",
-    )
-
-
 @contextmanager
 def _shown(config: LoadConfig) -> Iterator[Callable[[Stage], None]]:
     """Yield a callback that shows how it goes: a table that grows on a terminal, one line a second elsewhere."""
@@ -80,7 +65,7 @@ def _shown(config: LoadConfig) -> Iterator[Callable[[Stage], None]]:
                 stages.append(stage)
             table = Table(*HEADS)
             for each in stages:
-                table.add_row(*cells(each))
+                table.add_row(*each.cells())
             bar.update(task, completed=sum(each.seconds for each in stages))
             live.update(Group(bar, table))
 
@@ -88,12 +73,12 @@ def _shown(config: LoadConfig) -> Iterator[Callable[[Stage], None]]:
 
 
 def _plain(stage: Stage) -> None:
-    words = "  ".join(f"{head} {cell}" for head, cell in zip(HEADS[:-1], cells(stage), strict=False) if cell)
+    words = "  ".join(f"{head} {cell}" for head, cell in zip(HEADS[:-1], stage.cells(), strict=False) if cell)
     sys.stderr.write(f"{stage.seconds:6.1f} s  {words}\n")
 
 
 def _print(config: LoadConfig, result: LoadResult) -> None:
-    for row in (HEADS, *(cells(stage) for stage in result.stages)):
+    for row in (HEADS, *(stage.cells() for stage in result.stages)):
         typer.echo("".join(f"{cell:>21}" if nth == len(HEADS) - 1 else f"{cell:>20}" for nth, cell in enumerate(row)))
     typer.echo(
         f"{result.sent:,} of {result.messages:,} messages sent, {result.acked:,} acknowledged, lost {result.lost:,}, "

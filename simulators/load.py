@@ -50,6 +50,8 @@ COMPARED_S: Final = 0.5
 LAG_S: Final = 10.0
 """A store that is further behind than this cannot keep up, s."""
 MOST_STEPS: Final = 30
+HEADS: Final = ("asked/s", "sent/s", "behind p99 ms", "acknowledged p99 ms", "ingest/s", "store lag s", "CPU", "limit")
+"""What is shown of each stage."""
 FIGURES: Final = frozenset(
     {"messages", "sent", "acked", "lost", "rate", "knee", "cpu", "kept", "stored"}
     | {f"{lag}_{tail}" for lag in ("behind", "acked") for tail in ("p50", "p95", "p99", "max")}
@@ -141,6 +143,19 @@ class Stage:
     def sent_rate(self) -> float:
         """Messages/s that left."""
         return self.sent / self.seconds if self.seconds else 0.0
+
+    def cells(self) -> tuple[str, ...]:
+        """Return it as a row under :data:`HEADS`."""
+        return (
+            f"{self.asked:,.0f}",
+            f"{self.sent_rate:,.0f}",
+            f"{self.behind_ms['p99']:,.1f}",
+            f"{self.acked_ms['p99']:,.1f}",
+            "" if self.ingest_rate is None else f"{self.ingest_rate:,.0f}",
+            "" if self.store_lag_s is None else f"{self.store_lag_s:.1f}",
+            f"{100 * self.cpu:.0f} %",
+            self.limit or "kept",
+        )
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ A profile file names every key; a missing or unknown key, an impossible number o
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -334,21 +334,42 @@ def _check_parts(profile: Profile) -> None:
                 )
 
 
-def _sentence(tree: dict[str, Any], message: str) -> str:
-    """Name the key and its value: the validator's message has only the path, as ``… - at `$.quay.cranes```."""
+class Wrong(NamedTuple):
+    """What a validator has found wrong."""
+
+    what: str
+    key: str
+    """Where, such as ``quay.cranes`` or ``breakdowns[1].device``; "" for the whole."""
+    found: bool
+    """Whether there is something."""
+    value: Any
+    """What is there."""
+
+    def __str__(self) -> str:
+        """Name the key, its value and what is wrong with it."""
+        return f"{self.key} = {self.value!r}: {self.what}" if self.found else f"{self.key}: {self.what}"
+
+
+def wrong_in(tree: Any, message: str) -> Wrong:  # noqa: ANN401 - whatever a file holds
+    """Return what a validator's message means: it has only the path, as ``… - at `$.quay.cranes```."""
     what, _, where = message.partition(" - at `$.")
     key = where.rstrip("`")
-    value: Any = tree
+    value = tree
     for part in key.replace("[", ".").replace("]", "").split(".") if key else ():
         try:
             value = value[int(part)] if isinstance(value, list) else value[part]
         except (KeyError, IndexError, ValueError, TypeError):
-            return f"{key}: {what}"
-    if "unknown field" in what or "missing required field" in what:
-        kind = _kind_of(key)
-        allowed = ", ".join(field.name for field in msgspec.structs.fields(kind))
+            return Wrong(what, key, found=False, value=None)
+    return Wrong(what, key, found=True, value=value)
+
+
+def _sentence(tree: dict[str, Any], message: str) -> str:
+    wrong = wrong_in(tree, message)
+    what, key = wrong.what, wrong.key
+    if wrong.found and ("unknown field" in what or "missing required field" in what):
+        allowed = ", ".join(field.name for field in msgspec.structs.fields(_kind_of(key)))
         return f"[{key}] {what}; allowed: {allowed}" if key else f"{what}; allowed: {allowed}"
-    return f"{key} = {value!r}: {what}"
+    return str(wrong)
 
 
 def _kind_of(key: str) -> Any:  # noqa: ANN401 - a type form

@@ -11,7 +11,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from simulators.load import LoadConfig, LoadResult
+from simulators.load import HEADS, LoadConfig, LoadResult
 from simulators.outcome import Moment, ReplayResult
 from simulators.replay_config import ReplayConfig
 from simulators.thresholds import Threshold
@@ -147,20 +147,6 @@ def load_report(config: LoadConfig, result: LoadResult) -> str:
         ("highest rate kept", f"{result.knee:,.0f} messages/s"),
         ("limit", result.limit or "none found"),
     ]
-    heads = ("asked/s", "sent/s", "behind p99 ms", "acknowledged p99 ms", "ingest/s", "store lag s", "CPU", "limit")
-    rows = [
-        (
-            f"{stage.asked:,.0f}",
-            f"{stage.sent_rate:,.0f}",
-            f"{stage.behind_ms['p99']:,.1f}",
-            f"{stage.acked_ms['p99']:,.1f}",
-            "" if stage.ingest_rate is None else f"{stage.ingest_rate:,.0f}",
-            "" if stage.store_lag_s is None else f"{stage.store_lag_s:.1f}",
-            f"{100 * stage.cpu:.0f} %",
-            stage.limit or "kept",
-        )
-        for stage in result.stages
-    ]
     forms = [
         (each["class"], each["kind"], str(each["metrics"]), f"{100 * each['share']:.1f} %") for each in result.forms
     ]
@@ -168,7 +154,11 @@ def load_report(config: LoadConfig, result: LoadResult) -> str:
     left = "<h2>Messages</h2>" + _table(("", ""), counts)
     right = _thresholds(config.conditions, result.thresholds) + _limits(result)
     parts = [f'<div class="sides"><div>{left}</div><div>{right}</div></div>']
-    parts += ["<h2>Stages</h2>", _table(heads, rows), f'<p class="note">{STAGES}</p>']
+    parts += [
+        "<h2>Stages</h2>",
+        _table(HEADS, (stage.cells() for stage in result.stages)),
+        f'<p class="note">{STAGES}</p>',
+    ]
     if len(asked) > 1:
         sent = [stage.sent_rate for stage in result.stages]
         late = [stage.behind_ms["p99"] for stage in result.stages]

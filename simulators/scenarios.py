@@ -16,7 +16,7 @@ import msgspec
 from simulators import profiles
 from simulators.faults import AnyFault
 from simulators.noise import LEVELS
-from simulators.profiles import Profile, ProfileError
+from simulators.profiles import Profile, ProfileError, wrong_in
 from simulators.thresholds import Threshold, ThresholdError
 
 FOLDER: Final = Path(__file__).parent / "scenarios"
@@ -141,15 +141,8 @@ def figures_of(declared: Declared) -> frozenset[str]:
 
 def _sentence(name: str, tree: Any, message: str) -> str:  # noqa: ANN401 - whatever the file holds
     """Name the key and its value beside what the validator says of it."""
-    what, _, where = message.partition(" - at `$.")
-    key = where.rstrip("`")
-    value: Any = tree
-    for part in key.replace("[", ".").replace("]", "").split(".") if key else ():
-        try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        except (KeyError, IndexError, ValueError, TypeError):
-            return f"scenario {name!r}: {key}: {what}"
-    if not key:
+    wrong = wrong_in(tree, message)
+    if not wrong.key:
         allowed = ", ".join(field.name for field in msgspec.structs.fields(Declared))
-        return f"scenario {name!r}: {what}; allowed: {allowed}"
-    return f"scenario {name!r}: {key} = {value!r}: {what}"
+        return f"scenario {name!r}: {wrong.what}; allowed: {allowed}"
+    return f"scenario {name!r}: {wrong}"
