@@ -118,6 +118,7 @@ def _print(config: ReplayConfig, result: ReplayResult) -> None:
         typer.echo(
             f"stored {result.stored:,}, {back.series - back.mismatches:,} of {back.series:,} checksums agree, "
             f"{back.seconds:.1f} s after the last acknowledgement"
+            + (f"; {back.unchecked:,} messages have none" if back.unchecked else "")
         )
         for note in back.notes:
             typer.echo(f"differs: {note}")

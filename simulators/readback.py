@@ -75,7 +75,7 @@ class Expected:
     messages: int = 0
     """Messages of devices."""
     unchecked: int = 0
-    """Messages without checksum, because they are not native telemetry with time and sequence."""
+    """Those of which no samples are compared: they are no native telemetry with time and number."""
     _seen: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
 
     def add(self, topic: str, payload: bytes) -> None:
@@ -127,6 +127,8 @@ class ReadBack:
     """Series compared."""
     mismatches: int
     """Series of which count or sum differ."""
+    unchecked: int
+    """Messages about which no series says anything: events, states, foreign formats, and those without a number."""
     notes: tuple[str, ...]
     """The first differences, in words."""
     seconds: float
@@ -181,7 +183,14 @@ class Reader:
             for (uid, metric), series in list(left.items())[:MOST_NOTES]
         )
         return ReadBack(
-            stored, expected.messages, quarantined, len(expected.series), len(left), notes, round(seconds, 2)
+            stored=stored,
+            messages=expected.messages,
+            quarantined=quarantined,
+            series=len(expected.series),
+            mismatches=len(left),
+            unchecked=expected.unchecked,
+            notes=notes,
+            seconds=round(seconds, 2),
         )
 
     def _taken(self, accounts: Mapping[str, Mapping[str, int]], uids: Iterable[str]) -> tuple[int, int]:

@@ -78,7 +78,8 @@ def replay_report(config: ReplayConfig, result: ReplayResult) -> str:
     if result.read_back is not None:
         back = result.read_back
         agreed = f"{back.series - back.mismatches:,} of {back.series:,} checksums of devices and metrics agree"
-        parts += ["<h2>Read back</h2>", f"<p>{agreed}.</p>", _list(back.notes)]
+        beside = f" {back.unchecked:,} messages have none." if back.unchecked else ""
+        parts += ["<h2>Read back</h2>", f"<p>{agreed}.{beside}</p>", _list(back.notes)]
     if result.bad_row_notes:
         parts += ["<h2>Skipped</h2>", _list(result.bad_row_notes)]
     parts += ["<h2>Devices</h2>", _devices(result.devices)]

@@ -18,6 +18,7 @@ from engines.mosquitto import Mosquitto, running_mosquitto
 from engines.ports import free_port
 from engines.subscriber import eventually, received
 from simulators.broker import Broker
+from simulators.readback import Expected
 from simulators.replay import ReplayConfig, ReplayProgress, ReplayResult, run
 from simulators.thresholds import Threshold, ThresholdError
 from simulators.tracks import BadRows, Recorded, RecordingError, RecordingFile, files, read_messages, read_track
@@ -307,3 +308,15 @@ def test_a_msgpack_recording_is_read_like_the_same_one_in_json_lines(tmp_path: P
     assert found["a.msgpack"] == found["a.jsonl"] == [Recorded(RECORDED_NS, topic, payload)]
     assert bad.count == 2
     assert [note.split(":")[1] for note in bad.notes] == ["2", "3"]
+
+
+def test_messages_that_cannot_be_compared_are_counted_when_it_is_read_back() -> None:
+    expected = Expected()
+    telemetry = {"v": 1, "boot": 1, "seq": 0, "ts": 1_795_420_800 * 10**9, "m": {"load_t": 1.5}}
+    where = "port/CNNGB-DEMO/quay-crane/QC01"
+    for _ in range(2):
+        expected.add(f"{where}/telemetry", json.dumps(telemetry).encode())
+    expected.add(f"{where}/telemetry", json.dumps({"v": 1, "m": {"load_t": 1.5}}).encode())
+    expected.add(f"{where}/status", json.dumps({"v": 1, "online": True}).encode())
+    expected.add(f"{where}/tic40", b'{"che":[]}')
+    assert (expected.messages, expected.unchecked, len(expected.series)) == (4, 3, 1)
