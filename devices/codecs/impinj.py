@@ -36,7 +36,6 @@ class _TagInventory(msgspec.Struct, gc=False, rename="camel"):
     frequency: float | None = None
     phase_angle: float | None = None
     transmit_power_cdbm: float | None = None
-    last_seen_time: str | None = None
 
 
 class _SmartRead(msgspec.Struct, gc=False, rename="camel"):

@@ -49,7 +49,6 @@ CONNECTION_ATTEMPT: Final = 256
 CONNECTION_CLOSE: Final = 257
 LLRP_STATUS: Final = 287
 CUSTOM: Final = 1_023
-FIRST_TLV: Final = 128
 
 IMPINJ: Final = 25_882
 """Impinj's number among the enterprises of IANA."""

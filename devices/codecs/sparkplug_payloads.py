@@ -19,8 +19,7 @@ from devices.codecs.protobuf import BYTES, VARINT, fields, put_bytes, put_fixed,
 from devices.rejects import Reason, RejectError
 
 INT8, INT16, INT32, INT64 = 1, 2, 3, 4
-FLOAT, DOUBLE, BOOLEAN, STRING = 9, 10, 11, 12
-DATASET, TEMPLATE = 16, 19
+FLOAT, DOUBLE, BOOLEAN = 9, 10, 11
 MAX_METRICS: Final = 10_000
 MAX_PAYLOAD: Final = 1_048_576
 """Bytes of a payload: one of fields of two bytes each takes about a microsecond for each."""

@@ -74,7 +74,6 @@ class SimulatedSink:
         self._store = store
         self._moods = moods
         self._dice = dice
-        self._cursor = 0
 
     def load(self, worker: str) -> Checkpoint | None:
         """Return the last checkpoint and the state, None if there is none."""

@@ -51,13 +51,6 @@ class Hindrances:
             truth.add(Alarm(crane.name, now, now + duration, code))
             yield duration
 
-    def wind_stops(self, start_s: float, end_s: float) -> float:
-        """Return for how many seconds of [start, end) the wind forbids work."""
-        if self._limits is None:
-            return 0.0
-        ticks = range(math.ceil(start_s / LOOK_S), math.ceil(end_s / LOOK_S))
-        return sum(self._is_windy(tick) for tick in ticks) * LOOK_S
-
     def _hindrance(self, crane: str) -> tuple[str, float] | None:
         """Return why a crane must wait and for how long (s), or None."""
         now = self._agenda.now
