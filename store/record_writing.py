@@ -122,10 +122,12 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
     if excess_bytes <= 0:
         return 0
     oldest = select(QUARANTINE.c.cursor, QUARANTINE.c.kept_bytes).order_by(QUARANTINE.c.cursor)
-    for row in connection.execute(oldest.execution_options(yield_per=KEYS_PER_QUERY)):
-        if removed_bytes >= excess_bytes:
-            break
-        removed_bytes, removed_records, last = removed_bytes + row.kept_bytes, removed_records + 1, row.cursor
+    # Closed, because it is hardly ever read to its end: PostgreSQL keeps the rest of an answer until then.
+    with connection.execute(oldest.execution_options(yield_per=KEYS_PER_QUERY)) as found:
+        for row in found:
+            if removed_bytes >= excess_bytes:
+                break
+            removed_bytes, removed_records, last = removed_bytes + row.kept_bytes, removed_records + 1, row.cursor
     connection.execute(delete(QUARANTINE).where(QUARANTINE.c.cursor <= last))
     set_counter(connection, "quarantine_dropped", counter(connection, "quarantine_dropped") + removed_records)
     return removed_bytes

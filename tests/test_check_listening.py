@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from typer.testing import CliRunner
@@ -83,6 +83,12 @@ class Terminal:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.serial = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
     def ask(self, kind: int, body: bytes) -> Message:
         self.socket.sendall(frame_of(kind, PHONE, self.serial, body))
         self.serial += 1
@@ -98,8 +104,7 @@ class Terminal:
 
 
 def test_a_jt808_terminal_registers_reports_and_conforms(tmp_path: Path) -> None:
-    with listening(tmp_path, "jt808") as check:
-        terminal = Terminal(check.port)
+    with listening(tmp_path, "jt808") as check, Terminal(check.port) as terminal:
         terminal.introduce()
         for _ in range(3):
             reply = terminal.ask(LOCATION, bodies.location(time.time_ns(), 29.93, 121.85, speed_mps=5))
@@ -113,8 +118,7 @@ def test_a_jt808_terminal_registers_reports_and_conforms(tmp_path: Path) -> None
 
 
 def test_what_ingest_would_refuse_of_a_terminal_is_named(tmp_path: Path) -> None:
-    with listening(tmp_path, "jt808") as check:
-        terminal = Terminal(check.port)
+    with listening(tmp_path, "jt808") as check, Terminal(check.port) as terminal:
         assert terminal.ask(LOCATION, bodies.location(time.time_ns(), 29.93, 121.85)).body[-1] == bodies.FAILED
         assert terminal.ask(AUTHENTICATE, bodies.authentication("0000")).body[-1] == bodies.FAILED
         terminal.introduce()
@@ -125,15 +129,16 @@ def test_what_ingest_would_refuse_of_a_terminal_is_named(tmp_path: Path) -> None
 
 
 def test_a_terminal_that_cannot_register_is_believed_where_the_settings_say_so(tmp_path: Path) -> None:
-    with listening(tmp_path, "jt808", QUAYFLOW_JT808_ANYONE="true") as check:
-        terminal = Terminal(check.port)
+    with listening(tmp_path, "jt808", QUAYFLOW_JT808_ANYONE="true") as check, Terminal(check.port) as terminal:
         assert terminal.ask(LOCATION, bodies.location(time.time_ns(), 29.93, 121.85)).body[-1] == bodies.ACCEPTED
     assert (check.status, check.report["messages"]) == (0, 1)
 
 
 def test_a_teltonika_terminal_is_answered_with_its_number_of_records(tmp_path: Path) -> None:
-    with listening(tmp_path, "teltonika") as check:
-        terminal = socket.create_connection(("127.0.0.1", check.port), timeout=10)
+    with (
+        listening(tmp_path, "teltonika") as check,
+        socket.create_connection(("127.0.0.1", check.port), timeout=10) as terminal,
+    ):
         terminal.sendall(IMEI)
         assert terminal.recv(1) == b"\x01"
         terminal.sendall(packet_of(8, 1, record_of(time.time_ns(), 29.9, 121.8, elements={16: 1_000, 239: 1})))
@@ -146,8 +151,10 @@ def test_silence_and_rubbish_do_not_conform(tmp_path: Path) -> None:
     with listening(tmp_path, "teltonika") as check:
         pass
     assert (check.status, check.report["messages"]) == (1, 0)
-    with listening(tmp_path, "teltonika") as check:
-        terminal = socket.create_connection(("127.0.0.1", check.port), timeout=10)
+    with (
+        listening(tmp_path, "teltonika") as check,
+        socket.create_connection(("127.0.0.1", check.port), timeout=10) as terminal,
+    ):
         terminal.sendall(b"GET / HTTP/1.1\r\n\r\n")
         assert terminal.recv(1) == b""
     assert (check.status, check.errors()) == (1, ["undecodable"])

@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -298,9 +299,12 @@ def test_any_data_comes_back_as_it_was(writer: SqlRecords, records: SqlRecords, 
 
 def test_postgres_of_a_newer_schema_is_refused_without_its_password(postgres: Postgres) -> None:
     url = postgres.create("newer")
-    open_records(url, read_only=False).write(commit())
-    with create_engine(url).begin() as connection:
+    with closing(open_records(url, read_only=False)) as writer:
+        writer.write(commit())
+    engine = create_engine(url)
+    with engine.begin() as connection:
         connection.execute(text("UPDATE quayflow_schema SET version = 99"))
+    engine.dispose()
     for read_only in (True, False):
         records = open_records(url.replace("postgres@", "postgres:secret@"), read_only=read_only)
         with pytest.raises(StoreVersionError, match="schema version 99") as refused:
