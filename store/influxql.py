@@ -89,7 +89,7 @@ class InfluxqlClient:
                 response.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {error}") from error
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreUnreachableError(
                 f"InfluxDB at {self._url} sent an answer that is no InfluxQL: {error}"
             ) from error
@@ -121,7 +121,7 @@ def said(body: bytes | str) -> str:
     """Return what a server says in an error's body: its JSON's ``error`` or ``message``, else its first 300 letters."""
     try:
         answer = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = body if isinstance(body, str) else body.decode("utf-8", "replace")
         return text.strip()[:300]
     if isinstance(answer, dict):

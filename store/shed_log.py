@@ -7,6 +7,7 @@ power cut cannot take the commit back. A file's number is never given twice, wha
 """
 
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Final
 import msgspec
 
 from store.journal.segments import sync_folder
+
+log = logging.getLogger(__name__)
 
 SUFFIX: Final = ".jsonl"
 
@@ -77,11 +80,12 @@ class ShedLog:
     def since(self, number: int) -> Iterator[Shed]:
         """Yield what lies in no commit that has kept ``number``; a line that a crash has cut off is none."""
         for each in sorted(held for held in self._held if held >= number):
-            for line in (self._folder / f"{each:012d}{SUFFIX}").read_bytes().splitlines():
+            path = self._folder / f"{each:012d}{SUFFIX}"
+            for line in filter(None, path.read_bytes().splitlines()):
                 try:
                     yield msgspec.json.decode(line, type=Shed)
-                except msgspec.DecodeError:
-                    continue
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    log.warning("%s: a line of %d bytes is passed over: %s", path, len(line), error)
 
     def holds(self, before: int) -> bool:
         """Tell whether there is anything for :meth:`forget` to delete."""

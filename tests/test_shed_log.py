@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from store.shed_log import Shed, ShedLog
 
 
@@ -67,3 +69,16 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         shed(log, 2)
         assert counts(log, 0) == [2], length
+
+
+def test_a_line_that_was_damaged_is_said_and_spoils_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = ShedLog(tmp_path / "shed")
+    shed(log, 1, 2)
+    [path] = (tmp_path / "shed").iterdir()
+    first, *rest = path.read_bytes().lstrip().split(b"\n")
+    for at in range(len(first)):
+        for damage in (b"\xff", b"\x00"):
+            caplog.clear()
+            path.write_bytes(b"\n".join([b"", first[:at] + damage + first[at + 1 :], *rest]))
+            assert counts(log, 0) == [2], (at, damage)
+            assert "is passed over" in caplog.text
