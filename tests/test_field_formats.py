@@ -8,6 +8,7 @@ from made_frames import SITE, T0, accounts, assert_every_frame_is_booked, frame,
 from typer.testing import CliRunner
 
 from bench.frames import FRAMES, START_NS, impinj_read, zebra_read
+from devices.codecs.impinj import Impinj
 from devices.codecs.registry import CODECS
 from devices.codecs.tic40 import encode
 from devices.codecs.tic40_flat import encode_flat
@@ -135,6 +136,14 @@ def test_a_read_without_antenna_and_signal_strength_counts_as_a_read() -> None:
     assert pipeline.take_quarantine() == []
     assert metrics_of(pipeline) == {"reads"}
     assert accounts(pipeline)[f"{SITE}/rfid-gate/G1", "windowed", ""] == (1, 1)
+
+
+def test_a_frequency_in_no_band_is_kept_as_a_fact() -> None:
+    reads = [{"epc": "E280116060000209", "firstSeenTimestamp": T0 // 1_000, "frequency": khz} for khz in (920_625, 7)]
+    message = {"mac": "00:16:25:13:F9:0B", "readerName": "R1", "tag_reads": reads}
+    good, odd = Impinj().decode(json.dumps(message).encode())
+    assert (good.values, good.info) == ({"frequency_mhz": 920.625}, {"reader": "R1"})
+    assert (odd.values, odd.info) == ({}, {"reader": "R1", "frequency": 7})
 
 
 def test_reads_that_a_reader_left_out_are_counted_per_device() -> None:

@@ -486,3 +486,15 @@ def test_the_birth_that_the_bench_makes_is_read_whole() -> None:
     [first] = codec.decode(sparkplug_birth(), NODE.format("NBIRTH"))
     [second] = codec.decode(sparkplug_data(), NODE.format("NDATA"))
     assert set(first.values) == set(second.values) == set(SIGNALS)
+
+
+@pytest.mark.parametrize("name", ["Crane/load_t", "Colour"])
+@pytest.mark.parametrize("aliased", [True, False])
+def test_what_comes_twice_at_one_time_counts_once_and_is_refused_the_second_time(name: str, aliased: bool) -> None:
+    codec = Sparkplug()
+    first = Metric(name, 1, MS, DOUBLE, 2.5)
+    codec.decode(write(MS, 0, [Metric("bdSeq", datatype=8, value=3), first]), NODE.format("NBIRTH"))
+    twice = [Metric("" if aliased else name, 1 if aliased else None, MS + 1, DOUBLE, value) for value in (1.0, 2.0)]
+    [reading] = codec.decode(write(MS + 1, 1, twice), NODE.format("NDATA"))
+    assert [*reading.values.values(), *reading.unknown.values()] == [1.0]
+    assert [reject.detail for reject in reading.refused] == ["twice at one time"]

@@ -142,8 +142,13 @@ def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Rejec
             rejects.append(error.reject)
             continue
         values: dict[str, float | bool] = {}
-        if read.frequency is not None and in_band(read.frequency / KHZ):
-            values["frequency_mhz"] = read.frequency / KHZ
+        info: dict[str, Scalar] = {"reader": message.reader_name} if message.reader_name else {}
+        if read.frequency is not None:
+            # What lies in no band of RFID is something else, and kept as it came.
+            if in_band(read.frequency / KHZ):
+                values["frequency_mhz"] = read.frequency / KHZ
+            else:
+                info["frequency"] = read.frequency
         if read.rf_phase is not None:
             values["phase_rad"] = radians(read.rf_phase)
         if read.tx_power is not None:
@@ -155,7 +160,7 @@ def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Rejec
                 ts=ts,
                 values=values,
                 happenings=(tag_read(tag, read.antenna_port, read.peak_rssi, read.tid, read.antenna_zone),),
-                info={"reader": message.reader_name} if message.reader_name else {},
+                info=info,
             )
         )
     return readings

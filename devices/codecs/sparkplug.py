@@ -341,7 +341,10 @@ def _readings(found: Payload, device: str, aliases: dict[int, Alias]) -> list[Re
         of_now = metric.ts is None or metric.ts == found.ts
         # Most of what comes: a number under a known name at the payload's own time.
         if of_now and alias is not None and alias.metric and type(metric.value) is float and not metric.historical:
-            values[alias.metric] = metric.value
+            if alias.metric not in values:
+                values[alias.metric] = metric.value
+            else:
+                first.refused = (*first.refused, _twice(alias.metric))
             continue
         key = at if of_now else _ns(metric.ts), metric.historical
         reading = readings.get(key)
@@ -367,16 +370,22 @@ def _take(reading: Reading, metric: Metric, alias: Alias | None) -> None:
     known = alias.metric if alias else metric_of(name)
     if name.startswith(ASIDE):
         reading.info = {**reading.info, name: _plain(value)}
-    elif not known:
+    elif not known and name not in reading.unknown:
         reading.unknown = {**reading.unknown, name: _plain(value)}
+    elif not known:
+        reading.refused = (*reading.refused, _twice(name))
     elif isinstance(value, str) or value is None:
         reject = Reject(Reason.WRONG_TYPE, f"/metrics/{known}", f"expected a number, got {value!r:.40}")
         reading.refused = (*reading.refused, reject)
     elif known in reading.values:
-        # The same name twice at one time: the later one stands where readings are one, so it is kept apart.
-        reading.refused = (*reading.refused, Reject(Reason.WRONG_TYPE, f"/metrics/{known}", "twice at one time"))
+        reading.refused = (*reading.refused, _twice(known))
     else:
         reading.values[known] = value
+
+
+def _twice(name: str) -> Reject:
+    """Refuse what comes under a name that has a value of the same time already: the first one stands."""
+    return Reject(Reason.WRONG_TYPE, f"/metrics/{name}", "twice at one time")
 
 
 def _plain(value: Value) -> Scalar:
