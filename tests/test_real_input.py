@@ -129,10 +129,11 @@ def quayflow(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[R
     folder = tmp_path_factory.mktemp("real-input")
     command = [sys.executable, "-m", "quayflow", "up", "--data", str(folder / "data"), "--port", "0"]
     command += ["--broker-port", "0", "--json", "--no-open"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=root, stdout=subprocess.PIPE, stderr=log, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=log, env=environment) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

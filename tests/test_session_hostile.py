@@ -54,6 +54,7 @@ def test_acknowledgements_go_out_in_the_order_received() -> None:
             session.acknowledge(await read_until(session, 5))
             with pytest.raises(SessionError):
                 await session.read(asyncio.Event())
+            session.abort()
 
     asyncio.run(scenario())
     assert acknowledged == [7, 3, 65_535, 1, 2]
@@ -89,6 +90,7 @@ def test_an_acknowledgement_of_a_lost_connection_goes_nowhere() -> None:
             assert heard == []
             second.acknowledge(new)
             await second.close()
+            first.abort()
             await asyncio.sleep(0.1)
 
     asyncio.run(scenario())

@@ -1,10 +1,12 @@
 """A store that an older release has left: it gets what it lacks, and the older release goes on with it."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import Column, Float, Integer, MetaData, Table, Text, create_engine, insert, inspect, select
+import pytest
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, Table, Text, create_engine, insert, inspect, select
 
 from store.sinks import EmbeddedSink
 from store.upgrading import add_missing_columns
@@ -16,9 +18,15 @@ def tables(*columns: Column[object]) -> MetaData:
     return metadata
 
 
-def test_missing_columns_are_added_once_and_rows_stay() -> None:
-    old, new = tables(), tables(Column("weight", Float), Column("name", Text))
+@pytest.fixture
+def engine() -> Iterator[Engine]:
     engine = create_engine("sqlite://")
+    yield engine
+    engine.dispose()
+
+
+def test_missing_columns_are_added_once_and_rows_stay(engine: Engine) -> None:
+    old, new = tables(), tables(Column("weight", Float), Column("name", Text))
     with engine.begin() as connection:
         old.create_all(connection)
         connection.execute(insert(old.tables["things"]), {"id": 7})
@@ -30,8 +38,7 @@ def test_missing_columns_are_added_once_and_rows_stay() -> None:
         assert connection.execute(select(old.tables["things"])).all() == [(7,), (8,)]
 
 
-def test_a_table_that_is_not_there_is_left_to_its_maker() -> None:
-    engine = create_engine("sqlite://")
+def test_a_table_that_is_not_there_is_left_to_its_maker(engine: Engine) -> None:
     with engine.begin() as connection:
         assert add_missing_columns(connection, tables()) == []
         assert not inspect(connection).has_table("things")
