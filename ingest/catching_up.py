@@ -123,7 +123,7 @@ class CatchUp:
             detection.splice(outcome, f"{offset}")
             if not outcome.possible:
                 plan = outcome.plan
-                log.warning("%s: %d inputs came too late to run again", plan.uid, plan.need.inputs)
+                log.warning("%s: the detectors cannot run again over %d late inputs", plan.uid, plan.need.inputs)
 
     @property
     def _held(self) -> int:

@@ -156,7 +156,7 @@ class Ledger:
             yield DeviceAccounts(frames_and_samples, frames, samples, self._by_reason(device), flags)
 
     def restore(self, device: int, accounts: DeviceAccounts) -> None:
-        """Put back what :meth:`state` gave."""
+        """Put back what :meth:`states` gave of it."""
         self._received[:, device] = accounts.received
         self._accounts[0, :, device] = accounts.frames
         self._accounts[1, :, device] = accounts.samples

@@ -174,7 +174,7 @@ def run_again(
         histories: device uid → start of an hour → the hour as :func:`encode_hour` made it.
         frames: gives the frames received since a time, in the order of the journal.
         held_from: since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
-        config: rules of the pipeline.
+        config: rules of the pipeline; devices that its registry does not admit now cannot run again.
         codecs: what the codecs of foreign formats remember, as of now: names told before the stretch count in it.
         hours_each: how many hours each device goes on; by default so many as memory allows, and where even one device
             in one hour says more than is held in memory, it cannot run again.
@@ -182,7 +182,9 @@ def run_again(
     most = hours_each or max(1, DEVICE_HOURS // max(1, len(plans)))
     starts = [_Start(plan, histories.get(plan.uid, {}), most) for plan in plans]
     for start in starts:
-        start.possible = start.possible and start.received_from >= held_from
+        # Of a device that may not speak any more nothing would be found, and what it said while it might stands.
+        refused = config.admission.refusal(DeviceKey.from_uid(start.plan.uid))
+        start.possible = start.possible and start.received_from >= held_from and refused is None
     possible = [start for start in starts if start.possible]
     for start in starts:
         if not start.possible:
@@ -249,7 +251,8 @@ def _run_lot(
 
 def _found(pipeline: Pipeline, starts: list[_Start]) -> Iterator[Outcome]:
     """Run the detectors over the inputs gathered; yield what came of each device."""
-    indices = [pipeline.directory.device(DeviceKey.from_uid(start.plan.uid)).index for start in starts]
+    keys = [DeviceKey.from_uid(start.plan.uid) for start in starts]
+    indices = [pipeline.directory.device(key, capped=False).index for key in keys]
     detection = pipeline.detection
     detection.tick()
     events = {event.id: event for event in detection.take_events()}

@@ -92,7 +92,10 @@ class Rebuild:
         self._sink, self._windows, self._records = sink, windows, records
         self._pipeline = Pipeline(self._worker, 0, config)
         thaw(self._pipeline, checkpoint.state)
-        self._devices = [each for each in self._pipeline.directory.devices if each.index != NOBODY]
+        known = [each for each in self._pipeline.directory.devices if each.index != NOBODY]
+        # What they said while they might is right as it stands, and nothing can be computed again without them.
+        self._refused = {each.uid for each in known if config.admission.refusal(each.key) is not None}
+        self._devices = [each for each in known if each.uid not in self._refused]
         self._uids = {each.uid for each in self._devices}
         self._codecs = {
             name.removeprefix(CODEC): blob for name, blob in checkpoint.state.items() if name.startswith(CODEC)
@@ -117,7 +120,8 @@ class Rebuild:
                     if device.index in self._pipeline.detection.hours
                 ]
                 should = recompute(self._frames, stretch, self._config, self._worker, plans, histories, self._codecs)
-                self.account.devices_left_alone = max(self.account.devices_left_alone, len(should.unknown))
+                left_alone = len(should.unknown | self._refused)
+                self.account.devices_left_alone = max(self.account.devices_left_alone, left_alone)
                 self._put_rows_right(stretch, should)
                 self._put_events_right(stretch, should)
                 advance((stretch.end - stretch.start) // PERIOD)
@@ -160,6 +164,9 @@ class Rebuild:
                 there = self._windows.read(tier_s, stretch.start, stretch.end, some, self._worker)
                 there = _relabelled(there, some, there.series, self._worker)
                 known = there.count > 0
+                if self._refused:
+                    admitted = np.array([key.device_key.uid not in self._refused for key in some], np.bool_)
+                    known &= admitted[there.series]
                 if should.unknown:
                     found = [key.metric in DERIVED and key.device_key.uid in should.unknown for key in some]
                     known &= ~np.array(found, np.bool_)[there.series]

@@ -22,6 +22,8 @@ from quayflow.main import app
 from store.data_folder import DataFolder
 from store.journal import DUPLICATE, Frame
 from store.line_protocol import measurement
+from store.open import open_registry
+from store.registry_entries import RegisteredDevice
 
 NOTHING_CHANGED = {
     "rows_missing": 0,
@@ -155,6 +157,21 @@ def test_nothing_outside_the_range_is_touched(tmp_path: Path) -> None:
         times = [ts for (ts,) in connection.execute("SELECT ts_ns FROM events WHERE type = 'crane_move'")]
     assert len(times) == account["events_added"] > 0
     assert all(start <= ts < end for ts in times)
+
+
+def test_a_device_that_may_not_speak_any_more_is_left_alone(tmp_path: Path) -> None:
+    instance = filled(tmp_path)
+    before = instance.hash().hexdigest()
+    with closing(open_registry(instance.urls[1], read_only=False)) as registry:
+        registry.put(RegisteredDevice(uid="CNNGB-DEMO/quay-crane/QC01", enabled=False), actor="test", now_ns=1)
+    account = rebuild(instance)
+    assert {name: account[name] for name in NOTHING_CHANGED} == NOTHING_CHANGED | {"devices_left_alone": 1}
+    assert instance.hash().hexdigest() == before
+    with opened(instance) as connection:
+        connection.executescript(DAMAGES["rows forgotten"])
+    forgotten = rows_in(instance)
+    assert rebuild(instance)["rows_written"] > 0
+    assert forgotten < rows_in(instance)
 
 
 def test_ingest_goes_on_after_a_rebuild_as_if_there_had_been_none(tmp_path: Path) -> None:

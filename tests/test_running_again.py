@@ -19,8 +19,10 @@ from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.detection import DEVICES_AT_ONCE, RETRACTED
 from ingest.pipeline import Pipeline
 from ingest.rerunning import OfDevices, catch_up, run_again
+from store.admission import admission_of
 from store.interface import EventRecord
 from store.journal import DUPLICATE, Frame
+from store.registry_entries import Entry, Policy, RegisteredDevice, Site
 
 FOUND = {"crane_move", "yard_move", "gate_passage"}
 HOUR = PERIOD // NS
@@ -297,6 +299,31 @@ def test_only_devices_with_late_data_run_again() -> None:
     assert store.pipeline.detection.plan() == []
     store.pipeline.detection.give_up()
     assert [again.uid for again in store.pipeline.detection.plan()] == [plan.uid]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        RegisteredDevice(uid="CNNGB-DEMO/quay-crane/QC01", enabled=False),
+        Site(site="CNNGB-DEMO", policy=Policy.CLOSED),
+    ],
+)
+def test_a_device_that_may_not_speak_any_more_keeps_what_was_found(entry: Entry) -> None:
+    frames = shift()
+    late = [each for each in frames if "/QC01/" in each.topic][7]
+    store = in_order([each for each in frames if each != late])
+    store.pipeline.tick(LONG_AFTER)
+    store.commit()
+    events = dict(store.events)
+    assert events
+    store.take([late._replace(recv_ts=LONG_AFTER)])
+    store.pipeline.tick(LONG_AFTER)
+    store.pipeline.admit(admission_of([entry]))
+    store.catch_up()
+    store.commit()
+    detection = store.pipeline.detection
+    assert (detection.late_for_detectors, detection.waiting_to_run_again, detection.runs_again) == (1, 0, 0)
+    assert (store.events, store.notices) == (events, [])
 
 
 def test_a_pass_takes_no_more_devices_than_it_can_hold() -> None:
