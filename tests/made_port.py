@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -47,6 +48,8 @@ class MadePort:
         self.windows_url, self.records_url = windows_url or embedded, records_url or embedded
         self.static = folder / "static"
         self.sink = open_sink(self.windows_url, self.records_url, folder)
+        # Closed when nobody has the port any more, which in tests is the end of whoever made it.
+        weakref.finalize(self, self.sink.close)
         self.keys: list[SeriesKey] = []
         self.windows = Windows("w1", 1, self.keys)
         self.commits = 0
