@@ -40,7 +40,6 @@ KEY = b"k" * 32
 PHONE = "13812345678"
 REGISTRATION = frame_of(REGISTER, PHONE, 0, bodies.registration("浙B12345"))
 WHERE = bodies.location(NOW, 29.93, 121.85)
-GENERAL = 0x8001
 
 
 def talk(*, anyone: bool = False, strict: bool = False) -> Jt808Conversation:

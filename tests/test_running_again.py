@@ -26,7 +26,6 @@ from store.registry_entries import Entry, Policy, RegisteredDevice, Site
 
 FOUND = {"crane_move", "yard_move", "gate_passage"}
 HOUR = PERIOD // NS
-MIDDLE = HOUR // 2
 
 
 class Store:

@@ -33,7 +33,6 @@ ODD = [
     "*",
     "'",
 ]
-TYPE = {"STS1": "STS"}
 
 
 @given(st.text(max_size=400), st.none() | st.text(max_size=60) | st.floats() | st.booleans() | st.integers())
