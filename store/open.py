@@ -1,5 +1,6 @@
 """From URLs to stores: ``sqlite:///path``, ``influxdb://…`` for window rows, ``postgresql+psycopg://…`` for records."""
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
@@ -87,8 +88,13 @@ def open_sink(windows_url: str, records_url: str, data_dir: Path) -> Sink:
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnreachableError(f"{data_dir}: cannot be made: {error.strerror}") from error
-    windows_store = open_windows(windows_url, read_only=False)
-    return OutboxSink(data_dir / OUTBOX_FILE, windows_store, open_records(records_url, read_only=False))
+    with ExitStack() as opened:
+        windows_store = opened.enter_context(closing(open_windows(windows_url, read_only=False)))
+        records_store = opened.enter_context(closing(open_records(records_url, read_only=False)))
+        sink = OutboxSink(data_dir / OUTBOX_FILE, windows_store, records_store)
+        # From now on they are closed with it.
+        opened.pop_all()
+    return sink
 
 
 def _open_influx(url: str) -> WindowStore:

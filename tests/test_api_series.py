@@ -1,5 +1,6 @@
 """Planning and reading: every window once, none across a bucket, and coverage as a plain count says."""
 
+from contextlib import closing
 from itertools import pairwise
 
 import numpy as np
@@ -110,7 +111,8 @@ def test_coverage_is_the_share_of_windows_in_which_any_series_was_heard(
         )
     port.commit()
     span = Span(BEGIN, BEGIN + 60 * GRID, 60)
-    found = read_coverage(port.reader(), series, span, BEGIN + complete * GRID + 5)
+    with closing(port.reader()) as reader:
+        found = read_coverage(reader, series, span, BEGIN + complete * GRID + 5)
     closed = min(complete, 60)
     for coverage, of_device in zip(found, heard, strict=True):
         windows = {window for some in of_device[: len(metrics)] for window in some if window < closed}
