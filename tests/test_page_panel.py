@@ -165,13 +165,17 @@ def test_a_command_is_sent_and_what_becomes_of_it_is_followed(browser: Browser, 
         page.click("#command-send")
         expect(log).to_have_count(2)
         expect(log.first).to_have_attribute("data-state", "refused")
-        expect(log.first).to_contain_text("✘ refused by the device: ArgumentError: hz: expected a number, got 'fast'")
+        expect(log.first).to_contain_text(
+            "✘ refused; the device says “ArgumentError: hz: expected a number, got 'fast'”"
+        )
         page.fill("#command-name", "fly")
         page.click(".arg-remove")
         page.click("#command-send")
         expect(log.first).to_contain_text("'fly': this device knows status, set_rate")
         page.click("[data-language=zh]")
-        expect(log.first).to_contain_text("✘ 设备拒绝")
+        expect(log.first).to_contain_text(
+            "✘ 设备拒绝，设备原话：“UnknownCommandError: 'fly': this device knows status, set_rate”"
+        )
         # Another device has nothing to do with it; back at the first it is still there.
         page.click("#device-list li[data-uid$=QC03]")
         expect(log).to_have_count(0)

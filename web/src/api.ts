@@ -28,6 +28,18 @@ export class ApiError extends Error {
   }
 }
 
+/** There is no answer: nobody was reached, or none came in time. */
+export class UnansweredError extends Error {
+  constructor(
+    readonly path: string,
+    readonly inTime: boolean,
+    reason: Error,
+  ) {
+    super(reason.message);
+    this.name = "UnansweredError";
+  }
+}
+
 type Problem = Pick<Infer<typeof answers.problem>, "title" | "type" | "detail" | "errors">;
 
 export type Query = Readonly<Record<string, string | number | undefined>>;
@@ -53,10 +65,7 @@ export function curlCommand(origin: string, path: string): string {
 }
 
 export async function get<T>(path: string, shape: Shape<T>): Promise<T> {
-  const response = await fetch(path, {
-    headers: { Accept: "application/json" },
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-  });
+  const response = await answered(path, { headers: { Accept: "application/json" } }, TIMEOUT_MS);
   if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
   return shape(await response.json(), "");
 }
@@ -70,18 +79,24 @@ export async function change<T>(
   shape: Shape<T>,
   timeoutMs = TIMEOUT_MS,
 ): Promise<T> {
-  const response = await fetch(path, {
-    method,
-    headers: {
-      Accept: "application/json",
-      ...(body === null ? {} : { "Content-Type": "application/json" }),
-      ...(secret ? { Authorization: `Bearer ${secret}` } : {}),
-    },
-    body: body === null ? null : JSON.stringify(body),
-    signal: AbortSignal.timeout(timeoutMs),
-  });
+  const headers = {
+    Accept: "application/json",
+    ...(body === null ? {} : { "Content-Type": "application/json" }),
+    ...(secret ? { Authorization: `Bearer ${secret}` } : {}),
+  };
+  const response = await answered(path, { method, headers, body: body === null ? null : JSON.stringify(body) }, timeoutMs);
   if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
   return shape(await response.json(), "");
+}
+
+/** Ask; the browser's own words for why there is no answer are in no language of the page. */
+async function answered(path: string, request: RequestInit, timeoutMs: number): Promise<Response> {
+  try {
+    return await fetch(path, { ...request, signal: AbortSignal.timeout(timeoutMs) });
+  } catch (reason) {
+    const error = reason instanceof Error ? reason : new Error(String(reason));
+    throw new UnansweredError(path, error.name !== "TimeoutError", error);
+  }
 }
 
 async function explanation(response: Response): Promise<Problem> {

@@ -6,6 +6,7 @@ import "uplot/dist/uPlot.min.css";
 import type { Point, Telemetry } from "./answers";
 import * as api from "./api";
 import { byId, copy, h, setText } from "./dom";
+import { failureOf } from "./failures";
 import { clockOf, csv, decimal, epochMs, shownUnit, threeFigures } from "./format";
 import { FONT } from "./ground";
 import { language, named, onLanguage, t, type Key } from "./i18n";
@@ -186,7 +187,7 @@ export class ChartPanel {
       try {
         answer = await api.telemetry(path);
       } catch (reason) {
-        error = reason instanceof Error ? reason.message : String(reason);
+        error = failureOf(reason);
       }
       if (asked !== this.asked) return; // another device, metric or range was chosen meanwhile
       if (answer) this.answer = answer;

@@ -2,6 +2,7 @@
 
 import * as api from "./api";
 import { byId, h, setText } from "./dom";
+import { failureOf } from "./failures";
 import { clockOf, decimal } from "./format";
 import { language, onLanguage, t, type Key } from "./i18n";
 import type { Secret } from "./secret";
@@ -22,8 +23,10 @@ interface Entry {
   readonly waitSeconds: number;
   sentAt: number;
   state: State;
-  /** In the device's own words, or the API's. */
+  /** In the device's own words. */
   detail: string;
+  /** Why there is no answer, null where there is one or none is due yet. */
+  failure: unknown;
   data: Readonly<Record<string, Scalar>>;
 }
 
@@ -137,7 +140,7 @@ export class Commands {
     const found = argumentsOf(typed);
     if (name === "") this.fault({ field: "name", key: "command.nameMissing" });
     else if ("fault" in found) this.fault(found.fault);
-    else this.send({ id: newId(), name, args: found.args, waitSeconds: Number(this.wait.value), sentAt: 0, state: "sent", detail: "", data: {} });
+    else this.send({ id: newId(), name, args: found.args, waitSeconds: Number(this.wait.value), sentAt: 0, state: "sent", detail: "", failure: null, data: {} });
   }
 
   /** Send a command, or ask with its id what became of it. */
@@ -147,6 +150,7 @@ export class Commands {
       entry.sentAt = performance.now();
       entry.state = "sent";
       entry.detail = "";
+      entry.failure = null;
       this.say("");
       this.keep(uid, entry);
       try {
@@ -168,7 +172,7 @@ export class Commands {
     if (!(reason instanceof api.ApiError)) {
       // Whether it arrived at the server is not known either.
       entry.state = "unanswered";
-      entry.detail = reason instanceof Error ? reason.message : String(reason);
+      entry.failure = reason;
       return;
     }
     if (reason.slug === "no-answer") {
@@ -178,11 +182,11 @@ export class Commands {
     if (reason.status === 401 || reason.status === 422) this.forget(uid, entry);
     if (reason.status === 401) throw reason;
     entry.state = "unsent";
-    entry.detail = reason.message;
+    entry.failure = reason;
     if (reason.status !== 422 || uid !== this.uid) return;
     const field = fieldOf(reason.pointer);
-    if (field) this.fault({ field, key: "command.fieldWrong", words: { field: t(`command.field.${field}`), error: reason.message } });
-    else this.say(t("command.notSent", { error: reason.message }), "bad");
+    if (field) this.fault({ field, key: "command.fieldWrong", words: { field: t(`command.field.${field}`), error: failureOf(reason) } });
+    else this.say(t("command.notSent", { error: failureOf(reason) }), "bad");
   }
 
   private fault({ field, nth, key, words }: Fault): void {
@@ -252,11 +256,11 @@ function sentenceOf(entry: Entry): string {
       return [t("command.done"), ...facts].join(" · ");
     }
     case "refused":
-      return t("command.refused", { detail: entry.detail });
+      return entry.detail ? t("command.refused", { detail: entry.detail }) : t("command.refusedSilently");
     case "unanswered":
-      return entry.detail ? t("command.unknown", { error: entry.detail }) : t("command.unanswered", { seconds });
+      return entry.failure === null ? t("command.unanswered", { seconds }) : t("command.unknown", { error: failureOf(entry.failure) });
     case "unsent":
-      return t("command.notSent", { error: entry.detail });
+      return t("command.notSent", { error: failureOf(entry.failure) });
   }
 }
 

@@ -17,13 +17,19 @@ interface Refused {
 /** A word of a sentence, such as the kind of a value, where it is one that is known. */
 const word = (text: string): string => WORDS[text] ?? text;
 
-/** What a refusal says, in the language chosen, or in `shown`. */
-export function detailOf({ reason, detail }: Refused, shown: Language = language()): string {
-  if (shown === "en") return detail;
-  for (const [pattern, sentence] of SENTENCES) {
+/** A pattern of what the API says in English, and the same in another language; `$1` and so on are the groups. */
+export type Sentence = readonly [RegExp, string];
+
+/** An English sentence again in Chinese, with its values; one that is not known stays, behind what it is about. */
+export function saidAgain(detail: string, sentences: readonly Sentence[], explained: string | undefined): string {
+  for (const [pattern, sentence] of sentences) {
     const found = pattern.exec(detail);
     if (found) return sentence.replace(/\$(\w)/g, (_, group: string) => word(found[Number(group)] ?? ""));
   }
-  const explained = EXPLAINED[reason];
   return explained ? (detail ? `${explained}（${detail}）` : explained) : detail;
+}
+
+/** What a refusal says, in the language chosen, or in `shown`. */
+export function detailOf({ reason, detail }: Refused, shown: Language = language()): string {
+  return shown === "en" ? detail : saidAgain(detail, SENTENCES, EXPLAINED[reason]);
 }

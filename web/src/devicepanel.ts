@@ -5,6 +5,7 @@ import * as api from "./api";
 import { Commands } from "./commands";
 import { detailOf } from "./details";
 import { byId, copy, h, setText } from "./dom";
+import { failureOf } from "./failures";
 import { age, decimal, stampOf } from "./format";
 import { countOf, language, named, onLanguage, t, type Key } from "./i18n";
 import { Names } from "./names";
@@ -144,7 +145,7 @@ export class DevicePanel {
       this.error = null;
     } catch (reason) {
       if (uid !== this.uid) return;
-      this.error = reason instanceof Error ? reason.message : String(reason);
+      this.error = failureOf(reason);
     }
     this.draw();
   }
@@ -158,7 +159,7 @@ export class DevicePanel {
       this.newest = page.items;
       this.drawRefusals();
     } catch (reason) {
-      if (uid === this.uid) this.error = reason instanceof Error ? reason.message : String(reason);
+      if (uid === this.uid) this.error = failureOf(reason);
     }
   }
 

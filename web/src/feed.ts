@@ -4,6 +4,7 @@ import type { PortEvent, Refusal } from "./answers";
 import * as api from "./api";
 import { detailOf } from "./details";
 import { byId, h, setText } from "./dom";
+import { failureOf } from "./failures";
 import { clockOf, decimal } from "./format";
 import { countOf, language, named, onLanguage, t, type Key } from "./i18n";
 
@@ -34,7 +35,7 @@ export function sentence(event: PortEvent): { what: string; particulars: string 
       particulars: joined(optional(number("teu", 2), (teu) => `${teu} TEU`), cycle),
     };
   }
-  if (type === "yard_move") return { what: t("feed.yardMove"), particulars: joined(optional(number("load_t", 1), (load) => `${load} t`)) };
+  if (type === "yard_move") return { what: t("feed.yardMove"), particulars: joined(optional(number("load_t", 1), (value) => t("feed.load", { value }))) };
   if (type === "gate_passage") {
     const tag = event.carrier?.id ?? (typeof data["tag"] === "string" ? `…${data["tag"].slice(-6)}` : null);
     const reads = optional(number("reads", 0), (count) => t("feed.reads", { count }));
@@ -143,7 +144,7 @@ export class Feed {
       this.refusals = (await api.newestRefusals(REFUSALS)).items;
       this.refusalError = null;
     } catch (reason) {
-      this.refusalError = reason instanceof Error ? reason.message : String(reason);
+      this.refusalError = failureOf(reason);
     }
     this.drawRefusals();
   }

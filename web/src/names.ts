@@ -3,6 +3,7 @@
 import type { DeviceName, Meaning, VocabularyMetric } from "./answers";
 import * as api from "./api";
 import { byId, h, setText } from "./dom";
+import { failureOf } from "./failures";
 import { decimal, shownUnit, stampOf } from "./format";
 import { language, named, t } from "./i18n";
 import type { Secret } from "./secret";
@@ -127,7 +128,7 @@ export class Names {
       await this.load();
     };
     this.secret.attempt({ work, place: this.list, say: (text) => this.say(text) }).catch((reason: unknown) => {
-      const error = reason instanceof Error ? reason.message : String(reason);
+      const error = failureOf(reason);
       this.say(t(command ? "device.notAdopted" : "device.notDone", { error }), command);
     });
   }

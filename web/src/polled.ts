@@ -1,5 +1,7 @@
 /** A request that is repeated: the newest answer, when it came, and the newest failure. */
 
+import { failureOf } from "./failures";
+
 export class Polled<T> {
   value: T | null = null;
   error: string | null = null;
@@ -26,7 +28,7 @@ export class Polled<T> {
       this.takenAt = performance.now();
       this.error = null;
     } catch (reason) {
-      this.error = reason instanceof Error ? reason.message : String(reason);
+      this.error = failureOf(reason);
     } finally {
       this.running = false;
     }

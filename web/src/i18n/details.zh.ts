@@ -1,5 +1,7 @@
 /** Chinese words for why something was refused: the API's sentences with their values, and each reason by itself. */
 
+import type { Sentence } from "../details";
+
 /** What a reason means, for a sentence that is not among those below. */
 export const EXPLAINED: Readonly<Record<string, string>> = {
   undecodable: "消息无法解码：格式损坏、被截断或已加密",
@@ -60,7 +62,7 @@ export const WORDS: Readonly<Record<string, string>> = {
 };
 
 /** The API's sentences and what they are in Chinese; `$1` and so on are the groups, put in their words above. */
-export const SENTENCES: readonly (readonly [RegExp, string])[] = [
+export const SENTENCES: readonly Sentence[] = [
   // Unknown names: what was sent, and the command that adopts it.
   [/^(".*") \(it was (.*)\) is not a metric of a ([a-z-]+); see (\S+), or say what it is: (.*)$/s, "$1（值为 $2）不是$3的测点；测点表见 $4，或指明其含义：$5"],
   [/^(".*") is not a metric of a ([a-z-]+); see (\S+), or say what it is: (.*)$/s, "$1 不是$2的测点；测点表见 $3，或指明其含义：$4"],
