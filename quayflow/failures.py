@@ -9,6 +9,7 @@ from typing import Final
 FAILED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
+INTERRUPTED: Final = 130
 
 STATUSES: Final = {
     "ingest.gateway.GatewayError": UNREACHABLE,

@@ -7,8 +7,11 @@ Nothing outside the hours is touched, nor what other workers wrote, nor the chec
 
 import contextlib
 import json
+import os
+import shlex
+import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
@@ -18,7 +21,7 @@ import typer
 from analytics.findings import PERIOD, period_of
 from analytics.rows import FULL, TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Bools, Ints
-from devices.times import NS, format_rfc3339
+from devices.times import NS, format_rfc3339, parse_rfc3339
 from devices.vocabulary import METRICS
 from ingest.catching_up import held_from
 from ingest.checkpoint import CODEC, thaw
@@ -27,6 +30,7 @@ from ingest.detection import NOTICES
 from ingest.directory import NOBODY
 from ingest.pipeline import Pipeline, PipelineConfig
 from ingest.recomputing import Should, Stretch, event_times, plan_of, recompute
+from quayflow.failures import INTERRUPTED
 from quayflow.hashing import HASHED
 from quayflow.progress import count_progress
 from quayflow.settings import Settings
@@ -70,6 +74,8 @@ class Account:
     events_removed: int = 0
     devices_left_alone: int = 0
     """Devices whose events could not be found again, for want of a state to begin with."""
+    stopped_at: str = ""
+    """Where Ctrl-C ended it: the hours before are right, those from there on are as they were. Empty otherwise."""
 
 
 class Rebuild:
@@ -102,10 +108,11 @@ class Rebuild:
         }
         self.account = Account()
 
-    def run(self, start: int | None, end: int | None) -> Account:
+    def run(self, start: int | None, end: int | None, is_stopped: Callable[[], bool] = lambda: False) -> Account:
         """Rebuild the hours that overlap [start, end), ns UTC; None is as far as the journal reaches.
 
-        Raises JournalError where it does not reach back to ``start``.
+        ``is_stopped`` is asked between stretches of hours, where what was begun is whole. Raises JournalError where the
+        journal does not reach back to ``start``.
         """
         whole = self._stretch(start, end)
         self.account.start, self.account.end = format_rfc3339(whole.start), format_rfc3339(whole.end)
@@ -113,6 +120,9 @@ class Rebuild:
         each = max(1, ROWS_AT_ONCE // (ROWS_PER_HOUR * max(1, len(self._pipeline.directory.keys)))) * PERIOD
         with count_progress("hours", (whole.end - whole.start) // PERIOD) as advance:
             for first in range(whole.start, whole.end, each):
+                if is_stopped():
+                    self.account.stopped_at = format_rfc3339(first)
+                    break
                 stretch = Stretch(first, min(first + each, whole.end))
                 plans = [
                     plan_of(self._pipeline, device.index, stretch)
@@ -292,7 +302,7 @@ def _commit(worker: str, offset: int, events: list[EventRecord], retracted: list
 async def rebuild(
     settings: Settings, config: PipelineConfig, start: int | None, end: int | None, *, as_json: bool
 ) -> int:
-    """Rebuild, print the account and return the exit status.
+    """Rebuild, print the account and return the exit status: 0, or 130 where Ctrl-C ended it between two hours.
 
     Raises DataFolderError while ingest runs, JournalError or StoreUnreachableError.
     """
@@ -309,7 +319,50 @@ async def rebuild(
             contextlib.closing(open_windows(windows_url, read_only=False)) as windows,
             contextlib.closing(open_records(records_url, read_only=False)) as records,
         ):
-            account = Rebuild(settings, config, sink, windows, records).run(start, end)
+            try:
+                with _stopping() as is_stopped:
+                    account = Rebuild(settings, config, sink, windows, records).run(start, end, is_stopped)
+            except KeyboardInterrupt:
+                again = " ".join(["quayflow journal rebuild", *_flags(settings, start, end)])
+                typer.echo(
+                    f"quayflow: cut short: what was being put right may lie there twice; again: {again}", err=True
+                )
+                return INTERRUPTED
     shown = asdict(account)
     typer.echo(json.dumps(shown) if as_json else "\n".join(f"{name:<20} {value}" for name, value in shown.items()))
+    if account.stopped_at:
+        rest = " ".join(["quayflow journal rebuild", *_flags(settings, parse_rfc3339(account.stopped_at), end)])
+        typer.echo(f"quayflow: stopped: the hours before {account.stopped_at} are right; go on with: {rest}", err=True)
+        return INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Yield what tells whether Ctrl-C was pressed; the second time it ends everything at once, KeyboardInterrupt."""
+    pressed = False
+
+    def note(*_: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        # Not echo: whoever is interrupted may be in the middle of writing to the same stream.
+        os.write(2, b"quayflow: ending after the hours at hand; Ctrl-C again ends at once\n")
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _flags(settings: Settings, start: int | None, end: int | None) -> Iterator[str]:
+    """Yield the flags of a rebuild of [start, end) of the same folder by the same worker."""
+    for name, ns in (("--from", start), ("--to", end)):
+        if ns is not None:
+            yield f"{name} {format_rfc3339(ns)}"
+    for flag in ("data", "worker"):
+        value = str(getattr(settings, flag))
+        if value != str(Settings.model_fields[flag].default):
+            yield f"--{flag} {shlex.quote(value)}"

@@ -46,7 +46,7 @@ def test_every_kind_of_problem_is_explained(problem_words: str) -> None:
     assert set(re.findall(r"^  \"?([\w-]+)\"?: \"", explained, re.MULTILINE)) == set(KINDS)
 
 
-ASKED = (
+ASKED: tuple[tuple[str, str, dict[str, str], dict[str, object]], ...] = (
     ("GET", "/v1/devices/QC99", {}, {}),
     ("GET", "/v1/devices/CNNGB-DEMO~quay-crane~QC99/health", {}, {}),
     ("GET", "/v1/devices/QC09", {}, {}),

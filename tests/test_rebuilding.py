@@ -2,6 +2,8 @@
 
 import json
 import random
+import shlex
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -14,11 +16,14 @@ from made_instance import LONG, Instance
 from test_running_again import HOUR, event_time, lift, received, shift
 from typer.testing import CliRunner
 
-from devices.times import NS, format_rfc3339
+from analytics.findings import PERIOD
+from devices.times import NS, format_rfc3339, parse_rfc3339
 from engines.influx import Influx
 from engines.postgres import Postgres
 from ingest.recomputing import REBUILT
+from quayflow import rebuilding
 from quayflow.main import app
+from quayflow.rebuilding import Rebuild
 from store.data_folder import DataFolder
 from store.journal import DUPLICATE, Frame
 from store.line_protocol import measurement
@@ -214,6 +219,51 @@ def test_what_servers_forgot_is_as_it_was(influx: Influx, postgres: Postgres, tm
     account = rebuild(instance)
     assert account["rows_missing"] == account["rows_written"] - account["rows_in_pieces"] > 0
     assert (account["rows"], account["rows_refused"], account["rows_differing"]) == (rows, 0, 0)
+    assert instance.hash().hexdigest() == before
+
+
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator[None]:
+    """Press Ctrl-C so often while the first of several stretches is put right, between its rows and its events."""
+    events_right = Rebuild._put_events_right  # noqa: SLF001 - no public name parts rows from events
+
+    def press(self: Rebuild, *arguments: Any) -> None:
+        patch.setattr(Rebuild, "_put_events_right", events_right)
+        for _ in range(times):
+            signal.raise_signal(signal.SIGINT)
+        events_right(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuilding, "ROWS_AT_ONCE", 1)
+        patch.setattr(Rebuild, "_put_events_right", press)
+        yield
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_says_how_to_go_on_and_what_it_says_is_enough(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    instance = filled(tmp_path)
+    before = instance.hash().hexdigest()
+    with opened(instance) as connection:
+        connection.executescript(DAMAGES["everything forgotten"])
+    with interrupted(monkeypatch, times):
+        done = CliRunner().invoke(app, ["journal", "rebuild", "--data", str(tmp_path), "--json"])
+    assert done.exit_code == 130, done.output
+    assert "Ctrl-C again ends at once" in capfd.readouterr().err
+    command = done.stderr.splitlines()[-1].partition(": quayflow ")[2]
+    if times == 1:
+        account = json.loads(done.stdout)
+        stopped = parse_rfc3339(account["stopped_at"])
+        assert stopped == parse_rfc3339(account["start"]) + PERIOD
+        assert command.startswith(f"journal rebuild --from {account['stopped_at']} --data ")
+        with opened(instance) as connection:
+            rows = connection.execute("SELECT max(window) FROM window_rows WHERE tier_s = 10 AND count > 0")
+            assert 0 < rows.fetchone()[0] < stopped
+    else:
+        assert done.stdout == ""
+    rest = CliRunner().invoke(app, shlex.split(command))
+    assert rest.exit_code == 0, rest.output
     assert instance.hash().hexdigest() == before
 
 
