@@ -21,7 +21,7 @@ STATUSES: Final = {
     "quayflow.supervisor.ChildFailedError": UNREACHABLE,
     "simulators.profiles.ProfileError": USAGE,
     "simulators.readback.ReadBackError": UNREACHABLE,
-    "simulators.recorder.BrokerRefusesError": UNREACHABLE,
+    "simulators.broker.BrokerRefusesError": UNREACHABLE,
     "simulators.tracks.RecordingError": USAGE,
     "store.data_folder.DataFolderError": UNREACHABLE,
     "store.interface.StoreUnreachableError": UNREACHABLE,

@@ -26,7 +26,7 @@ async def load(config: LoadConfig, html: Path | None, *, as_json: bool) -> int:
         with _shown(config) as show:
             result = await run(config, show)
     except OSError as error:
-        typer.echo(f"quayflow: {config.broker.host}:{config.broker.port}: {str(error) or 'no answer'}", err=True)
+        typer.echo(f"quayflow: broker {config.broker.host}:{config.broker.port}: {str(error) or 'no answer'}", err=True)
         return UNREACHABLE
     if html is not None:
         await asyncio.to_thread(_write_report, html, config, result)

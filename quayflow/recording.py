@@ -37,7 +37,13 @@ async def record(config: RecordConfig, *, as_json: bool) -> int:
     if done.session_losses:
         typer.echo(f"the broker lost the session {done.session_losses} times: messages may be missing", err=True)
         return FAILED
-    return 0 if done.connects else UNREACHABLE
+    if not done.connects:
+        broker = f"{config.broker.host}:{config.broker.port}"
+        typer.echo(
+            f"quayflow: broker {broker} was not reached, so nothing was recorded; name it with --broker", err=True
+        )
+        return UNREACHABLE
+    return 0
 
 
 @contextmanager

@@ -37,6 +37,8 @@ async def replay(config: ReplayConfig, html: Path | None, *, as_json: bool) -> i
     else:
         _print(config, result)
     if not result.sent:
+        broker = f"{config.broker.host}:{config.broker.port}"
+        typer.echo(f"quayflow: broker {broker} was not reached, so nothing was sent; name it with --broker", err=True)
         return UNREACHABLE
     if not result.passed:
         return MISSED

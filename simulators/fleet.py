@@ -134,6 +134,7 @@ async def run(
 
     Raises:
         simulators.profiles.ProfileError: the profile, or the scenario, cannot be used.
+        simulators.broker.BrokerRefusesError: the broker has never let anybody in with these credentials.
     """
     profile, seed, noise, faults = port_of(config)
     started = clock()
@@ -145,6 +146,7 @@ async def run(
     name = f"quayflow-sim-{os.getpid()}"
     publisher = Publisher(config.broker, len(source.devices), config.connections, clock, name, listening)
     with stopped_by_signal(stop) as ending, contextlib.closing(obeying):
+        publisher.attempts.on_refusal = ending.set
         async with (
             publisher,
             _terminals(config, source, publisher, clock) as terminals,
@@ -154,6 +156,7 @@ async def run(
             reporter = asyncio.create_task(fleet.report_regularly())
             try:
                 await fleet.play(ending)
+                publisher.attempts.check()
                 fleet.send_what_is_under_way()
                 for message in source.goodbye():
                     publisher.offer(message._replace(due_ns=clock()))

@@ -20,7 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from simulators.accounts import Account, Lag, Outgoing
-from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Broker
+from simulators.broker import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Attempts, Broker
 from simulators.ending import end
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,10 @@ class Publisher:
         self._queues: list[asyncio.Queue[Outgoing]] = [asyncio.Queue() for _ in range(devices)]
         self._outstanding = 0
         self._room: list[tuple[int, asyncio.Future[None]]] = []
+        number = min(connections, max(1, devices))
+        self.attempts = Attempts(broker, number)
         self._connections = [
-            _Connection(broker, f"{name}-{number}", DEAF if number else listening)
-            for number in range(min(connections, max(1, devices)))
+            _Connection(broker, f"{name}-{nth}", self.attempts, DEAF if nth else listening) for nth in range(number)
         ]
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -161,7 +162,7 @@ class _Client(aiomqtt.Client):
 class _Connection:
     """One MQTT connection that is made again whenever it is lost."""
 
-    def __init__(self, broker: Broker, name: str, listening: Listening = DEAF) -> None:
+    def __init__(self, broker: Broker, name: str, attempts: Attempts, listening: Listening = DEAF) -> None:
         self.up = asyncio.Event()
         self.connects = 0
         self.refused = 0
@@ -171,6 +172,7 @@ class _Connection:
         self._client: _Client | None = None
         self._scopes: set[asyncio.Timeout] = set()
         self._attempts = 0
+        self._told = attempts
 
     async def run(self) -> None:
         """Connect, stay connected, connect again with growing, jittered pauses; until cancelled."""
@@ -178,8 +180,7 @@ class _Connection:
             try:
                 await self._connect_once()
             except (aiomqtt.MqttError, OSError) as error:
-                if self._attempts % COMPLAIN_EVERY == 0:
-                    log.warning("broker %s:%d: %s; trying again", self._broker.host, self._broker.port, error)
+                self._told.failed(error)
             finally:
                 self.up.clear()
                 self._interrupt()
@@ -215,6 +216,7 @@ class _Connection:
                     log.error("broker %s:%d: may not subscribe to %s", broker.host, broker.port, each)
             self._client = client
             self._attempts = 0
+            self._told.succeeded()
             self.connects += 1
             self.up.set()
             # This only ends, with an error, when the connection is lost.

@@ -19,7 +19,7 @@ from typing import Any, Final
 import mqtt5
 
 from devices.filters import fault_of
-from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker
+from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, Broker, BrokerRefusesError
 from simulators.ending import end
 from simulators.packets import CONNECT_S, PING_S, Packets
 from simulators.recording import begun
@@ -45,10 +45,6 @@ REFUSED: Final = (
     mqtt5.SubAckReasonCode.SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
     mqtt5.SubAckReasonCode.WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
 )
-
-
-class BrokerRefusesError(Exception):
-    """The broker lets nobody in as whom we come, or delivers nothing of what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +205,7 @@ class _Recorder(Packets):
                 try:
                     await self._connect_once()
                 except (OSError, TimeoutError) as error:
-                    if attempts % COMPLAIN_EVERY == 0:
+                    if attempts % COMPLAIN_EVERY == 0 and not self._fault:
                         broker = self._config.broker
                         log.warning("broker %s:%d: %s; trying again", broker.host, broker.port, error)
                 attempts = 0 if self._done.connects > connects else attempts + 1

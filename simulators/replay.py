@@ -73,6 +73,7 @@ async def run(
     Raises:
         simulators.tracks.RecordingError: the recording cannot be used at all.
         simulators.readback.ReadBackError: the API cannot be asked.
+        simulators.broker.BrokerRefusesError: the broker has never let anybody in with these credentials.
     """
     recording = await asyncio.to_thread(open_recording, config.path, config.choice, config.site, config.offset_m)
     with stopped_by_signal(stop) as ending, punctual():
@@ -113,11 +114,14 @@ class _Run:
         async with _reading_back(config, play, self._shift) as reading, watcher:
             sender = Sender(config.broker, len(play.names), config.clients, self._clock, name, qos=config.qos)
             async with sender:
+                sender.attempts.on_refusal = self._ending.set
                 await _either(sender.wait_connected(min(CONNECTED_S, config.patience_s)), self._ending)
+                sender.attempts.check()
                 started = self._clock()
                 watch = asyncio.create_task(self._watch(sender, watcher, started))
                 await self._send_all(sender, watcher, started)
                 await _either(sender.wait_below(1), self._ending)
+                sender.attempts.check()
                 elapsed = (self._clock() - started) / NS
                 self._note(sender, elapsed)
                 await watcher.settle()

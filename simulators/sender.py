@@ -21,7 +21,14 @@ from typing import Final, Self
 import mqtt5
 
 from simulators.accounts import Account, Lag, Outgoing
-from simulators.broker import COMPLAIN_EVERY, FIRST_BACKOFF_S, LONGEST_BACKOFF_S, REFUSED_AGAIN_S, Broker
+from simulators.broker import (
+    FIRST_BACKOFF_S,
+    LONGEST_BACKOFF_S,
+    REFUSED_AGAIN_S,
+    Attempts,
+    Broker,
+    NotLetInError,
+)
 from simulators.ending import end
 from simulators.packets import CONNECT_S, PING_S, TAKEN, Packets
 
@@ -61,7 +68,9 @@ class Sender:
         self.qos = qos
         self._room: list[tuple[int, asyncio.Future[None]]] = []
         self._complete = asyncio.Event()
-        self._links = [_Link(self, broker, f"{name}-{number}") for number in range(min(connections, max(1, devices)))]
+        number = min(connections, max(1, devices))
+        self.attempts = Attempts(broker, number)
+        self._links = [_Link(self, broker, f"{name}-{nth}") for nth in range(number)]
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -155,8 +164,7 @@ class _Link(Packets):
             try:
                 await self._connect_once()
             except (OSError, TimeoutError) as error:
-                if self._attempts % COMPLAIN_EVERY == 0:
-                    log.warning("broker %s:%d: %s; trying again", self.broker.host, self.broker.port, error)
+                self._sender.attempts.failed(error)
             finally:
                 self._fall_back()
             pause = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self._attempts, 10))
@@ -174,10 +182,11 @@ class _Link(Packets):
             raise ConnectionError(self._lost.result())
         answer = self._answer.result()
         if answer.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-            raise ConnectionRefusedError(f"refuses the connection: {answer.reason_code.name} {answer.reason_str or ''}")
+            raise NotLetInError(answer.reason_code.value, f"{answer.reason_code.name} {answer.reason_str or ''}")
         self._window = min(IN_FLIGHT, answer.receive_max)
         self._largest = answer.max_packet_size
         self._attempts = 0
+        self._sender.attempts.succeeded()
         self.connects += 1
         self.up = True
         self._sender.note_connected()

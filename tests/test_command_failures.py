@@ -12,6 +12,7 @@ from made_journal import fleet_journal
 
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port
+from simulators.broker import Attempts, Broker, BrokerRefusesError, NotLetInError
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
 QUAYFLOW = [sys.executable, "-m", "quayflow"]
@@ -109,18 +110,75 @@ def test_a_broker_that_is_not_there_is_said_in_one_sentence(tmp_path: Path) -> N
     assert "--broker" in sentence
 
 
+LOCKED_OUT = {
+    "up": ["up", "--json", "--no-open", "--port", "0"],
+    "simulate": ["simulate", "--json"],
+    "record": ["record", "--json", "--out", "recording"],
+    "replay": ["replay", "--json", "van.csv"],
+    "load": ["load", "--json", "--clients", "2"],
+    "check": ["check", "--json", "port/#", "--as", "vehicle"],
+}
+
+
 @pytest.mark.slow
 def test_a_broker_that_lets_nobody_in_is_said_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "van.csv").write_text("timestamp,x,y\n2020-01-01T00:00:00Z,1,2\n")
+    credentials = {"QUAYFLOW_BROKER_USERNAME": "me", "QUAYFLOW_BROKER_PASSWORD": "geheim"}
     with running_mosquitto(allow_anonymous=False) as broker:
-        where = ("--broker", f"127.0.0.1:{broker.port}")
-        for words in (["up", "--json", "--no-open", "--port", "0"], ["record", "--for", "5s", "--out", "recording"]):
-            status, said = failing(
-                tmp_path, *words, *where, QUAYFLOW_BROKER_USERNAME="me", QUAYFLOW_BROKER_PASSWORD="no"
-            )
-            assert status == 3, said
+        for name, words in LOCKED_OUT.items():
+            # Without --for: what cannot get better by waiting is not waited for.
+            status, said = failing(tmp_path, *words, "--broker", f"127.0.0.1:{broker.port}", **credentials)
+            assert status == 3, (name, said)
             (sentence,) = [line for line in said.splitlines() if line.startswith("quayflow: ")]
-            assert f"broker 127.0.0.1:{broker.port}" in sentence
+            assert f"broker {'at ' if name == 'check' else ''}127.0.0.1:{broker.port}" in sentence
             assert "authori" in sentence.lower()
+            assert "trying again" not in said
+            assert "geheim" not in said
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_not_reached_is_said_at_the_end_of_a_recording_and_a_replay(tmp_path: Path) -> None:
+    (tmp_path / "van.csv").write_text("timestamp,x,y\n2020-01-01T00:00:00Z,1,2\n")
+    broker = f"127.0.0.1:{free_port()}"
+    for words in (["record", "--for", "300ms", "--out", "recording"], ["replay", "van.csv", "--patience", "300ms"]):
+        done = subprocess.run(
+            [*QUAYFLOW, *words, "--broker", broker],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1].startswith(f"quayflow: broker {broker} was not reached")
+
+
+def test_attempts_in_vain_are_told_once_and_then_by_their_number(caplog: pytest.LogCaptureFixture) -> None:
+    attempts = Attempts(Broker(port=1), 2)
+    for _ in range(33):
+        attempts.failed(OSError("gone"))
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "broker 127.0.0.1:1: gone; trying again",
+        "broker 127.0.0.1:1: gone; 16 attempts in vain, trying again",
+        "broker 127.0.0.1:1: gone; 32 attempts in vain, trying again",
+    ]
+
+
+def test_who_was_let_in_once_waits_to_be_let_in_again() -> None:
+    attempts, told = Attempts(Broker(username="me"), 1), []
+    attempts.on_refusal = lambda: told.append(attempts.refusal)
+    attempts.succeeded()
+    attempts.failed(NotLetInError(0x87, "not authorised"))
+    attempts.check()
+    assert told == []
+    others = Attempts(Broker(username="me"), 1)
+    others.failed(NotLetInError(0x88, "server unavailable"))
+    others.check()
+    others.failed(NotLetInError(0x87, "not authorised"))
+    with pytest.raises(BrokerRefusesError, match="lets nobody in as 'me': refuses the connection: not authorised"):
+        others.check()
 
 
 @pytest.mark.slow
