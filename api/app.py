@@ -11,6 +11,7 @@ from importlib import metadata
 from types import FrameType
 
 from fastapi import Depends, FastAPI, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import Receive, Scope, Send
 
@@ -79,7 +80,8 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        wiring = await asyncio.to_thread(_open, config, clock, instruments, version)
+        # By way of the framework's own threads: what they need is loaded now, and not at the first question.
+        wiring = await run_in_threadpool(_open, config, clock, instruments, version)
         setattr(app.state, STATE_KEY, wiring)
         wiring.hub.start()
         try:
