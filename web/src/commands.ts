@@ -93,8 +93,10 @@ export class Commands {
     byId("command-add", HTMLButtonElement).addEventListener("click", () => this.addRow().focus());
     onLanguage(() => {
       for (const row of this.rows.children) this.label(row);
+      this.labelWaits();
       this.draw();
     });
+    this.labelWaits();
     setInterval(() => this.draw(), TICK_MS);
   }
 
@@ -131,6 +133,10 @@ export class Commands {
     const remove = row.querySelector("button")!;
     remove.title = t("command.argRemove");
     remove.setAttribute("aria-label", t("command.argRemove"));
+  }
+
+  private labelWaits(): void {
+    for (const option of this.wait.options) option.textContent = t("command.seconds", { seconds: option.value });
   }
 
   private submit(): void {

@@ -14,6 +14,9 @@ const THROUGHPUT_MS = 5_000;
 const LEDGER_MS = 3_000;
 const RATE_POINTS = 60;
 
+/** So many statuses in a row, one a second, without a message: the age of the newest then says nothing of the present. */
+const QUIET_POINTS = 15;
+
 /** Figures of the live stream greyed after this long without a word, s. */
 const OLD_S = 5;
 
@@ -277,10 +280,12 @@ export class Figures {
 
   private dataAge(): Shown {
     const totals = this.workers();
+    const quiet = isQuiet(this.rates);
+    const lag = t("figure.age.detail", { lag: age(totals?.storeLag, language()) });
     return {
-      value: age(totals?.dataAge, language()),
+      value: age(quiet ? null : totals?.dataAge, language()),
       unit: "",
-      details: [t("figure.age.detail", { lag: age(totals?.storeLag, language()) })],
+      details: quiet ? [t("figure.age.none"), lag] : [lag],
       old: this.workerSilence(),
       about: [[t("about.definition"), t("figure.age.about")], ...this.workerRows()],
     };
@@ -366,6 +371,9 @@ export class Figures {
 function spanOf(answer: FigureFrame): string {
   return age((epochMs(answer.end) - epochMs(answer.start)) / 1000, language());
 }
+
+/** Whether no message has come for a while, by the newest rates. */
+export const isQuiet = (rates: readonly number[]): boolean => rates.length >= QUIET_POINTS && rates.slice(-QUIET_POINTS).every((rate) => rate === 0);
 
 /** A definition in the language of the page; one that the page does not know stays as the API says it. */
 export function wordsOf(definition: Definition, shown: Language = language()): Definition {

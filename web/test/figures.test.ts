@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 
 import type { CraneThroughput, GateThroughput, Ledger, Point } from "../src/answers";
 import { columnsOf, csvOf, yRange } from "../src/chart";
-import { craneTotals, gateTotals, ledgerDifference, rateWindow } from "../src/figures";
+import { craneTotals, gateTotals, isQuiet, ledgerDifference, rateWindow } from "../src/figures";
 import { pauseBefore } from "../src/stream";
 
 const frame = {
@@ -95,4 +95,12 @@ test("pauses before a new connection grow, are jittered and bounded", () => {
     expect(pauseBefore(attempt, 0)).toBeGreaterThanOrEqual(375);
     expect(pauseBefore(attempt, 1)).toBeLessThanOrEqual(10_000);
   }
+});
+
+test("a port is quiet when nothing has come for a while, not when a message is awaited", () => {
+  const none = Array.from({ length: 15 }, () => 0);
+  expect(isQuiet(none)).toBe(true);
+  expect(isQuiet([1, ...none])).toBe(true);
+  expect(isQuiet([...none, 1])).toBe(false);
+  expect(isQuiet(none.slice(1))).toBe(false);
 });

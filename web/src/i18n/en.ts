@@ -37,6 +37,7 @@ export const en = {
     "MQTT messages that ingest journalled in the last second, over all workers, and the values they carried.",
   "figure.age": "Data age",
   "figure.age.detail": "store lag {lag}",
+  "figure.age.none": "no messages at present",
   "figure.age.about":
     "Receive time less device time, median of the newest messages. Store lag is the age of the oldest message that is not yet committed to the store.",
   "figure.ledger": "Ledger",
@@ -179,6 +180,7 @@ export const en = {
   "command.argAdd": "+ parameter",
   "command.argRemove": "Remove this parameter",
   "command.timeout": "Wait",
+  "command.seconds": "{seconds} s",
   "command.send": "Send",
   "command.log": "Commands sent from this page",
   "command.hint": "What it can do is for the device to say. Values are numbers, true, false, null, or text.",
