@@ -13,13 +13,15 @@ from typing import Any, Final, TextIO
 
 import typer
 
+from devices.unknown_names import quoted
 from quayflow import broker
 from quayflow.settings import Settings, SettingsError
-from quayflow.stack import Stack, StackError
+from quayflow.stack import TLS_FOLDER, Addresses, Stack, StackError
 from quayflow.supervisor import Child, ChildFailedError
 from store.accounts import ENDS
 from store.interface import Records, StoreUnreachableError
 from store.open import open_records
+from store.trying_out import TO_FILL_IN
 
 STATUS_PERIOD_S: Final = 1.0
 PLAIN_EVERY: Final = 5
@@ -210,10 +212,7 @@ async def _say_status(stack: Stack, beat: int, say: TextIO) -> None:
 
 def _say_ready(stack: Stack, options: DemoOptions, say: TextIO, seconds: float) -> None:
     addresses, settings = stack.addresses, stack.settings
-    topic = f"port/{settings.site}/vehicle/T-001/telemetry"
-    payload = '{"v":1,"m":{"speed_mps":4.2}}'
-    where = f"-h {addresses.broker_host} " if not addresses.own_broker else ""
-    publish = f"mosquitto_pub {where}-p {addresses.broker_port} -q 1 -t {topic} -m '{payload}'"
+    register, publish = _first_reading(settings, addresses)
     started = f" ({broker.version()}, started here)" if addresses.own_broker else ""
     lines = [
         f"quayflow is up after {seconds:.1f} s",
@@ -222,6 +221,7 @@ def _say_ready(stack: Stack, options: DemoOptions, say: TextIO, seconds: float) 
         f"  broker   {addresses.broker}{started}",
         f"  data     {settings.data.absolute()}   (kept; logs in {settings.data / 'logs'})",
         "  publish your first reading:",
+        *([f"    {register}   # prints the PASSWORD"] if register else []),
         f"    {publish}",
         f"    curl -s {addresses.page}/v1/devices/T-001",
         "  stop with Ctrl-C" + (f", or wait {options.duration_s:g} s" if options.duration_s is not None else ""),
@@ -235,6 +235,7 @@ def _say_ready(stack: Stack, options: DemoOptions, say: TextIO, seconds: float) 
             "broker": addresses.broker,
             "broker_port": addresses.broker_port,
             "data": str(settings.data.absolute()),
+            "register": register,
             "publish": publish,
             "seconds": round(seconds, 2),
             "pids": {child.name: child.pid for child in stack.children},
@@ -242,6 +243,28 @@ def _say_ready(stack: Stack, options: DemoOptions, say: TextIO, seconds: float) 
         typer.echo(json.dumps(ready))
     if options.open_page:
         webbrowser.open(addresses.page)
+
+
+def _first_reading(settings: Settings, addresses: Addresses) -> tuple[str | None, str]:
+    """Return what gives a first device a password, None where none is asked for, and what publishes its reading."""
+    uid, data = f"{settings.site}/vehicle/T-001", settings.data
+    words = ["mosquitto_pub"]
+    if not addresses.own_broker or addresses.tls:
+        words += ["-h", addresses.broker_host]
+    words += ["-p", str(addresses.broker_port)]
+    if addresses.tls:
+        made = data / TLS_FOLDER / "ca.pem"
+        authority = made if addresses.own_broker else settings.broker_ca_file
+        words += ["--cafile", str(authority)] if authority is not None else ["--tls-use-os-certs"]
+    register = None
+    if addresses.own_broker and settings.secure:
+        elsewhere = "" if data == Settings.model_fields["data"].default else f" --data {quoted(str(data))}"
+        register = f"quayflow device add T-001 --class vehicle --credentials{elsewhere}"
+        words += ["-u", uid, "-P", TO_FILL_IN]
+    elif settings.broker_username is not None and not addresses.own_broker:
+        words += ["-u", settings.broker_username, "-P", TO_FILL_IN]
+    words += ["-q", "1", "-t", f"port/{uid}/telemetry", "-m", '{"v":1,"m":{"speed_mps":4.2}}']
+    return register, " ".join(map(quoted, words))
 
 
 def _say_restart(say: TextIO, child: Child, status: int) -> None:

@@ -287,7 +287,8 @@ def _addresses(settings: Settings, *, external_broker: bool) -> Addresses:
     except OSError:
         raise StackError(f"port {settings.port} is taken; choose another with --port, or 0 for a free one") from None
     if external_broker:
-        return Addresses(api_port, settings.broker_port, own_broker=False, broker_host=settings.broker_host)
+        port, tls = settings.broker_port, settings.broker_tls
+        return Addresses(api_port, port, own_broker=False, tls=tls, broker_host=settings.broker_host)
     device_port = broker.free_port() if settings.tls and settings.secure else 0
     try:
         port = broker.free_port(settings.broker_port)

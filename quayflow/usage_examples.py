@@ -25,7 +25,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "check": (
         "quayflow check messages.jsonl --as quay-crane",
-        "quayflow check --listen 0.0.0.0:8808 --codec jt808 --as vehicle --for 5m",
+        "quayflow check --listen 0.0.0.0:6808 --codec jt808 --as vehicle --for 5m",
     ),
     "record": ("quayflow record --out recording --for 10m --topic 'port/#'",),
     "replay": (

@@ -1,8 +1,10 @@
 """Who may do what at the broker: the table, its files, and a real Mosquitto that keeps to them."""
 
 import asyncio
+import functools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -487,6 +489,11 @@ def test_a_secured_installation_runs_and_a_device_added_to_it_is_heard(root: Pat
             quayflow("device", "adopt", "QC09", "hoist mm", "hoist_height_m", "--scale", "0.001")
             quayflow("device", "rotate", "QC09")
             assert quayflow("device", "remove", "QC09")["credential"] is True
+            # The two lines that were printed at the start, as they stand there.
+            password = quayflow(*shlex.split(ready["register"])[1:])["password"]
+            line = shlex.split(ready["publish"].replace("PASSWORD", password))
+            published = functools.partial(subprocess.run, line, cwd=root, capture_output=True, check=False)
+            wait_until(lambda: published().returncode == 0, "the first reading is published", 10)
         finally:
             running.send_signal(signal.SIGTERM)
             running.wait(30)
