@@ -10,6 +10,7 @@ import { DevicePanel } from "./devicepanel";
 import { byId, copy, setText } from "./dom";
 import { Feed } from "./feed";
 import { Figures } from "./figures";
+import { firstReading } from "./firstreading";
 import { age, localClock, utcClock, zoneOffset } from "./format";
 import { language, onLanguage, setLanguage, t } from "./i18n";
 import { YardMap } from "./map";
@@ -174,29 +175,18 @@ function showBanner(): void {
   banner.hidden = text === "";
 }
 
-function publishCommand(): string {
-  const [worker] = port.liveWorkers(performance.now());
-  let address = "-h 127.0.0.1 -p 1883";
-  try {
-    const url = new URL((worker?.broker_url ?? "").replace(/^mqtts?:/, "http:"));
-    address = `-h ${url.hostname} -p ${url.port || "1883"}`;
-  } catch {
-    // No worker has said where its broker is: the usual address stands as an example.
-  }
-  const site = port.sites[0] ?? "CNNGB-DEMO";
-  return `mosquitto_pub ${address} -t port/${site}/vehicle/T-001/telemetry -m '{"v":1,"m":{"x_m":120,"y_m":60,"speed_mps":4.2}}'`;
-}
-
 function showEmpty(): void {
   const empty = byId("empty", HTMLDivElement);
   empty.hidden = port.devices.size > 0;
   if (empty.hidden) return;
   const { error } = devices;
   const none = error === null && devices.value !== null;
+  const [worker] = port.liveWorkers(performance.now());
+  const first = firstReading(worker?.broker_url ?? "", port.sites[0] ?? "CNNGB-DEMO");
   setText(byId("empty-title", HTMLHeadingElement), error === null && !none ? t("empty.loading") : t("empty.title"));
-  setText(byId("empty-text", HTMLParagraphElement), error !== null ? t("empty.unreachable", { error }) : none ? t("empty.text") : "");
+  setText(byId("empty-text", HTMLParagraphElement), error !== null ? t("empty.unreachable", { error }) : none ? t(first.secured ? "empty.textSecured" : "empty.text") : "");
   const command = byId("empty-command", HTMLPreElement);
-  setText(command, publishCommand());
+  setText(command, first.command);
   command.hidden = !none;
   byId("empty-copy", HTMLButtonElement).hidden = !none;
 }
@@ -228,7 +218,7 @@ function listenToSwitches(): void {
   byId("zoom-in", HTMLButtonElement).addEventListener("click", () => map.zoom(ZOOM));
   byId("zoom-out", HTMLButtonElement).addEventListener("click", () => map.zoom(1 / ZOOM));
   byId("zoom-fit", HTMLButtonElement).addEventListener("click", () => map.showAll());
-  byId("empty-copy", HTMLButtonElement).addEventListener("click", () => void copy(publishCommand()));
+  byId("empty-copy", HTMLButtonElement).addEventListener("click", () => void copy(byId("empty-command", HTMLPreElement).textContent ?? ""));
   onSystemTheme(setTheme);
 }
 

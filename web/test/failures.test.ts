@@ -11,7 +11,7 @@ const problem = (slug: string, detail: string): ApiError =>
 test("a problem is said in Chinese with its values", () => {
   expect(failureOf(problem("unknown-device", "no device 'QC99' has been heard"), "zh")).toBe("从未收到设备 'QC99' 的消息");
   expect(failureOf(problem("broker-unreachable", "broker 127.0.0.1:1883: [Errno 111] Connection refused"), "zh")).toBe(
-    "消息代理 127.0.0.1:1883：[Errno 111] Connection refused",
+    "MQTT 服务器 127.0.0.1:1883：[Errno 111] Connection refused",
   );
   expect(failureOf(problem("unknown-metric", "'h' is not a metric of a quay-crane; see /v1/vocabulary"), "zh")).toBe(
     "'h' 不是岸桥的测点；测点表见 /v1/vocabulary",

@@ -100,6 +100,8 @@ export const en = {
 
   "empty.title": "No devices yet",
   "empty.text": "Publish a first reading, it appears here within two seconds:",
+  "empty.textSecured":
+    "The broker speaks TLS. Have quayflow device add T-001 --class vehicle --credentials print a password, take ca.pem from the data folder, and publish:",
   "empty.copy": "Copy the command",
   "empty.loading": "Loading …",
   "empty.unreachable": "The API does not answer ({error}). Trying again by itself.",

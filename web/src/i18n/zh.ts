@@ -99,6 +99,8 @@ export const zh: Dictionary = {
 
   "empty.title": "还没有设备",
   "empty.text": "发布第一条数据，两秒内即在此显示：",
+  "empty.textSecured":
+    "MQTT 服务器使用 TLS。先执行 quayflow device add T-001 --class vehicle --credentials 取得密码，从数据目录取 ca.pem，然后发布：",
   "empty.copy": "复制命令",
   "empty.loading": "加载中……",
   "empty.unreachable": "接口没有响应（{error}），正在自动重试。",
