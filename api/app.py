@@ -134,6 +134,14 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     return app
 
 
+def try_stores(config: ApiConfig) -> None:
+    """Open the stores and close them again: raises what starting would, before a server tells it in its own way.
+
+    Blocking.
+    """
+    _open(config, time.time_ns, Instruments("0"), "0").stores.close()
+
+
 def _open(config: ApiConfig, clock: Callable[[], int], instruments: Instruments, version: str) -> Wiring:
     windows = open_windows(config.windows_url, read_only=True)
     try:

@@ -147,10 +147,14 @@ async def run_ingest(settings: Settings) -> None:
 
 
 async def run_api(settings: Settings) -> None:
-    """Serve the API until SIGTERM or SIGINT. Raises StackError where its address cannot be listened on."""
+    """Serve the API until SIGTERM or SIGINT.
+
+    Raises StackError where its address cannot be listened on, StoreUnreachableError or StoreUrlError where it could not
+    answer.
+    """
     import uvicorn  # noqa: PLC0415 - as above
 
-    from api.app import create_app  # noqa: PLC0415 - as above
+    from api.app import create_app, try_stores  # noqa: PLC0415 - as above
     from api.config import ApiConfig  # noqa: PLC0415 - as above
 
     listening = _listening(settings.host, settings.port)
@@ -170,6 +174,7 @@ async def run_api(settings: Settings) -> None:
         local_changes=settings.local_changes and not settings.secure,
         registration=settings.registration,
     )
+    await asyncio.to_thread(try_stores, config)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(config),

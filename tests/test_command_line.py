@@ -350,6 +350,14 @@ def test_a_folder_that_cannot_be_written_ends_ingest_with_status_3(tmp_path: Pat
     assert "cannot be written" in done.stderr
 
 
+def test_a_store_that_cannot_be_opened_ends_the_api_with_status_3(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = quayflow("api", "--data", "file/data", "--port", "0", cwd=tmp_path)
+    assert done.returncode == 3
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("quayflow: ")]
+    assert "file/data/quayflow.db" in sentence
+
+
 def test_a_folder_of_a_newer_format_ends_ingest_with_status_3(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "format").write_text("99\n")
