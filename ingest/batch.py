@@ -182,6 +182,14 @@ class Batch:
         )
         return one_by_one if self.together is None else self.together.behind(one_by_one)
 
+    def take_located(self, accepted: Accepted, duplicates: Sequence[tuple[int, int]]) -> None:
+        """Add frames that were taken together elsewhere, and the device and samples of those seen before."""
+        self.together = accepted if self.together is None else self.together.behind(accepted)
+        self.received += [device for device, _ in duplicates]
+        self.received_samples += [samples for _, samples in duplicates]
+        self.duplicate += [device for device, _ in duplicates]
+        self.duplicate_samples += [samples for _, samples in duplicates]
+
     def note_unset(self, device: int, said: int) -> None:
         """Note of the entry that is about to be accepted what its device's clock said, which was not set."""
         # Within 64 bits, whatever it says.

@@ -1,7 +1,7 @@
 """Frames to batches of samples: routing by topic, typed decoding, and the checks that concern a whole frame.
 
-This is the hot loop of ingest for whatever :mod:`ingest.alike` does not take: one pass over the frames in Python;
-whatever is per sample happens later, in numpy.
+This is the hot loop of ingest for whatever :mod:`ingest.alike` and :mod:`ingest.locations` do not take: one pass over
+the frames in Python; whatever is per sample happens later, in numpy.
 """
 
 from collections.abc import Sequence
@@ -36,6 +36,7 @@ from ingest.checks import (
 )
 from ingest.directory import NOBODY, CardinalityError, Device, Directory, NotAdmittedError
 from ingest.foreign import Foreign
+from ingest.locations import LocationsTogether, Taken
 from ingest.sources import Feed
 from ingest.unforeseen import Unforeseen
 from store.admission import Admission
@@ -64,6 +65,7 @@ class Decoder:
         self._foreign = foreign
         self._routes: dict[str, Route] = {}
         self._together = Together(directory, self._way_of)
+        self._locations = LocationsTogether()
         self._unforeseen = Unforeseen()
 
     def admit(self, admission: Admission) -> None:
@@ -73,8 +75,7 @@ class Decoder:
 
     def decode(self, frames: Sequence[Frame]) -> Batch:
         """Decode frames; those of each device in order."""
-        together, frames = self._take_together(frames)
-        batch = Batch(together)
+        batch, frames = self._take_alike(frames)
         routes, received, received_samples = self._routes, batch.received.append, batch.received_samples.append
         telemetry, decode = Stream.TELEMETRY, native.decode_telemetry
         for frame in frames:
@@ -112,6 +113,30 @@ class Decoder:
             received(index)
             received_samples(samples)
         return batch
+
+    def _take_alike(self, frames: Sequence[Frame]) -> tuple[Batch, Sequence[Frame]]:
+        """Return a batch with what is taken as columns, and the frames that are to be taken one by one."""
+        located, frames = self._take_locations(frames)
+        together, frames = self._take_together(frames)
+        batch = Batch(together)
+        if located is not None:
+            batch.take_located(located.accepted, located.duplicates)
+        return batch, frames
+
+    def _take_locations(self, frames: Sequence[Frame]) -> tuple[Taken | None, Sequence[Frame]]:
+        """Take what terminals say of where they are, as :meth:`_take_together` does what others say."""
+        try:
+            taken = self._locations.take(frames, self._whose)
+        except Exception as error:  # noqa: BLE001 - see ingest.unforeseen
+            self._unforeseen.tell(error, "taking locations together", f"{len(frames)} frames from {frames[0].offset}")
+            self._forget_routes()
+            return None, frames
+        return taken, frames if taken is None else taken.rest
+
+    def _whose(self, topic: str) -> int:
+        """Return the device of which alone frames of a topic speak, as far as that is known; else nobody."""
+        route = self._routes.get(topic)
+        return NOBODY if route is None else route.device.index
 
     def _take_together(self, frames: Sequence[Frame]) -> tuple[Accepted | None, Sequence[Frame]]:
         """Take what is alike; all one by one where that fails, so that the odd frame among them is refused alone."""
@@ -152,11 +177,13 @@ class Decoder:
         if len(self._routes) >= MAX_ROUTES:
             self._forget_routes()
         route = self._routes[topic] = Route(device, stream)
+        self._locations.remember(topic, device, stream)
         return route
 
     def _forget_routes(self) -> None:
         self._routes.clear()
         self._together.forget()
+        self._locations.forget()
 
     def _way_of(self, topic: str, recv_ts: int) -> int:
         """Return the way of a topic's frames, as :mod:`ingest.alike` counts them."""

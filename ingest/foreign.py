@@ -5,9 +5,9 @@ itself: by the format's own counter where it has one, which then counts for the 
 it says and when. The frame itself is booked once, to the device that the topic names or that is read first.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,8 @@ HISTORICAL: Final = "historical"
 """Flag of a reading that its device had kept for later."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_NOTHING_ELSE: Final[tuple[Any, ...]] = ((), {}, (), None)
+"""What a reading has beside values where it has no more: in the order of :func:`_digest`."""
 
 
 class Counted(NamedTuple):
@@ -121,7 +123,7 @@ class Foreign:
         batch.value += reading.values.values()
         if not device.online:
             set_online(device, online=True, ts=ts, seq=seq, batch=batch)
-        _add_info(device, reading)
+        add_info(device, reading.info)
         if flags := _flags_of(reading):
             batch.flags += [(device.index, flag) for flag in flags]
         batch.accept(frame, device.index, ts, seq, len(series))
@@ -183,7 +185,7 @@ class Foreign:
         if online != device.online and not kept:
             set_online(device, online=online, ts=ts, seq=seq, batch=batch)
         if not kept:
-            _add_info(device, reading)
+            add_info(device, reading.info)
         batch.flags += [(device.index, flag) for flag in _flags_of(reading)]
         if said is not None and not is_set(said):
             batch.note_unset(device.index, said)
@@ -268,10 +270,10 @@ def _usual_series(frame: Frame, device: Device, feed: Feed, reading: Reading) ->
         return []
 
 
-def _add_info(device: Device, reading: Reading) -> None:
-    """Note what a reading tells of its device beside samples."""
-    if reading.info:
-        info = {**device.info, **reading.info}
+def add_info(device: Device, told: Mapping[str, Scalar]) -> None:
+    """Note what is told of a device beside samples."""
+    if told:
+        info = {**device.info, **told}
         device.info = info if len(info) <= MAX_INFO else dict(list(info.items())[:MAX_INFO])
 
 
@@ -361,3 +363,8 @@ def _digest(reading: Reading, place: int | None) -> bytes:
     """Return a hash of what a reading says and when, the same for live data and what was kept for later."""
     said = (reading.ts, reading.values, reading.happenings, reading.unknown, reading.refused, reading.online)
     return blake2b(_encode(said if place is None else (*said, place)), digest_size=12).digest()
+
+
+def digest_of_values(ts: int, values: Mapping[str, float | bool] | msgspec.Struct) -> bytes:
+    """Return the hash of a reading that says nothing but values at a time, ns UTC; values by name, or as fields."""
+    return blake2b(_encode((ts, values, *_NOTHING_ELSE)), digest_size=12).digest()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from analytics.rows import SeriesKey, WindowRows, fold
 from devices.times import NS
+from ingest.checkpoint import DEVICE, HASHES, DeviceBlob, freeze, worker_of
 from ingest.ledger import Account
 from ingest.pipeline import Pipeline, PipelineConfig
 from store.journal import Frame
@@ -105,6 +106,29 @@ class Shelf:
             for row in zip(*(getattr(folded, name).tolist() for name in WindowRows.columns()), strict=True):
                 found[tier, row[1], keys[row[2]]] = row[4:] if with_late else row[4:-1]
         return found
+
+
+def everything(pipeline: Pipeline) -> dict[str, Any]:
+    """What a pipeline has come to, apart from the order in which devices and series were met."""
+    pipeline.tick(T0 + 10**12)
+    shelf = Shelf()
+    shelf.write(pipeline.take_rows(1))
+    state = freeze(pipeline, worker_of({}), pipeline.touched()).state
+    devices = {
+        name: msgspec.msgpack.decode(blob, type=DeviceBlob) for name, blob in state.items() if name[:7] == DEVICE
+    }
+    for device in devices.values():
+        # One look is taken at a device's clock in each batch.
+        device.clock = None
+    return {
+        "accounts": accounts(pipeline),
+        "rows": shelf.rows,
+        "events": sorted(event.id for event in pipeline.take_events()),
+        "quarantine": sorted((each.id, each.reason, each.pointer, each.uid) for each in pipeline.take_quarantine()),
+        "devices": devices,
+        "hashes": {name: blob for name, blob in state.items() if name.startswith(HASHES)},
+        "live": pipeline.take_live(),
+    }
 
 
 def _telemetry(device: str, seq: int, second: int, body: dict[str, Any]) -> Frame:

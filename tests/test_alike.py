@@ -7,16 +7,14 @@ import msgpack
 import msgspec
 import numpy as np
 import pytest
-from made_frames import SITE, T0, Shelf, accounts, frame, numbered, pipeline_of, topic, values
+from made_frames import SITE, T0, accounts, everything, frame, numbered, pipeline_of, topic, values
 
 from devices.codecs import native
 from devices.codecs.native_layouts import Layout, layout_of
 from devices.times import NS
-from ingest.checkpoint import DEVICE, DeviceBlob, freeze, worker_of
 from ingest.decoding import Decoder
 from ingest.directory import Directory
 from ingest.foreign import Foreign
-from ingest.pipeline import Pipeline
 from ingest.unforeseen import FAILED
 from store.journal import Frame
 
@@ -209,28 +207,6 @@ def traffic(chance: random.Random, frames: int) -> list[Frame]:
             payload = packed if binary else msgspec.json.encode(body)
             result.append(frame(where, payload, recv_ts=now))
     return numbered(result)
-
-
-def everything(pipeline: Pipeline) -> dict[str, Any]:
-    """What a pipeline has come to, apart from the order in which devices and series were met."""
-    pipeline.tick(T0 + 10**12)
-    shelf = Shelf()
-    shelf.write(pipeline.take_rows(1))
-    state = freeze(pipeline, worker_of({}), pipeline.touched()).state
-    devices = {
-        name: msgspec.msgpack.decode(blob, type=DeviceBlob) for name, blob in state.items() if name[:7] == DEVICE
-    }
-    for device in devices.values():
-        # One look is taken at a device's clock in each batch.
-        device.clock = None
-    return {
-        "accounts": accounts(pipeline),
-        "rows": shelf.rows,
-        "events": sorted(event.id for event in pipeline.take_events()),
-        "quarantine": sorted((each.id, each.reason, each.pointer, each.uid) for each in pipeline.take_quarantine()),
-        "devices": devices,
-        "live": pipeline.take_live(),
-    }
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -77,7 +77,7 @@ def open_frame(frame: bytes, *, strict: bool = False) -> Message:
     """
     message = _opened(frame)
     if strict and message.flags:
-        data, _ = _unescaped(frame.strip(FLAG))
+        data, _ = unescaped(frame.strip(FLAG))
         declared = (data[2] << 8 | data[3]) & LENGTH
         detail = f"{message.flags[0]} is wrong: {len(message.body)} bytes of body, {declared} declared"
         raise RejectError(Reason.UNDECODABLE, f"/{message.flags[0]}", detail)
@@ -88,7 +88,7 @@ def open_frame(frame: bytes, *, strict: bool = False) -> Message:
 def _opened(frame: bytes) -> Message:
     if len(frame) > MAX_FRAME:
         raise RejectError(Reason.TOO_LARGE, "", f"{len(frame)} bytes: at most {MAX_FRAME}")
-    data, faults = _unescaped(frame.strip(FLAG))
+    data, faults = unescaped(frame.strip(FLAG))
     if len(data) < SHORTEST:
         raise RejectError(Reason.UNDECODABLE, "", f"{len(data)} bytes: a frame has at least {SHORTEST}")
     attributes = data[2] << 8 | data[3]
@@ -114,7 +114,7 @@ def _opened(frame: bytes) -> Message:
     )
 
 
-def _unescaped(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+def unescaped(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     """Return what stands between the flags without its escapes, flagged where one of them is none."""
     if ESCAPE not in data:
         return data, ()
