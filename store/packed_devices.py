@@ -1,19 +1,19 @@
 """The devices of a commit, packed: as records, ten thousand of them take twenty megabytes until they are written."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, overload
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final, overload
 
 import msgspec
 
 from store.interface import DeviceRecord
 
-_FIELDS = DeviceRecord.__struct_fields__
+DEVICE_FIELDS: Final = DeviceRecord.__struct_fields__
 _encode = msgspec.msgpack.Encoder().encode
 # Of no type but where a list would come for a tuple: as the floats that a Scalar declares, times in ns would lose their
 # last digits.
 _Latest = dict[str, tuple[int, Any]]
 _decode = msgspec.msgpack.Decoder(
-    tuple[tuple(_Latest if name == "latest" else Any for name in _FIELDS)]  # type: ignore[misc]
+    tuple[tuple(_Latest if name == "latest" else Any for name in DEVICE_FIELDS)]  # type: ignore[misc]
 ).decode
 
 
@@ -27,6 +27,10 @@ class PackedDevices(Sequence[DeviceRecord]):
     def __len__(self) -> int:
         """Return the number of devices."""
         return len(self._packed)
+
+    def tuples(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the fields of each record in their order, which takes a fraction of what records take to make."""
+        return map(_decode, self._packed)
 
     @overload
     def __getitem__(self, at: int) -> DeviceRecord: ...
@@ -42,7 +46,7 @@ class PackedDevices(Sequence[DeviceRecord]):
 
 
 def _unpacked(packed: bytes) -> DeviceRecord:
-    return DeviceRecord(**dict(zip(_FIELDS, _decode(packed), strict=True)))
+    return DeviceRecord(**dict(zip(DEVICE_FIELDS, _decode(packed), strict=True)))
 
 
 def device_of(fields: dict[str, Any]) -> DeviceRecord:

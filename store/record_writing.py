@@ -14,15 +14,22 @@ from store.audit import AuditRow, append
 from store.heard_alone import Stretch, clear
 from store.hearers import Hearers
 from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from store.packed_devices import DEVICE_FIELDS, PackedDevices
 from store.record_counters import counter, set_counter, storable
 from store.tables import COUNTERS, DEVICES, EVENTS, LEDGER, QUARANTINE, WORKERS
-from store.upserting import KEYS_PER_QUERY, in_parts, upsert
+from store.upserting import KEYS_PER_QUERY, in_parts, upsert, upsert_tuples
 
 QUARANTINE_BYTES: Final = 64 * 2**20
 """Bytes of quarantine records that are kept; the oldest beyond it are removed and counted."""
 
 RECORD_OVERHEAD_BYTES: Final = 256
 """What a quarantine record is taken to need besides its texts and payload."""
+
+_UID, _FIRST_SEEN, _LAST_SEEN, _FRAMES, _LATEST, _INFO = map(
+    DEVICE_FIELDS.index, ("uid", "first_seen_ns", "last_seen_ns", "frames", "latest", "info")
+)
+"""Where a device's row has what is looked at; facts follow the latest values."""
+_LEDGER: Final = ("uid", "account", "reason", "worker", "frames", "samples")
 
 AUDITED: Final = frozenset({Reason.IDENTITY_MISMATCH, Reason.NOT_REGISTERED})
 """Refusals that the audit trail keeps: somebody spoke who may not."""
@@ -36,12 +43,14 @@ def write_records(
     What it retracts goes first. An event that carries a cursor keeps it unless one as great has been given before.
     """
     heard: list[Stretch] | None = None if hearers.alone(connection, commit.worker) else []
-    upsert(connection, DEVICES, _device_rows(commit.devices, heard))
+    upsert_tuples(
+        connection, DEVICES, DEVICE_FIELDS, _device_rows(commit.devices, heard), ("site", "device_class", "device")
+    )
     shared = [] if heard is None else hearers.note(connection, commit.worker, heard)
     retract(connection, commit, EVENTS)
     new = _write_events(connection, commit.events)
     write_quarantine(connection, commit.worker, commit.quarantine, quarantine_bytes)
-    upsert(connection, LEDGER, (_ledger_row(commit.worker, row) for row in commit.ledger))
+    upsert_tuples(connection, LEDGER, _LEDGER, (_ledger_row(commit.worker, row) for row in commit.ledger))
     if shared:
         clear(connection, commit.worker, shared)
     if commit.status:
@@ -133,14 +142,13 @@ def _make_room(connection: Connection, excess_bytes: int) -> int:
     return removed_bytes
 
 
-def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch] | None) -> Iterator[dict[str, Any]]:
+def _device_rows(devices: Iterable[DeviceRecord], heard: list[Stretch] | None) -> Iterator[tuple[Any, ...]]:
     """Yield rows of devices, which are made anew each time that they are looked at; note in ``heard`` when that was."""
-    for device in devices:
+    every = devices.tuples() if isinstance(devices, PackedDevices) else map(msgspec.structs.astuple, devices)
+    for row in every:
         if heard is not None:
-            heard.append(Stretch(device.uid, device.first_seen_ns, device.last_seen_ns, device.frames))
-        row = msgspec.structs.asdict(device)
-        row["latest"], row["info"] = _json(device.latest), _json(device.info)
-        yield row
+            heard.append(Stretch(row[_UID], row[_FIRST_SEEN], row[_LAST_SEEN], row[_FRAMES]))
+        yield (*row[:_LATEST], _json(row[_LATEST]), _json(row[_INFO]), *row[_INFO + 1 :])
 
 
 def _event_row(event: EventRecord) -> dict[str, Any]:
@@ -163,8 +171,8 @@ def _refusal(worker: str, record: QuarantineRecord) -> AuditRow:
     )
 
 
-def _ledger_row(worker: str, row: LedgerRow) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in row.__struct_fields__} | {"worker": worker}
+def _ledger_row(worker: str, row: LedgerRow) -> tuple[Any, ...]:
+    return row.uid, row.account, row.reason, worker, row.frames, row.samples
 
 
 def _json(value: Mapping[str, Scalar] | Mapping[str, tuple[int, float]]) -> str:
