@@ -26,9 +26,10 @@ from ingest.detection import Need
 from ingest.directory import NOBODY, Device
 from ingest.ledger import DeviceAccounts
 from ingest.packed_ints import PackedInts
-from ingest.pipeline import Pipeline
+from ingest.pipeline import Newest, Pipeline
 from ingest.rerunning import encode_hour
 from store.interface import HistoryRecord, Scalar
+from store.packed_devices import PackedDevices
 
 WORKER: Final = "worker"
 DEVICE: Final = "device:"
@@ -130,11 +131,20 @@ class Frozen(NamedTuple):
     history: list[HistoryRecord]
 
 
-def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device], *, last: bool = False) -> Frozen:
+def freeze(
+    pipeline: Pipeline,
+    worker: WorkerBlob,
+    devices: Sequence[Device],
+    *,
+    last: bool = False,
+    records: PackedDevices | None = None,
+) -> Frozen:
     """Return the state blobs of the worker and of ``devices``, and the hours of findings that are over.
 
     ``last``: for the commit of an orderly end, which a release of before integers were packed may be given to read, but
     for what waits under a load that no port has.
+
+    ``records``: to which what :meth:`Pipeline.records_of` gives of the devices is added, as they are looked at anyway.
     """
     plain = last and len(pipeline.detection.waiting) <= MOST_PLAIN
     worker.pending = _freeze_pending(pipeline, _plain if plain else PackedInts.of)
@@ -145,14 +155,19 @@ def freeze(pipeline: Pipeline, worker: WorkerBlob, devices: Sequence[Device], *,
     worker.ticked = pipeline.ticked
     worker.form = WITH_HOURS
     blobs: dict[str, bytes] = {}
-    for device, (blob, blocks) in zip(devices, _freeze_devices(pipeline, devices), strict=True):
-        blobs[DEVICE + device.uid] = _encode(blob)
-        blobs |= {_block_key(slot, device.uid): block for slot, block in blocks.items()}
+    for device, (blob, blocks, newest) in zip(devices, _freeze_devices(pipeline, devices), strict=True):
+        uid = device.uid
+        blobs[DEVICE + uid] = _encode(blob)
+        for slot, block in blocks.items():
+            blobs[_block_key(slot, uid)] = block
+        if records is not None and device.index != NOBODY:
+            records.add(pipeline.record_of(device, newest, blob.newest, blob.mark))
     blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
     changed, over = pipeline.detection.take_hours()
     blobs |= {HOURS + device.uid: _encode(pipeline.detection.hours[device.index]) for device in changed}
     blobs[WORKER] = _encode(worker)
-    return Frozen(blobs, [HistoryRecord(uid=uid, start_ns=start, blob=encode_hour(hour)) for uid, start, hour in over])
+    history = [HistoryRecord(uid=uid, start_ns=start, blob=encode_hour(hour)) for uid, start, hour in over]
+    return Frozen(blobs, history)
 
 
 def worker_of(state: Mapping[str, bytes]) -> WorkerBlob:
@@ -196,8 +211,10 @@ def _begin_history(pipeline: Pipeline, device: int) -> None:
         pipeline.detection.set_hours(device, {period_of(first): Hour(released + 1, state, {})})
 
 
-def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[tuple[DeviceBlob, dict[int, bytes]]]:
-    """Yield the blobs of devices, each to be used up before the next is asked for, and changed blocks by slot."""
+def _freeze_devices(
+    pipeline: Pipeline, devices: Sequence[Device]
+) -> Iterator[tuple[DeviceBlob, dict[int, bytes], Newest]]:
+    """Yield the blobs of devices, each to be used up before the next, changed blocks by slot, and newest values."""
     marks = pipeline.watermarks
     index = np.array([device.index for device in devices], np.int64)
     times = zip(
@@ -229,7 +246,7 @@ def _freeze_devices(pipeline: Pipeline, devices: Sequence[Device]) -> Iterator[t
             clock=pipeline.clocks.state(device.index),
             held=state.held,
         )
-        yield blob, blocks
+        yield blob, blocks, last
 
 
 def _block_key(slot: int, uid: str) -> str:

@@ -260,23 +260,27 @@ class Pipeline:
         index = np.array([device.index for device in devices], np.int64)
         heard = zip(marks.newest[index].tolist(), marks.mark[index].tolist(), strict=True)
         for device, newest, (event, mark) in zip(devices, self.newest_of(devices), heard, strict=True):
-            pairs = zip(newest.names, newest.ts, newest.values, strict=True)
-            yield DeviceRecord(
-                uid=device.key.uid,
-                site=device.key.site,
-                device_class=device.key.device_class,
-                device=device.key.device,
-                first_seen_ns=device.first_seen,
-                last_seen_ns=device.last_seen,
-                last_event_ns=event,
-                watermark_ns=mark,
-                online=device.online,
-                frames=device.frames,
-                latest={name: (ts, value) for name, ts, value in pairs if ts >= 0},
-                info=device.info,
-                clock_offset_s=self.clock_offset_s(device.index),
-                rate_hz=device.rate_hz(),
-            )
+            yield self.record_of(device, newest, event, mark)
+
+    def record_of(self, device: Device, newest: Newest, event: int, mark: int) -> DeviceRecord:
+        """Return a device as the store keeps it, with the time of its last event and its watermark, ns UTC."""
+        pairs = zip(newest.names, newest.ts, newest.values, strict=True)
+        return DeviceRecord(
+            uid=device.key.uid,
+            site=device.key.site,
+            device_class=device.key.device_class,
+            device=device.key.device,
+            first_seen_ns=device.first_seen,
+            last_seen_ns=device.last_seen,
+            last_event_ns=event,
+            watermark_ns=mark,
+            online=device.online,
+            frames=device.frames,
+            latest={name: (ts, value) for name, ts, value in pairs if ts >= 0},
+            info=device.info,
+            clock_offset_s=self.clock_offset_s(device.index),
+            rate_hz=device.rate_hz(),
+        )
 
     def clock_offset_s(self, device: int) -> float | None:
         """Return how far a device's clock is off, s, positive where it is behind; None where it is not known."""

@@ -17,7 +17,6 @@ from ingest.catching_up import CatchUp
 from ingest.checkpoint import WorkerBlob, freeze, thaw, worker_of
 from ingest.committing import Committer
 from ingest.config import IngestConfig
-from ingest.directory import NOBODY
 from ingest.edges import Connection, Edges
 from ingest.following import PERIOD_S as FOLLOW_PERIOD_S
 from ingest.following import RegistryFollower
@@ -547,12 +546,13 @@ class Worker:
         self._judge(accounted - pipeline.ledger.total(Account.SHED))
         touched = pipeline.touched()
         rows = pipeline.take_packed(blob.commits, complete=last or not self._sink.folds)
-        frozen = freeze(pipeline, blob, touched, last=last)
+        devices = PackedDevices()
+        frozen = freeze(pipeline, blob, touched, last=last, records=devices)
         return Commit(
             worker=self._config.worker,
             offset=self._journal.end,
             rows=rows,
-            devices=PackedDevices(pipeline.records_of([device for device in touched if device.index != NOBODY])),
+            devices=devices,
             events=pipeline.take_events(),
             quarantine=pipeline.take_quarantine(),
             ledger=pipeline.take_ledger(touched),

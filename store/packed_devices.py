@@ -20,9 +20,15 @@ _decode = msgspec.msgpack.Decoder(
 class PackedDevices(Sequence[DeviceRecord]):
     """Records of devices, each made anew whenever it is asked for."""
 
-    def __init__(self, devices: Iterable[DeviceRecord]) -> None:
+    def __init__(self, devices: Iterable[DeviceRecord] = ()) -> None:
         """Pack the records, one after the other."""
-        self._packed = [_encode(msgspec.structs.astuple(device)) for device in devices]
+        self._packed: list[bytes] = []
+        for device in devices:
+            self.add(device)
+
+    def add(self, device: DeviceRecord) -> None:
+        """Pack one more."""
+        self._packed.append(_encode(msgspec.structs.astuple(device)))
 
     def __len__(self) -> int:
         """Return the number of devices."""
