@@ -151,6 +151,10 @@ class Jt808Conversation:
 
     def receive(self, data: bytes) -> list[Said]:
         """Take what has come: everything between two flags is a frame, and what comes before the first is garbage."""
+        if not self._buffer and len(data) > 2 and data.startswith(FLAG) and data.find(FLAG, 1) == len(data) - 1:  # noqa: PLR2004 - nothing between two flags
+            # One whole frame, as nearly always.
+            self._synchronised = True
+            return [] if self.over else [self._judged(data)]
         self._buffer += data
         said = []
         while not self.over and (end := self._buffer.find(FLAG)) >= 0:

@@ -21,15 +21,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from devices.codecs.readings import Request
 from devices.commands import VERSION, CommandAnswer, decode_command, encode
 from devices.topics import ROOT, SITE, DeviceKey, Stream, parse, topic_of
 from devices.vocabulary import DeviceClass
 from ingest.conversations import NOT_REGISTERED, Conversation, Jt808Conversation, Said, TeltonikaConversation
-from ingest.packets import Message
+from ingest.packets import Message, MessageTable
 from store.admission import EVERYBODY, Admission
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ SWEEP_S: Final = 1.0
 BACKLOG: Final = 4_096
 NO_ROOM_S: Final = 1.0
 """How long no connection is accepted where the system has no room for one more, s."""
+_FRAMES: Final = attrgetter("frames")
 OTHER_FILES: Final = 512
 """Files and sockets that the rest of the process may have open."""
 
@@ -105,7 +109,7 @@ class Gateway:
         self,
         config: GatewayConfig,
         key: bytes,
-        take: Callable[[list[Message]], Awaitable[bool]],
+        take: Callable[[Sequence[Message]], Awaitable[bool]],
         now: Callable[[], int],
         admission: Admission = EVERYBODY,
     ) -> None:
@@ -286,15 +290,16 @@ class Gateway:
         batch, self.waiting = self.waiting, []
         if not batch:
             return True
-        messages = [
-            Message(connection.topic, frame, AT_LEAST_ONCE, None) for connection, said in batch for frame in said.frames
-        ]
-        if messages and not await self.take(messages):
+        topics = [connection.topic for connection, said in batch for _ in said.frames]
+        frames = [frame for _, said in batch for frame in said.frames]
+        count = len(frames)
+        flags, no_ids = np.full(count, AT_LEAST_ONCE), np.zeros(count, np.int64)
+        if frames and not await self.take(MessageTable(topics, frames, flags, no_ids)):
             return False
-        self.frames += len(messages)
-        of_bytes = sum(len(message.payload) for message in messages)
+        self.frames += count
+        of_bytes = sum(map(len, frames))
         self.frame_bytes += of_bytes
-        self.waiting_frames -= len(messages)
+        self.waiting_frames -= count
         self.waiting_bytes -= of_bytes
         replies: dict[_Connection, bytes] = {}
         for connection, said in batch:
@@ -422,7 +427,7 @@ class _Connection:
         if talk.device and not known:
             self.topic = f"{ROOT}/{gateway.config.site}/{DeviceClass.VEHICLE}/{talk.device}/{self.codec}"
             gateway.introduced(self)
-        if talk.device and any(each.frames for each in said):
+        if talk.device and any(map(_FRAMES, said)):
             self._deadline = now + gateway.config.idle_s
         if not talk.waiting:
             self._half_since = 0.0

@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -85,7 +86,7 @@ async def listen(
         raise ValueError("no port to listen on")
     heard: set[str] = set()
 
-    async def judge(messages: list[Delivered]) -> bool:
+    async def judge(messages: Sequence[Delivered]) -> bool:
         """Take what the gateway would have made durable."""
         now = time.time_ns()
         judging.take([Message(each.topic, each.payload, now) for each in messages])

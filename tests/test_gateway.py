@@ -6,7 +6,7 @@ import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +66,7 @@ class Disk:
         self.free.set()
         self.taken: list[packets.Message] = []
 
-    async def take(self, messages: list[packets.Message]) -> bool:
+    async def take(self, messages: Sequence[packets.Message]) -> bool:
         await self.free.wait()
         self.taken += messages
         return True

@@ -43,7 +43,7 @@ class Disk:
         self.free.set()
         self.taken: list[packets.Message] = []
 
-    async def take(self, messages: list[packets.Message]) -> bool:
+    async def take(self, messages: Sequence[packets.Message]) -> bool:
         await self.free.wait()
         self.taken += messages
         return True

@@ -9,7 +9,6 @@ Big-endian; the checksum is the exclusive-or of header and body. Layouts after J
 """
 
 import struct
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from devices.rejects import Reason, RejectError
@@ -49,8 +48,6 @@ FROM_PLATFORM: Final = 0x8000
 SHORTEST: Final = HEAD.size + 1
 MAX_FRAME: Final = 2 * (HEAD_2019.size + PARTS.size + LENGTH + 1) + 2
 """Longest frame, bytes: every byte may be escaped."""
-OPENED: Final = 1_024
-"""Frames that are remembered opened: the gateway looks into one, and decodes it in the same batch."""
 
 
 class Message(NamedTuple):
@@ -75,17 +72,6 @@ def open_frame(frame: bytes, *, strict: bool = False) -> Message:
 
     ``strict``: a wrong checksum, length or escape is refused instead of flagged. RejectError where there is no header.
     """
-    message = _opened(frame)
-    if strict and message.flags:
-        data, _ = unescaped(frame.strip(FLAG))
-        declared = (data[2] << 8 | data[3]) & LENGTH
-        detail = f"{message.flags[0]} is wrong: {len(message.body)} bytes of body, {declared} declared"
-        raise RejectError(Reason.UNDECODABLE, f"/{message.flags[0]}", detail)
-    return message
-
-
-@lru_cache(maxsize=OPENED)
-def _opened(frame: bytes) -> Message:
     if len(frame) > MAX_FRAME:
         raise RejectError(Reason.TOO_LARGE, "", f"{len(frame)} bytes: at most {MAX_FRAME}")
     data, faults = unescaped(frame.strip(FLAG))
@@ -109,9 +95,11 @@ def _opened(frame: bytes) -> Message:
         faults += ("checksum",)
     if attributes & LENGTH != len(data) - start - 1:
         faults += ("length",)
-    return Message(
-        kind, phone.hex().lstrip("0") or "0", serial, data[start:-1], bool(attributes & OF_2019), part, faults
-    )
+    body = data[start:-1]
+    if strict and faults:
+        detail = f"{faults[0]} is wrong: {len(body)} bytes of body, {attributes & LENGTH} declared"
+        raise RejectError(Reason.UNDECODABLE, f"/{faults[0]}", detail)
+    return Message(kind, phone.hex().lstrip("0") or "0", serial, body, bool(attributes & OF_2019), part, faults)
 
 
 def unescaped(data: bytes) -> tuple[bytes, tuple[str, ...]]:
