@@ -173,11 +173,12 @@ class Gateway:
         """Hand on what comes until ``stop``, then what has come until then; close every connection."""
         reading = asyncio.create_task(self._read(), name="gateway-read")
         stopping = asyncio.create_task(stop.wait(), name="gateway-stop")
+        for task in (reading, stopping):
+            # Whatever ends, there is something to do.
+            task.add_done_callback(lambda _: self._arrived.set())
         try:
             while not stop.is_set():
-                arriving = asyncio.create_task(self._arrived.wait())
-                await asyncio.wait({arriving, stopping, reading}, return_when=asyncio.FIRST_COMPLETED)
-                arriving.cancel()
+                await self._arrived.wait()
                 if reading.done():
                     await reading
                 if not await self._deliver():

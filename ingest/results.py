@@ -192,9 +192,17 @@ class Results:
             if began >= status_due:
                 await client.publish(status_topic(self._worker), _encode(self._status()), retain=True)
                 status_due = began + STATUS_PERIOD_S
-            await pause(stop, max(LIVE_LEAST_S, cost * (1 - LIVE_SHARE) / LIVE_SHARE))
-            # What changes in steps is looked at right behind them: to look at times of its own would make it late.
-            await first_of((stop, self.changed), status_due - clock())
+            await self._rest(stop, max(LIVE_LEAST_S, cost * (1 - LIVE_SHARE) / LIVE_SHARE), status_due)
+
+    async def _rest(self, stop: asyncio.Event, seconds: float, status_due: float) -> None:
+        """Wait for a change, or until the status is due, but for so long at least."""
+        clock = asyncio.get_running_loop().time
+        over = clock() + seconds
+        # What changes in steps is looked at right behind them: to look at times of its own would make it late. And by
+        # then the rest is mostly over: to sleep through it first would be to wake up for nothing.
+        await first_of((stop, self.changed), status_due - clock())
+        if (left := over - clock()) > 0:
+            await pause(stop, left)
 
     async def _tell_events(self, client: aiomqtt.Client) -> None:
         """Publish the first of the events that wait; those that the broker has not taken wait on."""
