@@ -96,7 +96,7 @@ def test_rows_beyond_the_stores_retention_are_quarantined_and_not_sent(
     influx: Influx, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = influx.create("retaining"), postgres.create("retaining")
-    influx.ask('ALTER RETENTION POLICY "autogen" ON "retaining" DURATION 48h SHARD DURATION 1h')
+    influx.keep("retaining", 48)
     sent: list[int] = []
     really = InfluxWindowStore.write
 

@@ -13,7 +13,7 @@ from analytics.rows import SeriesKey, WindowRows
 from bench.payloads import SITE
 from bench.registry import Pair, Round, Row, Scale, group
 from devices.vocabulary import DeviceClass
-from engines.influx import POLICY, Influx, running_influx
+from engines.influx import Influx, running_influx
 from store.line_protocol import lines
 from store.open import open_windows
 
@@ -79,11 +79,12 @@ def _through_driver(influx: Influx, database: str, batches: list[WindowRows]) ->
 def _raw(influx: Influx, database: str, bodies: list[bytes]) -> float:
     """Return the seconds that posting takes, on one connection."""
     influx.create(database)
+    path, headers = influx.write_request(database)
     connection = http.client.HTTPConnection(influx.address.removeprefix("http://"), timeout=60)
     try:
         began = time.perf_counter()
         for body in bodies:
-            connection.request("POST", f"/api/v2/write?bucket={database}%2F{POLICY}&precision=ns", body)
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
             said = answer.read()
             assert answer.status == 204, said  # noqa: PLR2004 - taken

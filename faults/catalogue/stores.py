@@ -34,8 +34,8 @@ SAMPLES_PER_READING: Final = 2
 @contextmanager
 def _store() -> Iterator[tuple[Influx, FaultProxy, str]]:
     """Run an InfluxDB behind the fault proxy; yield both and the URL for ingest."""
-    with running_influx() as influx, fault_proxy(influx.proxy) as proxy:
-        url = influx.create(DATABASE).replace(f":{influx.proxy}/", f":{proxy.port}/")
+    with running_influx() as influx, fault_proxy(influx.port) as proxy:
+        url = influx.create(DATABASE).replace(f":{influx.port}/", f":{proxy.port}/")
         yield influx, proxy, url
 
 
