@@ -82,6 +82,7 @@ WORKER_FIGURES: Final = (
     WorkerFigure("data_age_s", "quayflow_ingest_data_age_seconds", "Median of receive time minus event time."),
     WorkerFigure("store_lag_s", "quayflow_ingest_store_lag_seconds", "Age of the oldest uncommitted frame."),
     WorkerFigure("sink_backlog", "quayflow_ingest_sink_backlog", "Commits not yet in the remote stores."),
+    WorkerFigure("sink_failing_s", "quayflow_ingest_sink_failing_seconds", "Time since the stores last took a commit."),
     WorkerFigure("commit_seconds", "quayflow_ingest_commit_seconds", "Duration of the last commit."),
     WorkerFigure("devices", "quayflow_ingest_devices", "Devices known to the worker."),
     WorkerFigure("series", "quayflow_ingest_series", "Series known to the worker."),

@@ -1,12 +1,15 @@
 """Whether answers can be relied on now: broker, journal, store, lag."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from api.problems import ApiError
 from api.wiring import Wiring
 from devices.times import NS
-from store.interface import Overlap, Scalar, StoreUnreachableError
+from store.interface import Overlap, Scalar, StoreRefusedError, StoreUnreachableError
+
+logger = logging.getLogger(__name__)
 
 Check = dict[str, bool | str]
 
@@ -31,6 +34,11 @@ async def checks(wiring: Wiring) -> dict[str, Check]:
         for name, status in workers.items()
         if (lag_s := _number(status, "store_lag_s")) > most_s
     ]
+    stuck = [
+        f"{name}: the stores have taken no commits for {failing_s:.0f} s; allowed: {most_s:g} s; see its log"
+        for name, status in workers.items()
+        if (failing_s := _number(status, "sink_failing_s")) > most_s
+    ]
     wrong = [
         f"{name}: frames are not accounted for" for name, status in workers.items() if status.get("balanced") is False
     ]
@@ -38,7 +46,7 @@ async def checks(wiring: Wiring) -> dict[str, Check]:
     return {
         "broker": _broker(wiring, workers),
         "journal": _check(nobody + silent + journals),
-        "store": store,
+        "store": store if not store["ok"] else _check(stuck, "the stores answer"),
         "lag": _check(nobody + silent + lags),
         "ledger": _check(wrong + _several([each for each in overlaps if each.until_ns > now - RECENT_NS])),
     }
@@ -83,7 +91,19 @@ async def _store(wiring: Wiring) -> tuple[Check, Mapping[str, Mapping[str, Scala
         return {"ok": False, "detail": "the records cannot be reached; see the log"}, {}, ()
     except ApiError as error:
         return {"ok": False, "detail": error.detail}, {}, ()
-    return {"ok": True, "detail": "the records answer"}, committed, overlaps
+    return await _windows(wiring), committed, overlaps
+
+
+async def _windows(wiring: Wiring) -> Check:
+    try:
+        await wiring.stores.windows_answer()
+    except StoreUnreachableError as error:
+        logger.warning("%s", error)
+        words = "does not answer us as we are set up" if isinstance(error, StoreRefusedError) else "cannot be reached"
+        return {"ok": False, "detail": f"the window store {words}; see the log"}
+    except ApiError as error:
+        return {"ok": False, "detail": error.detail}
+    return {"ok": True, "detail": "the stores answer"}
 
 
 def newest_statuses(*sources: Mapping[str, Mapping[str, Scalar]]) -> dict[str, Mapping[str, Scalar]]:

@@ -64,6 +64,10 @@ class Stores:
         """Run a blocking question that is small whatever the data; for readiness, metrics and the live stream."""
         return await self._run(self._light, function, *args, **kwargs)
 
+    async def windows_answer(self) -> None:
+        """Ask the window store whether it would answer, once a second at most. StoreUnreachableError or a problem."""
+        await self._cache.get(("windows",), lambda: self.ask_lightly(self.windows.check))
+
     async def devices(
         self, *, site: str | None = None, classes: Sequence[DeviceClass] | None = None
     ) -> list[DeviceRecord]:

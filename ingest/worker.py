@@ -175,6 +175,7 @@ class Worker:
         now, pipeline, blob = self._now(), self._pipeline, self._blob
         waiting = self._oldest_uncommitted
         frames_rate, bytes_rate, samples_rate = self._rates
+        _, failing_s = self._sink.trouble()
         return {
             "worker": self._config.worker,
             "version": self._version,
@@ -209,6 +210,7 @@ class Worker:
             "data_age_s": round(pipeline.age_ns / 1e9, 3),
             "store_lag_s": round((now - waiting) / 1e9, 3) if waiting is not None else 0.0,
             "sink_backlog": self._sink.backlog(),
+            "sink_failing_s": round(failing_s, 3),
             "commit_seconds": round(self._committer.seconds, 4),
             "devices": len(pipeline.directory.devices) - 1,
             "series": len(pipeline.directory.keys),

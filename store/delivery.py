@@ -21,6 +21,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from analytics.packing import whole
+from devices.times import NS
 from store.entries import decode
 from store.interface import (
     Commit,
@@ -100,6 +101,7 @@ class Delivery:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._trouble = ""
+        self._failing_since = 0
         with outbox.begin() as connection:
             self._waiting = _count(connection)
         self._thread = threading.Thread(target=self._run, name="outbox-delivery", daemon=True)
@@ -120,9 +122,10 @@ class Delivery:
         """Return how many entries are not delivered yet."""
         return self._waiting
 
-    def trouble(self) -> str:
-        """Return why the last attempt failed, "" after one that did not."""
-        return self._trouble
+    def trouble(self) -> tuple[str, float]:
+        """Return why the last attempt failed and for how long none has succeeded, s; "" and 0 after one that did."""
+        words = self._trouble
+        return words, max(0.0, (self._clock() - self._failing_since) / NS) if words else 0.0
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until nothing waits; False if time ran out."""
@@ -138,6 +141,7 @@ class Delivery:
             self._thread.join(JOIN_S)
 
     def _run(self) -> None:
+        self._look()
         failures = 0
         while not self._stopping.is_set():
             with self._changed:
@@ -149,11 +153,26 @@ class Delivery:
                 failures += 1
                 self._stopping.wait(self._after(error, failures))
 
+    def _look(self) -> None:
+        """Tell of a window store that will not take anything before there is anything to be taken."""
+        if self._waiting:
+            return
+        try:
+            self._windows.check()
+        except StoreUnreachableError as error:
+            self._note(error)
+            logger.warning("the window store takes no commits: %s", self._trouble)
+
+    def _note(self, error: Exception) -> None:
+        if not self._trouble:
+            self._failing_since = self._clock()
+        self._trouble = str(error) or type(error).__name__
+
     def _after(self, error: Exception, failures: int) -> float:
         """Report a failure and return how long to wait, seconds."""
         asked_s = error.retry_after_s if isinstance(error, StoreUnreachableError) else None
         wait_s = self._backoff.wait_s(failures, asked_s, self._jitter)
-        self._trouble = str(error) or type(error).__name__
+        self._note(error)
         # Once, then rarely: an outage of hours is one message and not thousands.
         if failures & (failures - 1) == 0:
             logger.warning(

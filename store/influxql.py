@@ -1,4 +1,7 @@
-"""A small client for InfluxQL over ``/query``, the one dialect that InfluxDB 1.x, 2.x and 3.x have in common."""
+"""A small client for InfluxQL over ``/query``, the one dialect that InfluxDB 1.x, 2.x and 3.x have in common.
+
+Beside it, what a server tells of itself: its version, and how long a bucket of 2.x keeps points.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +13,7 @@ import msgspec
 import urllib3
 
 from devices.times import NS
-from store.interface import StoreUnreachableError
+from store.interface import StoreRefusedError, StoreUnreachableError
 
 CONNECT_S: Final = 5.0
 READ_S: Final = 60.0
@@ -21,6 +24,14 @@ CONNECTIONS: Final = 8
 
 _DURATION: Final = re.compile(r"(\d+)(h|ms|m|us|µs|ns|s)")
 _UNIT_NS: Final = {"h": 3600 * NS, "m": 60 * NS, "s": NS, "ms": 1_000_000, "us": 1_000, "µs": 1_000, "ns": 1}
+
+REFUSED: Final = {
+    401: "correct the token in windows_url",
+    403: "give the token in windows_url the right to read and write the bucket",
+    404: "create the bucket or database, or correct windows_url",
+}
+_NO_ORG: Final = "name the organisation as org=… in windows_url"
+"""Statuses of a server that does not let us in or lacks what we name, and what to do then."""
 
 Value = int | float | str | bool | None
 
@@ -49,6 +60,18 @@ class _Part(msgspec.Struct):
 
 
 _PART: Final = msgspec.json.Decoder(_Part)
+
+
+class _Rule(msgspec.Struct):
+    seconds: int = msgspec.field(name="everySeconds", default=0)
+
+
+class _Bucket(msgspec.Struct):
+    rules: list[_Rule] = msgspec.field(name="retentionRules", default_factory=list)
+
+
+class _Buckets(msgspec.Struct):
+    buckets: list[_Bucket] = []
 
 
 class InfluxqlClient:
@@ -94,13 +117,30 @@ class InfluxqlClient:
                 f"InfluxDB at {self._url} sent an answer that is no InfluxQL: {error}"
             ) from error
 
-    def version(self) -> str:
-        """Return the server's version as it says on ``/ping``, "" if it does not say."""
+    def bucket_keeps_s(self, bucket: str, org: str) -> int:
+        """Return how long a bucket of 2.x keeps points, s, 0 for ever. StoreUnreachableError if it is not told."""
+        response = self._get(f"/api/v2/buckets?{urlencode({'name': bucket, 'org': org})}")
+        if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+            raise failure(f"InfluxDB at {self._url}", response.status, said(response.data), response.headers)
         try:
-            response = self._pool.urlopen("GET", f"{self._url}/ping", headers=self._headers)
+            found = msgspec.json.decode(response.data, type=_Buckets).buckets
+        except msgspec.DecodeError as error:
+            raise StoreUnreachableError(f"InfluxDB at {self._url} tells no buckets: {error}") from error
+        return min((rule.seconds for each in found for rule in each.rules if rule.seconds), default=0)
+
+    def version(self) -> str:
+        """Return the server's version as it says on ``/ping``, "" if it does not say. StoreUnreachableError."""
+        response = self._get("/ping")
+        if response.status >= 500:  # noqa: PLR2004 - HTTP's own number
+            # What stands before a server that is away does not know which version it is.
+            raise failure(f"InfluxDB at {self._url}", response.status, said(response.data), response.headers)
+        return response.headers.get("X-Influxdb-Version", "").removeprefix("v")
+
+    def _get(self, path: str) -> urllib3.BaseHTTPResponse:
+        try:
+            return self._pool.urlopen("GET", self._url + path, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
             raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {error}") from error
-        return response.headers.get("X-Influxdb-Version", "").removeprefix("v")
 
     def close(self) -> None:
         """Close the connections; idempotent."""
@@ -145,11 +185,15 @@ def _refusal(url: str, response: urllib3.BaseHTTPResponse) -> Exception:
     words = said(response.read(64 * 1024, decode_content=True))
     if response.status == 400:  # noqa: PLR2004 - HTTP's own number
         return InfluxqlError(words)
-    hint = {401: "; check the token", 403: "; check the token's rights", 404: "; create the bucket or database"}
-    return StoreUnreachableError(
-        f"InfluxDB at {url} answered {response.status}: {words}{hint.get(response.status, '')}",
-        retry_after_s=retry_after_s(response.headers),
-    )
+    return failure(f"InfluxDB at {url}", response.status, words, response.headers)
+
+
+def failure(where: str, status: int, words: str, headers: Mapping[str, str] | None) -> StoreUnreachableError:
+    """Return what an answer of this status means: a server in trouble, or one that will not serve us."""
+    hint = _NO_ORG if status == 404 and "organization" in words else REFUSED.get(status)  # noqa: PLR2004 - HTTP's own
+    kind = StoreUnreachableError if hint is None else StoreRefusedError
+    message = f"{where} answered {status or 'with an error'}: {words}"
+    return kind(message if hint is None else f"{message}; {hint}", retry_after_s=retry_after_s(headers))
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

@@ -31,6 +31,13 @@ class StoreUnreachableError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class StoreRefusedError(StoreUnreachableError):
+    """A store that answers, but not to whoever is set up as we are: a wrong token, a bucket that is not there.
+
+    It is tried again like one that is away, for someone may put it right over there; the message names the setting.
+    """
+
+
 class PointsRejectedError(Exception):
     """A store that was reached and refused what it was given: sending the same again will not help."""
 
@@ -214,6 +221,12 @@ class WindowStore(Protocol):
         They are deleted or, where the store cannot, overwritten by rows with a count of 0. Errors as :meth:`write`.
         """
 
+    def check(self) -> None:
+        """Ask whether the store would do what it was opened for; nothing is written.
+
+        Raises :class:`StoreUnreachableError`, or :class:`StoreRefusedError` where what is set up is wrong.
+        """
+
     def kept_from(self, now_ns: int) -> int:
         """Return the time before which the store refuses points for its retention, ns UTC; far in the past if none."""
 
@@ -342,6 +355,9 @@ class Sink(Protocol):
 
     def backlog(self) -> int:
         """Return how many commits are durable here but not yet in the remote stores (0 where there are none)."""
+
+    def trouble(self) -> tuple[str, float]:
+        """Return why the remote stores do not take commits and for how long they have not, s; "" and 0 if they do."""
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until the backlog is empty; False if time ran out."""

@@ -36,7 +36,7 @@ def open_windows(url: str, *, read_only: bool) -> WindowStore:
     if parsed.drivername == "sqlite":
         return SqliteWindowStore(_path("windows_url", parsed), read_only=read_only)
     if parsed.drivername in INFLUX:
-        return _open_influx(url)
+        return _open_influx(url, read_only=read_only)
     raise StoreUrlError(
         f"windows_url: {parsed.drivername!r} is not known; use sqlite:///path or influxdb://token@host:port/bucket"
     )
@@ -97,12 +97,12 @@ def open_sink(windows_url: str, records_url: str, data_dir: Path) -> Sink:
     return sink
 
 
-def _open_influx(url: str) -> WindowStore:
+def _open_influx(url: str, *, read_only: bool) -> WindowStore:
     # Imported where it is used: the client takes a third of a second, which an embedded port need not spend.
     from store.windows_influx import InfluxTarget, InfluxWindowStore  # noqa: PLC0415
 
     try:
-        return InfluxWindowStore(InfluxTarget.parse(url))
+        return InfluxWindowStore(InfluxTarget.parse(url), read_only=read_only)
     except ValueError as error:
         raise StoreUrlError(str(error)) from error
 

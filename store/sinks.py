@@ -137,6 +137,10 @@ class EmbeddedSink:
         """Return 0: what is committed is already where it is read."""
         return 0
 
+    def trouble(self) -> tuple[str, float]:
+        """Return "" and 0: there is no other store."""
+        return "", 0.0
+
     def drain(self, timeout_s: float) -> bool:  # noqa: ARG002 - nothing to wait for
         """Return True: there is no backlog."""
         return True
@@ -235,8 +239,8 @@ class OutboxSink:
         """Return how many commits are not in the remote stores yet."""
         return self._delivery.waiting()
 
-    def trouble(self) -> str:
-        """Return why the last delivery failed, "" after one that did not."""
+    def trouble(self) -> tuple[str, float]:
+        """Return why the last delivery failed and for how long none has succeeded, s; "" and 0 after one that did."""
         return self._delivery.trouble()
 
     def drain(self, timeout_s: float) -> bool:

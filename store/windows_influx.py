@@ -3,6 +3,7 @@
 Run against 1.6.7 behind a proxy that offers ``/api/v2/write``; 2.x and 3.x are written for from their documentation.
 """
 
+import contextlib
 import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +22,8 @@ from analytics.rows import TIERS_S, SeriesKey, WindowRows, WindowSums
 from devices.columns import Bools
 from devices.times import NS
 from devices.vocabulary import PERCENTILED
-from store.influxql import InfluxqlClient, InfluxqlError, Series, duration_ns, quoted, retry_after_s, said
-from store.interface import EARLIEST_NS, PointsRejectedError, StoreUnreachableError
+from store.influxql import REFUSED, InfluxqlClient, InfluxqlError, Series, duration_ns, failure, quoted, said
+from store.interface import EARLIEST_NS, PointsRejectedError, StoreRefusedError, StoreUnreachableError
 from store.line_protocol import (
     BINS_FIELD,
     FLOAT_FIELDS,
@@ -112,9 +113,14 @@ class InfluxTarget:
 class InfluxWindowStore:
     """A :class:`store.interface.WindowStore` in InfluxDB."""
 
-    def __init__(self, target: InfluxTarget) -> None:
-        """Keep where to write and ask; nothing is connected before it is needed."""
+    def __init__(self, target: InfluxTarget, *, read_only: bool = False) -> None:
+        """Keep where to write and ask; nothing is connected before it is needed.
+
+        ``read_only``: for who never writes, and may have a token that does not allow it.
+        """
         self._target = target
+        self._read_only = read_only
+        self._name = f"InfluxDB at {target.url}, bucket {target.bucket},"
         self._client = InfluxDBClient(
             target.url, target.token, org=target.org, enable_gzip=True, timeout=WRITE_TIMEOUT_MS
         )
@@ -122,7 +128,7 @@ class InfluxWindowStore:
         self._writes = self._client.write_api(write_options=SYNCHRONOUS)
         self._queries = InfluxqlClient(target.url, *target.database, target.token)
         self._building = ThreadPoolExecutor(1, thread_name_prefix="influx-lines")
-        self._range_ns: int | None = None
+        self._version: str | None = None
         self._keeps_ns = 0
         self._ask_policy_at = 0
 
@@ -148,14 +154,19 @@ class InfluxWindowStore:
             words = said(error.body or error.reason or "")
             if error.status in _REFUSED:
                 raise PointsRejectedError(words) from error
-            hint = {401: "; check the token", 403: "; check the token's rights", 404: "; create the bucket or database"}
-            raise StoreUnreachableError(
-                f"InfluxDB at {target.url}, bucket {target.bucket}, answered {error.status or 'with an error'}: "
-                f"{words}{hint.get(error.status, '')}",
-                retry_after_s=retry_after_s(error.headers),
-            ) from error
+            raise failure(self._name, error.status, words, error.headers) from error
         except urllib3.exceptions.HTTPError as error:
             raise StoreUnreachableError(f"InfluxDB at {target.url} cannot be reached: {error}") from error
+
+    def check(self) -> None:
+        """Read, or else write, no point: who only writes may have a token that does not let it read."""
+        if self._read_only:
+            for _ in self._ask(f'SELECT "count" FROM "{measurement(TIERS_S[-1])}" WHERE time >= 0 AND time < 1'):  # noqa: S608 - our own name
+                pass
+        else:
+            # A line without a point, for 2.7 fails at an empty body. Who may write may be told that points are missing.
+            with contextlib.suppress(PointsRejectedError):
+                self._post(b"\n")
 
     def remove(self, rows: WindowRows) -> None:
         """Overwrite the points of these keys by such as say that nothing is left: 3.x can delete none."""
@@ -181,6 +192,9 @@ class InfluxWindowStore:
 
     def _policy_ns(self) -> int:
         """Return how long the retention policy keeps points, 0 for ever."""
+        if self._is_of("2"):
+            # In InfluxQL it says of every bucket that it keeps points for ever.
+            return self._queries.bucket_keeps_s(self._target.bucket, self._target.org) * NS
         database, policy = self._target.database
         name = database.replace("\\", "\\\\").replace('"', '\\"')
         for group in self._queries.ask(f'SHOW RETENTION POLICIES ON "{name}"'):
@@ -292,13 +306,21 @@ class InfluxWindowStore:
             raise self._unreachable(error) from error
 
     def _unreachable(self, error: Exception) -> StoreUnreachableError:
-        return StoreUnreachableError(f"InfluxDB at {self._target.url}, bucket {self._target.bucket}: {error}")
+        words = f"InfluxDB at {self._target.url}, bucket {self._target.bucket}: {error}"
+        if "not found" in str(error):
+            # 2.x says so also of a bucket that the token may not read.
+            return StoreRefusedError(f"{words}; {REFUSED[404]}, or give its token the right to read the bucket")
+        return StoreUnreachableError(words)
+
+    def _is_of(self, major: str) -> bool:
+        """Tell whether the server is of this major version."""
+        if self._version is None:
+            self._version = self._queries.version()
+        return self._version.startswith(f"{major}.")
 
     def _ranges(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
         """Cut a range into those that the server answers in one query."""
-        if self._range_ns is None:
-            self._range_ns = CORE_RANGE_NS if self._queries.version().startswith("3") else 0
-        step = self._range_ns or max(end_ns - start_ns, 1)
+        step = CORE_RANGE_NS if self._is_of("3") else max(end_ns - start_ns, 1)
         for first in range(start_ns, end_ns, step):
             yield first, min(first + step, end_ns)
 

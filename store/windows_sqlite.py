@@ -182,6 +182,14 @@ class SqliteWindowStore:
             self._rows.forget()
             raise
 
+    def check(self) -> None:
+        """Ask whether the file can be read; one that is not there yet is none that fails."""
+        try:
+            with reaching(self._name), self._readers.connect():
+                pass
+        except NotYetError:
+            pass
+
     def kept_from(self, now_ns: int) -> int:  # noqa: ARG002 - it takes rows of any age
         """Return a time before every window."""
         return EARLIEST_NS

@@ -360,6 +360,15 @@ def test_a_store_in_a_missing_folder_is_told_in_the_answer_not_in_silence(tmp_pa
         assert "quayflow_store_reachable 0.0" in client.get("/metrics").text
 
 
+def test_windows_that_cannot_be_reached_are_told_beside_records_that_answer(tmp_path: Path) -> None:
+    port = MadePort(tmp_path)
+    port.windows_url = "influxdb://127.0.0.1:9/windows"
+    with client_of(port) as client:
+        check = client.problem(503, "/readyz")["checks"]["store"]
+        assert check == {"ok": False, "detail": "the window store cannot be reached; see the log"}
+        assert client.get("/v1/devices").status_code == 200
+
+
 def test_the_ledger_balances_only_if_every_device_does(tmp_path: Path) -> None:
     def rows(uid: str, received: int, windowed: int, quarantined: int) -> list[LedgerRow]:
         counts = (("received", "", received), ("windowed", "", windowed), ("quarantined", "wrong_type", quarantined))

@@ -375,6 +375,10 @@ def test_readiness_follows_worker_broker_journal_and_lag(tmp_path: Path) -> None
         assert "No space left" in httpx.get(f"{run.url}/readyz").json()["detail"]
         report(updated_ns=NOW, store_lag_s=11.0)
         assert readiness(run) == (503, good | {"lag": False})
+        report(updated_ns=NOW, sink_failing_s=9.0)
+        assert readiness(run) == (200, good)
+        report(updated_ns=NOW, sink_failing_s=11.0)
+        assert readiness(run) == (503, good | {"store": False})
         report(updated_ns=NOW, balanced=False)
         assert readiness(run) == (503, good | {"ledger": False})
         report(updated_ns=NOW, broker="connecting")

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from made_journal import fleet_journal
 
+from engines.demo import running_demo
+from engines.influx import Influx
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port
 from simulators.broker import Attempts, Broker, BrokerRefusesError, NotLetInError
@@ -179,6 +182,27 @@ def test_who_was_let_in_once_waits_to_be_let_in_again() -> None:
     others.failed(NotLetInError(0x87, "not authorised"))
     with pytest.raises(BrokerRefusesError, match="lets nobody in as 'me': refuses the connection: not authorised"):
         others.check()
+
+
+@pytest.mark.slow
+def test_a_window_store_that_would_not_serve_us_is_said_in_one_sentence(influx: Influx, tmp_path: Path) -> None:
+    up = ("up", "--json", "--no-open", "--port", "0", "--data", str(tmp_path / "data"))
+    status, said = failing(tmp_path, *up, QUAYFLOW_WINDOWS_URL=influx.url("nothing-here"), QUAYFLOW_BROKER_PORT="0")
+    assert status == 3, said
+    (sentence,) = [line for line in said.splitlines() if line.startswith("quayflow: ")]
+    assert "nothing-here" in sentence
+    assert "create the bucket or database, or correct windows_url" in sentence
+    assert not (tmp_path / "data" / "logs" / "ingest.log").exists()
+
+
+@pytest.mark.slow
+def test_a_window_store_that_is_away_keeps_nothing_from_starting(tmp_path: Path) -> None:
+    away = {"QUAYFLOW_WINDOWS_URL": f"influxdb://127.0.0.1:{free_port()}/windows"}
+    with running_demo(tmp_path, verb="up", settings=away) as running:
+        check = httpx.get(f"{running.url}/readyz").json()["checks"]["store"]
+        assert check == {"ok": False, "detail": "the window store cannot be reached; see the log"}
+        assert "what is received waits in the outbox" in running.log.read_text()
+    assert running.result is not None
 
 
 @pytest.mark.slow

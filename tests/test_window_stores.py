@@ -19,7 +19,7 @@ from devices.times import NS
 from devices.vocabulary import BY_NAME, MAX_SCALED, METRICS
 from engines.influx import Influx
 from store.influxql import InfluxqlClient, InfluxqlError, Series
-from store.interface import StoreUnreachableError, WindowStore
+from store.interface import StoreRefusedError, StoreUnreachableError, WindowStore
 from store.line_protocol import escaped, lines, measurement, scale_of, tags_of
 from store.open import StoreUrlError, open_windows
 from store.sqlite_files import StoreVersionError
@@ -68,6 +68,15 @@ def test_unknown_series_is_an_empty_answer(store: WindowStore, device: str) -> N
     assert found.keys == [key(device)]
     assert len(store.read(10, *ALWAYS, [])) == 0
     assert store.find(device=device) == []
+
+
+def test_store_that_would_serve_us_is_found_to_do_so_and_nothing_is_written(store: WindowStore, url: str) -> None:
+    before = store.find()
+    store.check()
+    reader = open_windows(url, read_only=True)
+    reader.check()
+    reader.close()
+    assert store.find() == before
 
 
 def test_writing_no_rows_is_harmless(store: WindowStore) -> None:
@@ -485,9 +494,14 @@ def test_influx_that_cannot_be_reached_says_so() -> None:
 
 def test_influx_without_its_database_says_so(influx: Influx) -> None:
     store = open_windows(influx.url("absent"), read_only=False)
-    with pytest.raises(StoreUnreachableError, match=r"404.*absent.*create the bucket or database"):
-        store.write(rows_of([key()], [{}]))
-    with pytest.raises(StoreUnreachableError, match="database not found: absent"):
+    reader = open_windows(influx.url("absent"), read_only=True)
+    for refused in (store.check, lambda: store.write(rows_of([key()], [{}]))):
+        with pytest.raises(StoreRefusedError, match=r"404.*absent.*create the bucket or database.*windows_url"):
+            refused()
+    with pytest.raises(StoreRefusedError, match="database not found: absent"):
+        reader.check()
+    reader.close()
+    with pytest.raises(StoreRefusedError, match="database not found: absent"):
         store.read(10, *ALWAYS, [key()])
     with pytest.raises(StoreUnreachableError, match="database not found: absent"):
         store.find()

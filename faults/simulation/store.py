@@ -119,6 +119,10 @@ class SimulatedSink:
         """Return 0."""
         return 0
 
+    def trouble(self) -> tuple[str, float]:
+        """Return "" and 0."""
+        return "", 0.0
+
     def drain(self, timeout_s: float) -> bool:
         """Return True."""
         del timeout_s

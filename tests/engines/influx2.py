@@ -5,6 +5,7 @@ Debian has none and no package registry ships one, so it is run where TEST_INFLU
 
 import json
 import urllib.parse
+from collections.abc import Mapping
 from typing import Final
 
 from engines.influx_server import InfluxServer
@@ -69,7 +70,7 @@ class Influx2(InfluxServer):
             made = self.call("POST", "/api/v2/setup", setup)
             self._org_id = made["org"]["id"]
 
-    def call(self, method: str, path: str, document: dict[str, object] | None = None) -> dict[str, dict[str, str]]:
+    def call(self, method: str, path: str, document: Mapping[str, object] | None = None) -> dict[str, dict[str, str]]:
         """Call its management API and return the answer."""
         body = None if document is None else json.dumps(document).encode()
         said = self.send(method, path, body, {"Content-Type": "application/json"})

@@ -1,0 +1,189 @@
+"""What the InfluxDB driver makes of what servers answer, said by a real HTTP server in the words of each version."""
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from made_records import commit
+from made_rows import key, rows_of
+
+from devices.times import NS
+from store.interface import EARLIEST_NS, StoreRefusedError, StoreUnreachableError
+from store.open import open_records, open_sink, open_windows
+
+Answer = tuple[int, dict[str, str], object]
+
+UNAUTHORIZED = {"code": "unauthorized", "message": "unauthorized access"}
+FORBIDDEN = {"code": "forbidden", "message": "insufficient permissions for write"}
+NO_BUCKET = {"code": "not found", "message": 'bucket "quay" not found'}
+NO_ORG = {"code": "not found", "message": 'organization name "port" not found'}
+VERSION_2 = (204, {"X-Influxdb-Version": "v2.7.12", "X-Influxdb-Build": "OSS"}, None)
+
+
+class Saying(http.server.BaseHTTPRequestHandler):
+    """Answers as told: by path, the first that is told and then the last one again."""
+
+    told: ClassVar[dict[str, list[Answer]]]
+    asked: ClassVar[list[str]]
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._say()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._say()
+
+    def _say(self) -> None:
+        path = self.path.partition("?")[0]
+        self.asked.append(self.path)
+        answers = self.told.get(path, [(204, {}, None)])
+        status, headers, document = answers.pop(0) if len(answers) > 1 else answers[0]
+        body = b"" if document is None else json.dumps(document).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json"} | headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
+        """Say nothing."""
+
+
+@contextmanager
+def saying(told: dict[str, list[Answer]]) -> Iterator[tuple[str, list[str]]]:
+    """Serve what is told; yields the window store's URL and what was asked."""
+    asked: list[str] = []
+    handler = type("Told", (Saying,), {"told": told, "asked": asked})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"influxdb://tok@127.0.0.1:{server.server_address[1]}/quay?org=port", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "expected"),
+    [
+        (401, UNAUTHORIZED, "answered 401: unauthorized access; correct the token in windows_url"),
+        (403, FORBIDDEN, "answered 403: insufficient permissions for write; give the token in windows_url the right"),
+        (
+            404,
+            NO_BUCKET,
+            'answered 404: bucket "quay" not found; create the bucket or database, or correct windows_url',
+        ),
+        (
+            404,
+            NO_ORG,
+            'answered 404: organization name "port" not found; name the organisation as org=… in',
+        ),
+    ],
+)
+def test_who_is_not_served_is_told_which_setting_to_correct(status: int, document: object, expected: str) -> None:
+    with saying({"/api/v2/write": [(status, {}, document)], "/query": [(200, {}, {"results": []})]}) as (url, _):
+        with closing(open_windows(url, read_only=False)) as store:
+            for refused in (store.check, lambda: store.write(rows_of([key()], [{}]))):
+                with pytest.raises(StoreRefusedError, match=expected):
+                    refused()
+        # Who only reads needs no right to write.
+        with closing(open_windows(url, read_only=True)) as reader:
+            reader.check()
+
+
+def test_who_may_not_read_is_told_which_setting_to_correct() -> None:
+    with (
+        saying({"/query": [(401, {}, UNAUTHORIZED)]}) as (url, _),
+        closing(open_windows(url, read_only=True)) as store,
+    ):
+        for refused in (store.check, store.find, lambda: store.read(10, 0, 10 * NS, [key()])):
+            with pytest.raises(StoreRefusedError, match="unauthorized access; correct the token in windows_url"):
+                refused()
+
+
+def test_a_server_in_trouble_is_no_wrong_setting() -> None:
+    with (
+        saying({"/api/v2/write": [(503, {"Retry-After": "7"}, None)]}) as (url, _),
+        closing(open_windows(url, read_only=False)) as store,
+        pytest.raises(StoreUnreachableError) as trouble,
+    ):
+        store.check()
+    assert not isinstance(trouble.value, StoreRefusedError)
+    assert trouble.value.retry_after_s == 7.0
+
+
+def test_retention_of_a_bucket_of_version_2_is_asked_where_it_is_told() -> None:
+    # In InfluxQL, 2.x says of every bucket that it keeps points for ever.
+    forever = {
+        "results": [{"series": [{"columns": ["name", "duration", "default"], "values": [["autogen", "0s", True]]}]}]
+    }
+    now = time.time_ns()
+    for seconds, expected in ((172_800, now - 172_860 * NS), (0, EARLIEST_NS)):
+        rules = [{"type": "expire", "everySeconds": seconds, "shardGroupDurationSeconds": 86_400}] if seconds else []
+        found = {"links": {}, "buckets": [{"id": "0" * 16, "orgID": "1" * 16, "name": "quay", "retentionRules": rules}]}
+        told: dict[str, list[Answer]] = {
+            "/ping": [VERSION_2],
+            "/query": [(200, {}, forever)],
+            "/api/v2/buckets": [(200, {}, found)],
+        }
+        with saying(told) as (url, asked), closing(open_windows(url, read_only=False)) as store:
+            assert store.kept_from(now) == expected
+        assert [path for path in asked if "buckets" in path and "name=quay" in path and "org=port" in path]
+
+
+def test_rows_beyond_the_retention_of_a_bucket_are_quarantined_and_not_sent(tmp_path: Path) -> None:
+    rules = [{"type": "expire", "everySeconds": 172_800}]
+    found = {"buckets": [{"id": "0" * 16, "orgID": "1" * 16, "name": "quay", "retentionRules": rules}]}
+    today = time.time_ns() // (10 * NS) * 10 * NS
+    rows = rows_of([key()], [{"window": today - hours * 3600 * NS} for hours in range(0, 4_000, 8)])
+    told: dict[str, list[Answer]] = {"/ping": [VERSION_2], "/api/v2/buckets": [(200, {}, found)]}
+    with saying(told) as (url, asked):
+        sink = open_sink(url, f"sqlite:///{tmp_path}/records.db", tmp_path)
+        sink.commit(commit(1, rows=rows))
+        assert sink.drain(30)
+        sink.close()
+    with closing(open_records(f"sqlite:///{tmp_path}/records.db")) as records:
+        assert len(records.quarantine(reason="rejected_by_store", limit=1_000)) == len(rows) - 7
+    # The first asks whether it would be taken, the second is the commit.
+    assert len([path for path in asked if path.startswith("/api/v2/write")]) <= 2
+
+
+def test_a_proxy_before_a_server_that_is_away_does_not_say_which_version_it_is() -> None:
+    three = (200, {"X-Influxdb-Version": "3.9.0"}, None)
+    told: dict[str, list[Answer]] = {"/ping": [(502, {}, None), three], "/query": [(200, {}, {"results": []})]}
+    with saying(told) as (url, asked), closing(open_windows(url, read_only=True)) as store:
+        with pytest.raises(StoreUnreachableError, match="502"):
+            store.read(10, 0, 300 * 3600 * NS, [key()])
+        store.read(10, 0, 300 * 3600 * NS, [key()])
+    assert len([path for path in asked if path == "/query"]) == 5  # 300 h in ranges of at most 72 h
+
+
+def test_a_store_that_would_take_nothing_is_told_of_before_there_is_anything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: dict[str, list[Answer]] = {
+        "/api/v2/write": [(401, {}, UNAUTHORIZED), (401, {}, UNAUTHORIZED), (204, {}, None)]
+    }
+    with saying(told) as (url, _):
+        sink = open_sink(url, f"sqlite:///{tmp_path}/records.db", tmp_path)
+        deadline = time.monotonic() + 10
+        while not sink.trouble()[0] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        words, failing_s = sink.trouble()
+        assert "correct the token in windows_url" in words
+        assert 0 <= failing_s < 10
+        assert "the window store takes no commits" in caplog.text
+        sink.commit(commit(1, rows=rows_of([key()], [{}])))
+        assert sink.drain(30)
+        assert sink.trouble() == ("", 0.0)
+        sink.close()
