@@ -197,12 +197,19 @@ def failure(where: str, status: int, words: str, headers: Mapping[str, str] | No
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    rest = b""
+    """Yield the lines of an answer; one may come in thousands of pieces, which are looked at once each."""
+    begun: list[bytes] = []
     for piece in response.stream(2**18, decode_content=True):
-        *whole, rest = (rest + piece).split(b"\n")
-        yield from (line for line in whole if line.strip())
-    if rest.strip():
-        yield rest
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            line = b"".join((*begun, end))
+            begun.clear()
+            if line.strip():
+                yield line
+        begun.append(rest)
+    last = b"".join(begun)
+    if last.strip():
+        yield last
 
 
 def _groups(part: _Part) -> Iterator[Series]:
