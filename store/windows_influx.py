@@ -1,6 +1,6 @@
 """Window rows in InfluxDB 1.8, 2.x or 3.x: written through ``influxdb-client``, read through InfluxQL.
 
-Run against 1.6.7 behind a proxy that offers ``/api/v2/write``; 2.x and 3.x are written for from their documentation.
+Run against 2.7.12, and 1.6.7 behind a proxy that offers ``/api/v2/write``; 3.x is written for from its documentation.
 """
 
 import contextlib
