@@ -298,8 +298,10 @@ class Windows:
 
     def _merge(self, partials: Partials, how: Callable[[Aggregates, Ints, Partials], None]) -> None:
         """Merge or join partials of the finest tier."""
-        for tier in self._tiers:
-            tier.grow(len(self._keys))
+        if int(partials.series.max()) >= self._tiers[0].capacity:
+            # Not before: what detectors find has series too, which never come here.
+            for tier in self._tiers:
+                tier.grow(len(self._keys))
         fitting = self._fit(partials)
         finest = self._tiers[0]
         for some in _slices(len(fitting)):

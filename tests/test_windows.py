@@ -1,6 +1,7 @@
 """The window kernel against sums in plain Python: any order, any commits, any restarts, several workers."""
 
 import random
+import tracemalloc
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -294,6 +295,22 @@ def test_new_series_may_come_at_any_time() -> None:
     assert len(folded) == 1_000 * len(TIERS_S)
     assert folded[3600, T0, keys[0]][:2] == (2, 1)
     assert folded[3600, T0, keys[999]][:2] == (1, 999)
+
+
+def test_series_of_which_nothing_comes_take_no_cells() -> None:
+    keys = KEYS[:1]
+    windows = Windows("w", 1, keys)
+    add(windows, [Sample(0, 0, 0, 1)])
+    windows.settle()
+    tracemalloc.start()
+    try:
+        # Such as those of what detectors find, whose rows are made elsewhere.
+        keys += [SeriesKey("CNNGB-DEMO", "vehicle", f"YT{nth}", "ignition_off_s") for nth in range(10_000)]
+        add(windows, [Sample(0, NS, 1, 2)])
+        windows.settle()
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_largest_values_of_a_day_do_not_overflow() -> None:
