@@ -139,7 +139,9 @@ def _finest(samples: Ints, keys: Sequence[SeriesKey], worker: str) -> WindowRows
     of, ts, seq, value = samples.T
     partials = Partials.of_samples(of, ts, seq, value, np.zeros(len(of), np.int64), FINEST)
     rows = partials.rows(keys, worker, TIERS_S[0], EPOCH)
-    binned = np.flatnonzero([keys[each].metric in PERCENTILED for each in of.tolist()])
+    series, nth = np.unique(of, return_inverse=True)
+    # A key is made when it is asked for: once for each series.
+    binned = np.flatnonzero(np.array([keys[each].metric in PERCENTILED for each in series.tolist()])[nth])
     if not len(binned):
         return rows
     single = Histograms.of(binned, bins_of(value[binned]), np.ones(len(binned), np.int64))

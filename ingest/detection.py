@@ -42,6 +42,8 @@ NOTICES = frozenset({"device_online", "device_offline", RETRACTED})
 """Types of events that tell the order of receipt, or how events changed, and not what happened in the port."""
 DEVICES_AT_ONCE = 32
 """Devices that run again in one pass over the journal."""
+PLACES_AT_ONCE = 512
+"""Hours of devices of which rows are made at a time."""
 
 
 class Need(msgspec.Struct, array_like=True, frozen=True):
@@ -218,12 +220,18 @@ class Detection:
         retracted, self._retracted = self._retracted, []
         return retracted
 
-    def take_rows(self, worker: str) -> WindowRows:
-        """Return the rows of findings that changed since the last call."""
+    def take_rows(self, worker: str) -> Iterator[WindowRows]:
+        """Return the rows of findings that changed since the last call, of some devices at a time.
+
+        Their states end by the minute, all together, and their samples are many times what the rows are.
+        """
         stale, self._stale = self._stale, {}
-        samples = [sample for place in stale for sample in self._samples_of(*place)]
-        cells = [cell for some in stale.values() for cell in some]
-        return rows_of(samples, cells, self._directory.keys, worker)
+        places = list(stale)
+        for first in range(0, len(places), PLACES_AT_ONCE):
+            some = places[first : first + PLACES_AT_ONCE]
+            samples = [sample for place in some for sample in self._samples_of(*place)]
+            cells = [cell for place in some for cell in stale.pop(place)]
+            yield rows_of(samples, cells, self._directory.keys, worker)
 
     def take_hours(self) -> tuple[list[Device], list[SealedHour]]:
         """Return the devices whose open hours changed since the last call, and the hours closed since.

@@ -206,9 +206,10 @@ class Pipeline:
         These follow from the others, see :meth:`analytics.windows.Windows.take_packed`.
         """
         over = None if complete else self.ticked
-        rows, found = self.windows.take_packed(commit, over), self.detection.take_rows(self._worker)
-        for tier_s in TIERS_S:
-            rows.add(tier_s, found.take(found.tier_s == tier_s))
+        rows = self.windows.take_packed(commit, over)
+        for found in self.detection.take_rows(self._worker):
+            for tier_s in TIERS_S:
+                rows.add(tier_s, found.take(found.tier_s == tier_s))
         return rows
 
     def take_quarantine(self) -> list[QuarantineRecord]:
