@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from bench.frames import FRAMES, START_NS, impinj_read, zebra_read
 from devices.codecs.impinj import Impinj
+from devices.codecs.readings import Happening
 from devices.codecs.registry import CODECS
 from devices.codecs.tic40 import encode
 from devices.codecs.tic40_flat import encode_flat
@@ -144,6 +145,29 @@ def test_a_frequency_in_no_band_is_kept_as_a_fact() -> None:
     good, odd = Impinj().decode(json.dumps(message).encode())
     assert (good.values, good.info) == ({"frequency_mhz": 920.625}, {"reader": "R1"})
     assert (odd.values, odd.info) == ({}, {"reader": "R1", "frequency": 7})
+
+
+@pytest.mark.parametrize("between", [b"\n", b","])
+def test_events_keep_what_they_say_also_beside_other_objects(between: bytes) -> None:
+    said = [
+        {"timestamp": format_rfc3339(T0), "eventType": kind, f"{kind}Event": data}
+        for kind, data in (("antennaConnected", {"antennaPort": 3}), ("inventoryStatus", {"status": "running"}))
+    ]
+    wrong = b'{"eventType":7}'
+    objects = [wrong, *(json.dumps(each).encode() for each in said)]
+    payload = between.join(objects) if between == b"\n" else b"[" + between.join(objects) + b"]"
+    found = Impinj().decode(payload)
+    assert [happening for reading in found for happening in reading.happenings] == [
+        Happening("antennaConnected", {"antennaPort": 3}),
+        Happening("inventoryStatus", {"status": "running"}),
+    ]
+    assert [each.pointer for each in found[0].refused] == ["/0/eventType"]
+
+
+def test_of_several_objects_the_place_of_the_one_that_is_wrong_is_told() -> None:
+    objects = [{"eventType": 7}, {"timestamp": format_rfc3339(T0)}, {"timestamp": format_rfc3339(T0), "eventType": "x"}]
+    (reading,) = Impinj().decode(json.dumps(objects).encode())
+    assert [each.pointer for each in reading.refused] == ["/0/eventType", "/1/eventType"]
 
 
 def test_reads_that_a_reader_left_out_are_counted_per_device() -> None:

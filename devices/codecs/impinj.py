@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from devices.codecs.json_frames import JsonFrames, reject_of
+from devices.codecs.json_frames import Decoded, JsonFrames, objects_of, reject_of
 from devices.codecs.readings import Happening, Reading, Scalar
 from devices.codecs.tag_reads import MAX_BYTES, hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
@@ -74,30 +74,31 @@ class Impinj:
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per read or event; of several objects, each that is wrong is refused alone."""
-        messages, refused = self._frames.decode(payload)
-        if len(messages) == 1 and not refused:
-            found = messages[0]
-            if found.tag_inventory_event is not None:
-                return [_inventory(found, found.tag_inventory_event, topic)]
-            if found.tag_reads is None:
-                return [_event(found, topic, payload)]
-        return _readings(messages, refused, topic)
+        found = self._frames.decode(payload)
+        if len(found.messages) == 1 and not found.refused:
+            message = found.messages[0]
+            if message.tag_inventory_event is not None:
+                return [_inventory(message, message.tag_inventory_event, topic)]
+        return _readings(found, payload, topic)
 
 
-def _readings(messages: Sequence[_Message], refused: tuple[Reject, ...], topic: str) -> list[Reading]:
+def _readings(found: Decoded[_Message], payload: bytes, topic: str) -> list[Reading]:
     readings: list[Reading] = []
-    rejects = list(refused)
-    for nth, found in enumerate(messages):
+    rejects = list(found.refused)
+    # As they are written: only events are looked into once more, and only few frames hold any.
+    written: Sequence[bytes | msgspec.Raw] | None = None
+    for nth, message in enumerate(found.messages):
         try:
-            if found.tag_inventory_event is not None:
-                readings.append(_inventory(found, found.tag_inventory_event, topic))
-            elif found.tag_reads is not None:
-                readings += _smart_reads(found, found.tag_reads, rejects, topic)
+            if message.tag_inventory_event is not None:
+                readings.append(_inventory(message, message.tag_inventory_event, topic))
+            elif message.tag_reads is not None:
+                readings += _smart_reads(message, message.tag_reads, rejects, topic)
             else:
-                readings.append(_event(found, topic))
+                written = written or objects_of(payload) or (payload,)
+                readings.append(_event(message, topic, written[found.places[nth]]))
         except RejectError as error:
             reason, pointer, detail = error.reject
-            rejects.append(Reject(reason, f"/{nth}{pointer}" if len(messages) > 1 else pointer, detail))
+            rejects.append(Reject(reason, found.pointer(nth) + pointer, detail))
     if not readings:
         raise RejectError(*(rejects or [Reject(Reason.NO_SAMPLES, "/tag_reads", "no reads")])[0])
     readings[0].refused = tuple(rejects)
@@ -166,20 +167,19 @@ def _smart_reads(message: _Message, reads: list[_SmartRead], rejects: list[Rejec
     return readings
 
 
-def _event(message: _Message, topic: str, payload: bytes = b"") -> Reading:
+def _event(message: _Message, topic: str, written: bytes | msgspec.Raw) -> Reading:
     """Return what is no read, such as a change of the inventory's state, as an event of its own type."""
     if not message.event_type:
         raise RejectError(Reason.MISSING_FIELD, "/eventType", "neither eventType nor tag_reads")
+    try:
+        tree = msgspec.json.decode(written, type=dict[str, object])
+    except Exception as error:  # noqa: BLE001 - decoders raise RecursionError, UnicodeDecodeError and more on bad input
+        raise reject_of(error) from None
     data: dict[str, Scalar] = {}
-    if payload:
-        try:
-            tree = msgspec.json.decode(payload, type=dict[str, object])
-        except Exception as error:  # noqa: BLE001 - decoders raise RecursionError, UnicodeDecodeError and more on bad input
-            raise reject_of(error) from None
-        inner = tree.get(f"{message.event_type}Event")
-        if isinstance(inner, dict):
-            scalars = ((name, value) for name, value in inner.items() if isinstance(value, str | int | float))
-            data = dict(list(scalars)[:MAX_DATA])
+    inner = tree.get(f"{message.event_type}Event")
+    if isinstance(inner, dict):
+        scalars = ((name, value) for name, value in inner.items() if isinstance(value, str | int | float))
+        data = dict(list(scalars)[:MAX_DATA])
     return Reading(
         device=reader_of(message.hostname, topic),
         device_class=DeviceClass.RFID_GATE,

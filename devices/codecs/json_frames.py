@@ -6,7 +6,7 @@ frame is in the journal with all that it held.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -22,6 +22,21 @@ SHOWN: Final = 200
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 
+class Decoded(NamedTuple, Generic[Message]):
+    """What a frame holds."""
+
+    messages: Sequence[Message]
+    """Its objects that are good."""
+    refused: tuple[Reject, ...] = ()
+    """Of each of the others why it is none."""
+    places: Sequence[int] = (0,)
+    """Where in the frame each of the messages stands, from 0 on."""
+
+    def pointer(self, nth: int) -> str:
+        """Return the JSON Pointer of a message: empty where the frame is one object."""
+        return f"/{self.places[nth]}" if len(self.messages) + len(self.refused) > 1 else ""
+
+
 class JsonFrames(Generic[Message]):
     """Decodes the objects of a frame as structs of one type."""
 
@@ -31,43 +46,54 @@ class JsonFrames(Generic[Message]):
         self._one = msgspec.json.Decoder(kind)
         self._many = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type] # a type made at run time
 
-    def decode(self, payload: bytes) -> tuple[Sequence[Message], tuple[Reject, ...]]:
+    def decode(self, payload: bytes) -> Decoded[Message]:
         """Return the objects that are good, and a reject for each that is not; RejectError where none is good."""
         if len(payload) > MAX_PAYLOAD:
             raise RejectError(Reason.TOO_LARGE, "", f"{len(payload)} bytes: at most {MAX_PAYLOAD}")
         try:
             if payload[:1] == b"{":
-                return (self._one.decode(payload),), ()
-            found = self._many.decode(payload)
+                return Decoded((self._one.decode(payload),))
+            found = _bounded(self._many.decode(payload))
+        except RejectError:
+            raise
         except Exception as error:  # noqa: BLE001 - decoders raise RecursionError, UnicodeDecodeError and more on bad input
             return self._one_by_one(payload, error)
-        return _bounded(found), ()
+        return Decoded(found, (), range(len(found)))
 
-    def _one_by_one(self, payload: bytes, error: Exception) -> tuple[Sequence[Message], tuple[Reject, ...]]:
+    def _one_by_one(self, payload: bytes, error: Exception) -> Decoded[Message]:
         """Decode what could not be decoded as a whole: lines, or an array with something wrong in it."""
-        stripped = payload.strip()
-        if stripped[:1] == b"[":
-            try:
-                trees: Sequence[Any] = _bounded(msgspec.json.decode(stripped, type=list[msgspec.Raw]))
-            except RejectError:
-                raise
-            except Exception as inner:  # noqa: BLE001 - as above
-                raise reject_of(inner) from None
-        elif b"\n" in stripped and not _is_one_value(stripped):
-            trees = _bounded([line for line in stripped.splitlines() if line.strip()])
-        else:
+        objects = objects_of(payload)
+        if objects is None:
             raise reject_of(error) from None
         good: list[Message] = []
+        places: list[int] = []
         refused: list[Reject] = []
-        for nth, tree in enumerate(trees):
+        for nth, each in enumerate(objects):
             try:
-                good.append(self._one.decode(tree))
+                good.append(self._one.decode(each))
             except Exception as inner:  # noqa: BLE001 - as above
                 reason, pointer, detail = reject_of(inner).reject
                 refused.append(Reject(reason, f"/{nth}{pointer}", detail))
+            else:
+                places.append(nth)
         if not good:
             raise RejectError(*refused[0])
-        return good, tuple(refused)
+        return Decoded(good, tuple(refused), places)
+
+
+def objects_of(payload: bytes) -> Sequence[bytes | msgspec.Raw] | None:
+    """Return the objects of an array or of lines as they are written; None where a frame is neither."""
+    stripped = payload.strip()
+    if stripped[:1] == b"[":
+        try:
+            return _bounded(msgspec.json.decode(stripped, type=list[msgspec.Raw]))
+        except RejectError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            raise reject_of(error) from None
+    if b"\n" in stripped and not _is_one_value(stripped):
+        return _bounded([line for line in stripped.splitlines() if line.strip()])
+    return None
 
 
 def reject_of(error: Exception) -> RejectError:

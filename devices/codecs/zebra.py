@@ -70,15 +70,15 @@ class Zebra:
 
     def decode(self, payload: bytes, topic: str = "") -> list[Reading]:
         """Return one reading per read, heartbeat or event; of several objects, each that is wrong is refused alone."""
-        messages, refused = self._frames.decode(payload)
+        found = self._frames.decode(payload)
         readings: list[Reading] = []
-        rejects = list(refused)
-        for nth, message in enumerate(messages):
+        rejects = list(found.refused)
+        for nth, message in enumerate(found.messages):
             try:
                 readings += self._readings(message, rejects, topic)
             except RejectError as error:
                 reason, pointer, detail = error.reject
-                rejects.append(Reject(reason, f"/{nth}{pointer}" if len(messages) > 1 else pointer, detail))
+                rejects.append(Reject(reason, found.pointer(nth) + pointer, detail))
         if not readings:
             raise RejectError(*rejects[0])
         if rejects:
