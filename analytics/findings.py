@@ -6,7 +6,7 @@ what was found before. The figures of events are window rows made of the finding
 making them again replaces them, with a count of 0 where nothing is left.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Final, NamedTuple
@@ -29,7 +29,7 @@ PERIOD: Final = TIERS_S[-1] * NS
 FINEST: Final = TIERS_S[0] * NS
 MILLISECOND: Final = 1_000_000
 STRETCH: Final = "state_held"
-"""Type of a finding that is no event but a stretch of time."""
+"""Type of a finding that is no event but a stretch of time: all in its hour that a state was held without a break."""
 EPOCH: Final = 0
 """The epoch of rows made of findings; those of samples begin at 1."""
 
@@ -89,6 +89,68 @@ def digest_of(start: int, data: Mapping[str, str | float | bool | None]) -> byte
     return blake2b(msgspec.json.encode((start, sorted(data.items()))), digest_size=8).digest()
 
 
+class Samples(NamedTuple):
+    """What findings give the windows, exactly as :meth:`Finding.parts` says."""
+
+    points: Ints
+    """Of events, (n, 4): series, ts, seq, scaled value."""
+    stretches: Ints
+    """Not shared out yet, (m, 3): series, start and end in ns UTC."""
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding], series: Mapping[str, int]) -> "Samples":
+        """Return those of some findings; ``series``: metric → series."""
+        points: list[tuple[int, int, int, int]] = []
+        stretches: list[tuple[int, int, int]] = []
+        for finding in findings:
+            if finding.until < 0:
+                points += [(series[name], finding.ts, finding.seq, value) for name, value in finding.samples.items()]
+            else:
+                stretches += [(series[name], finding.ts, finding.until) for name in finding.samples]
+        return cls(np.array(points, np.int64).reshape(-1, 4), np.array(stretches, np.int64).reshape(-1, 3))
+
+    @classmethod
+    def together(cls, parts: Iterable["Samples"]) -> "Samples":
+        """Return all of several, at least one."""
+        points, stretches = zip(*parts, strict=True)
+        return cls(np.concatenate(points), np.concatenate(stretches))
+
+    def newest(self) -> dict[int, tuple[int, int]]:
+        """Return the time and the value of the newest sample of each series."""
+        each = Partials.concatenate([_of_points(self.points), _of_stretches(self.stretches, PERIOD)])
+        order = np.lexsort((each.last_seq, each.last_ts))
+        series, ts, value = (column[order].tolist() for column in (each.series, each.last_ts, each.last))
+        return dict(zip(series, zip(ts, value, strict=True), strict=True))
+
+
+def _of_points(points: Ints) -> Partials:
+    of, ts, seq, value = points.T
+    return Partials.of_samples(of, ts, seq, value, np.zeros(len(of), np.int64), FINEST)
+
+
+def _of_stretches(stretches: Ints, width: int) -> Partials:
+    """Return what stretches (m, 3) are in windows of ``width`` ns; in each of them, one sample for each finest window.
+
+    The time in a long stretch is not gone through window by window: between its ends they are all full.
+    """
+    series, start, until = stretches.T
+    number = start // width
+    windows = (until - 1) // width - number + 1
+    which = np.repeat(np.arange(len(series)), windows)
+    window = (number[which] + np.arange(len(which)) - np.repeat(np.cumsum(windows) - windows, windows)) * width
+    begin, end = np.maximum(start[which], window), np.minimum(until[which], window + width)
+    first, last = begin // FINEST, (end - 1) // FINEST
+    last_ts = np.maximum(begin, last * FINEST)
+    head = np.minimum(end, (first + 1) * FINEST) // MILLISECOND - begin // MILLISECOND
+    tail = end // MILLISECOND - last_ts // MILLISECOND
+    count, none = last - first + 1, np.zeros_like(begin)
+    full = FINEST // MILLISECOND
+    most = np.where(count > 2, full, np.maximum(head, tail))  # noqa: PLR2004 - more than both ends
+    total = end // MILLISECOND - begin // MILLISECOND
+    aggregates = (count, total, np.minimum(head, tail), most, begin, none, head, last_ts, none, tail, none)
+    return Partials(series[which], window, aggregates)
+
+
 class Hour(msgspec.Struct, array_like=True):
     """One hour of a device."""
 
@@ -111,22 +173,22 @@ def cells_of(finding: Finding, series: Mapping[str, int]) -> list[Cell]:
     return [Cell(series[name], ts - ts % FINEST) for name, ts, _ in finding.parts()]
 
 
-def rows_of(
-    samples: Sequence[tuple[int, int, int, int]], stale: Sequence[Cell], keys: Sequence[SeriesKey], worker: str
-) -> WindowRows:
+def rows_of(samples: Samples, stale: Sequence[Cell], keys: Sequence[SeriesKey], worker: str) -> WindowRows:
     """Return the rows, of every tier, of the windows that hold a stale cell; a count of 0 says that nothing is left.
 
-    ``samples``: (series, ts, seq, scaled value), all that lie in the hours of the stale cells.
+    ``samples``: all that lie in the hours of the stale cells.
     """
     if not stale:
         return WindowRows.empty(keys, worker)
     parts = []
     series, window = np.array(stale, np.int64).reshape(-1, 2).T
-    finest = _finest(np.array(samples, np.int64), keys, worker) if samples else WindowRows.empty(keys, worker)
+    events = _finest(samples.points, keys, worker)
     for tier_s in TIERS_S:
         width = tier_s * NS
         wanted = np.unique(_place(series, window, width))
-        there = fold(finest, width)
+        since, until = int(window.min()) // width * width, int(window.max()) // width * width + width
+        held = _of_stretches(_clipped(samples.stretches, since, until), width)
+        there = fold(WindowRows.concatenate([events, held.rows(keys, worker, TIERS_S[0], EPOCH)]), width)
         place = _place(there.series, there.window, width)
         parts.append(there.take(np.isin(place, wanted)))
         gone = wanted[~np.isin(wanted, place)]
@@ -134,14 +196,19 @@ def rows_of(
     return WindowRows.concatenate([part for part in parts if len(part)])
 
 
-def _finest(samples: Ints, keys: Sequence[SeriesKey], worker: str) -> WindowRows:
-    """Return each sample (n, 4) as a row of the finest tier."""
-    of, ts, seq, value = samples.T
-    partials = Partials.of_samples(of, ts, seq, value, np.zeros(len(of), np.int64), FINEST)
-    rows = partials.rows(keys, worker, TIERS_S[0], EPOCH)
+def _clipped(stretches: Ints, since: int, until: int) -> Ints:
+    """Return what of stretches (m, 3) lies between two times."""
+    inside = stretches[(stretches[:, 1] < until) & (stretches[:, 2] > since)]
+    return np.stack((inside[:, 0], np.maximum(inside[:, 1], since), np.minimum(inside[:, 2], until)), axis=1)
+
+
+def _finest(points: Ints, keys: Sequence[SeriesKey], worker: str) -> WindowRows:
+    """Return each sample of an event (n, 4) as a row of the finest tier."""
+    rows = _of_points(points).rows(keys, worker, TIERS_S[0], EPOCH)
+    of, _, _, value = points.T
     series, nth = np.unique(of, return_inverse=True)
     # A key is made when it is asked for: once for each series.
-    binned = np.flatnonzero(np.array([keys[each].metric in PERCENTILED for each in series.tolist()])[nth])
+    binned = np.flatnonzero(np.array([keys[each].metric in PERCENTILED for each in series.tolist()], np.bool_)[nth])
     if not len(binned):
         return rows
     single = Histograms.of(binned, bins_of(value[binned]), np.ones(len(binned), np.int64))

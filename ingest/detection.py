@@ -23,6 +23,7 @@ from analytics.findings import (
     DetectorState,
     Finding,
     Hour,
+    Samples,
     cells_of,
     digest_of,
     period_of,
@@ -229,7 +230,7 @@ class Detection:
         places = list(stale)
         for first in range(0, len(places), PLACES_AT_ONCE):
             some = places[first : first + PLACES_AT_ONCE]
-            samples = [sample for place in some for sample in self._samples_of(*place)]
+            samples = Samples.together(self._samples_of(*place) for place in some)
             cells = [cell for place in some for cell in stale.pop(place)]
             yield rows_of(samples, cells, self._directory.keys, worker)
 
@@ -322,7 +323,7 @@ class Detection:
                 continue
             for finding in (before, now):
                 if finding is not None:
-                    stale.update(cells_of(finding, self._series(entry, finding)))
+                    stale.update(cells_of(finding, self._series(entry, finding.samples)))
             if STRETCH in {each.type for each in (before, now) if each is not None}:
                 continue
             if before is not None:
@@ -334,10 +335,7 @@ class Detection:
 
     def _find_latest(self, device: int) -> None:
         """Take over the newest values from what is left of a device's findings."""
-        newest: dict[int, tuple[int, int]] = {}
-        for start in sorted(self.hours[device]):
-            for number, ts, _, value in sorted(self._samples_of(device, start), key=lambda sample: sample[1:3]):
-                newest[number] = ts, value
+        newest = Samples.together(self._samples_of(device, start) for start in self.hours[device]).newest()
         if newest:
             values = np.array(list(newest.values()), np.int64)
             self._note_latest(np.array(list(newest), np.int64), values[:, 0], values[:, 1])
@@ -381,7 +379,7 @@ class Detection:
             start = period_of(event.ts)
             self.hours[event.device][start].findings[record.id] = finding
             self._note_change(event.device)
-            series = self._series(device, finding)
+            series = self._series(device, finding.samples)
             self._stale.setdefault((event.device, start), set()).update(cells_of(finding, series))
             at, values = np.array(list(series.values()), np.int64), np.array(list(scaled.values()), np.int64)
             self._note_latest(at, np.full(len(at), event.ts, np.int64), values)
@@ -413,36 +411,37 @@ class Detection:
 
     def _tell(self, stretches: Iterable[Stretch]) -> None:
         """Note stretches of time in which states were held, among the findings."""
-        for device, metric, value, start, end in stretches:
+        for device, metric, value, start, end, began in stretches:
             name = time_in(metric, value)
             if name not in BY_NAME:
                 continue
-            entry = self._directory.devices[device]
+            entry, hour = self._directory.devices[device], period_of(start)
             entry.touched = True
-            duration = end // MILLISECOND - start // MILLISECOND
-            finding = Finding(STRETCH, start, 0, end - 1, {name: duration}, b"", end)
-            self.hours[device][period_of(start)].findings[f"{name}@{start}"] = finding
+            findings = self.hours[device][hour].findings
+            first = max(began, hour)
+            before = findings.get(f"{name}@{first}")
+            if before is None or before.until != start:
+                # An hour of a release that kept every minute for itself.
+                first = start
+            findings[f"{name}@{first}"] = _held(name, first, end)
             self._note_change(device)
-            cells = cells_of(finding, self._series(entry, finding))
-            self._stale.setdefault((device, period_of(start)), set()).update(cells)
+            cells = cells_of(_held(name, start, end), self._series(entry, (name,)))
+            self._stale.setdefault((device, hour), set()).update(cells)
 
     def _note_change(self, device: int) -> None:
         self._changed.add(device)
         if len(self.hours[device]) > 1:
             self._several.add(device)
 
-    def _series(self, device: Device, finding: Finding) -> dict[str, int]:
+    def _series(self, device: Device, names: Iterable[str]) -> dict[str, int]:
         # A handful per device, and there is no frame to refuse: the cap is not for them.
-        return {name: self._directory.derived_series(device, name, capped=False) for name in finding.samples}
+        return {name: self._directory.derived_series(device, name, capped=False) for name in names}
 
-    def _samples_of(self, device: int, start: int) -> list[tuple[int, int, int, int]]:
-        """Return (series, ts, seq, scaled value) of an hour's findings."""
-        entry = self._directory.devices[device]
-        return [
-            (self._directory.derived_series(entry, name, capped=False), ts, finding.seq, value)
-            for finding in self.hours[device][start].findings.values()
-            for name, ts, value in finding.parts()
-        ]
+    def _samples_of(self, device: int, start: int) -> Samples:
+        """Return what an hour's findings give the windows."""
+        findings = self.hours[device][start].findings.values()
+        names = dict.fromkeys(name for finding in findings for name in finding.samples)
+        return Samples.of(findings, self._series(self._directory.devices[device], names))
 
     def _close_hours(self, device: int) -> Iterator[tuple[int, tuple[int, Hour]]]:
         """Forget and yield the hours of a device that are over, but for the newest."""
@@ -471,6 +470,11 @@ def record_of(device: Device, event: PortEvent) -> EventRecord:
         start_ns=event.start,
         data=event.data,
     )
+
+
+def _held(name: str, start: int, end: int) -> Finding:
+    """Return the finding that a state was held; times ns UTC."""
+    return Finding(STRETCH, start, 0, end - 1, {name: end // MILLISECOND - start // MILLISECOND}, b"", end)
 
 
 def _notice(device: Device, id_: str, finding: Finding, mark: str) -> EventRecord:

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from made_frames import T0, Shelf, frame, pipeline_of, topic, values
 
 from analytics.detectors.states import CUT, HoldRules, StateTimes, Stretch
-from analytics.findings import FINEST, STRETCH, Finding
+from analytics.findings import FINEST, STRETCH, Finding, Samples, cells_of, rows_of
+from analytics.rows import SeriesKey, WindowRows
 from analytics.watermarks import Lateness
 from devices.columns import Columns
 from devices.times import NS
 from devices.vocabulary import BY_NAME, INDEX, METRICS, TIMED, Kind, time_in
 from ingest.checkpoint import WorkerBlob, freeze
+from ingest.pipeline import Pipeline
 
 TENTH = NS // 10
 LONGEST = 90 * NS
@@ -63,6 +65,98 @@ def test_each_window_is_told_how_long_each_value_was_held(samples: list[tuple[in
         for _, ts, milliseconds in finding.parts():
             found[stretch.value, ts - ts % FINEST] += milliseconds
     assert found == expected
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["moves", "laden_0_s", "laden_1_s"]), st.integers(0, 10**12), st.integers(1, 90 * 10**9)
+        ),
+        max_size=12,
+    )
+)
+def test_rows_of_findings_are_those_of_their_parts(drawn: list[tuple[str, int, int]]) -> None:
+    names = ["moves", "teu", "laden_0_s", "laden_1_s"]
+    keys, series = (
+        [SeriesKey("CNNGB-DEMO", "vehicle", "T-1", name) for name in names],
+        {name: nth for nth, name in enumerate(names)},
+    )
+    findings = [
+        Finding("crane_move", T0 + ts, nth, T0 + ts, {"moves": 1, "teu": 2}, b"")
+        if name == "moves"
+        else Finding(STRETCH, T0 + ts, 0, T0 + ts, {name: 0}, b"", T0 + ts + length)
+        for nth, (name, ts, length) in enumerate(drawn)
+    ]
+    parts = [(series[name], ts, each.seq, value) for each in findings for name, ts, value in each.parts()]
+    cells = sorted({cell for each in findings for cell in cells_of(each, series)})
+    found = Samples.of(findings, series)
+    apart = Samples(np.array(parts, np.int64).reshape(-1, 4), np.empty((0, 3), np.int64))
+    for some in (cells, cells[::2], cells[-1:]):
+        one, other = rows_of(found, some, keys, "w"), rows_of(apart, some, keys, "w")
+        for name in WindowRows.columns():
+            assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
+    assert found.newest() == apart.newest()
+
+
+def drive(pipeline: Pipeline, shelf: Shelf, first: int, last: int) -> None:
+    """A truck that is driven empty for ten minutes and laden after that, told every 5 s from one minute to another."""
+    for minute in range(first, last):
+        for second in range(0, 60, 5):
+            ts = T0 + (minute * 60 + second) * NS
+            body = values(ts // NS, ts, ignition_on=True, laden=minute % 60 >= 10)
+            pipeline.process([frame(topic("vehicle", "T-1"), body, recv_ts=ts)])
+        pipeline.tick(T0 + (minute + 1) * 60 * NS)
+        shelf.write(pipeline.take_rows(minute))
+
+
+def test_a_state_that_lasts_is_one_finding_of_its_hour() -> None:
+    pipeline, shelf = pipeline_of(), Shelf()
+    drive(pipeline, shelf, 0, 118)
+    ((_, hours),) = pipeline.detection.hours.items()
+    assert [sorted(hour.findings) for hour in hours.values()] == [
+        sorted(f"{name}@{start + offset * NS}" for name, offset in held)
+        for start, held in (
+            (T0, [("ignition_on_1_s", 0), ("laden_0_s", 0), ("laden_1_s", 600)]),
+            (T0 + 3_600 * NS, [("ignition_on_1_s", 0), ("laden_0_s", 0), ("laden_1_s", 600)]),
+        )
+    ]
+    pipeline.tick(T0 + 3 * 3_600 * NS)
+    shelf.write(pipeline.take_rows(1_000))
+    hourly = {
+        (key.metric, (ts - T0) // NS): (row[0], row[1])
+        for (tier, ts, key), row in shelf.folded().items()
+        if tier == 3_600 and key.metric in BY_NAME and BY_NAME[key.metric].derived
+    }
+    # A window of ten seconds in it is one sample, and after the last message a state is believed for 300 s.
+    assert hourly["ignition_on_1_s", 0] == (360, 3_600_000)
+    assert hourly["laden_0_s", 0] == (60, 600_000)
+    assert hourly["laden_1_s", 0] == (300, 3_000_000)
+    assert hourly["ignition_on_1_s", 3_600] == (360, 3_600_000)
+
+
+def test_an_hour_that_was_kept_by_the_minute_goes_on_without_counting_twice() -> None:
+    now, before = (pipeline_of(), Shelf()), (pipeline_of(), Shelf())
+    drive(*now, 0, 45)
+    drive(*before, 0, 30)
+    detection = before[0].detection
+    ((device, hours),) = detection.hours.items()
+    # As a release left them that noted neither when a state began nor that its minutes are one.
+    for hour in hours.values():
+        by_minute = {}
+        for found in hour.findings.values():
+            (name,) = found.samples
+            for start in range(found.ts, found.until, CUT):
+                end = min(found.until, start + CUT)
+                by_minute[f"{name}@{start}"] = Finding(STRETCH, start, 0, end - 1, {name: 0}, b"", end)
+        hour.findings.clear()
+        hour.findings.update(by_minute)
+    for held in detection.states.held[device].values():
+        held.began = -1
+    drive(*before, 30, 45)
+    for pipeline, shelf in (now, before):
+        pipeline.tick(T0 + 3_600 * NS)
+        shelf.write(pipeline.take_rows(1_000))
+    assert before[1].folded() == now[1].folded()
 
 
 def test_a_lift_and_a_silence_in_the_figures() -> None:

@@ -45,6 +45,8 @@ class Held(msgspec.Struct, array_like=True):
     last: int
     """Its newest sample."""
     value: int
+    began: int = -1
+    """When the state began to be held; -1, written by releases that did not note it, for ``since``."""
 
 
 class Stretch(NamedTuple):
@@ -55,6 +57,8 @@ class Stretch(NamedTuple):
     value: int
     start: int
     end: int
+    began: int
+    """Since when it has had it without a break, ns UTC, up to ``start``."""
 
 
 class StateTimes:
@@ -76,7 +80,7 @@ class StateTimes:
             states = self.held.setdefault(device, {})
             held = states.get(metric)
             if held is None:
-                states[metric] = Held(ts, ts, value)
+                states[metric] = Held(ts, ts, value, ts)
                 continue
             same = held.value == value and ts - held.last <= self._longest
             end = ts - ts % CUT if same else ts
@@ -84,7 +88,7 @@ class StateTimes:
                 held.last = ts
                 continue
             yield from self._told(device, metric, held, end)
-            states[metric] = Held(held.since if same else ts, ts, value)
+            states[metric] = Held(held.since, ts, value, held.began) if same else Held(ts, ts, value, ts)
 
     def holds(self, device: int, instant: int) -> bool:
         """Tell whether a state of a device lasts beyond an instant, ns UTC, if nothing more is heard of it."""
@@ -112,7 +116,9 @@ class StateTimes:
     def _told(self, device: int, metric: str, held: Held, until: int) -> Iterator[Stretch]:
         """Yield a state's stretches up to ``until`` and note that they have been told."""
         end = min(until, held.last + self._longest)
+        if held.began < 0:
+            held.began = held.since
         while held.since < end:
             cut = min(end, held.since - held.since % CUT + CUT)
-            yield Stretch(device, metric, held.value, held.since, cut)
+            yield Stretch(device, metric, held.value, held.since, cut, held.began)
             held.since = cut
