@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Self
 
 import aiomqtt
 from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.client import DisconnectFlags
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -157,6 +158,18 @@ class _Client(aiomqtt.Client):
             self.on_refused(str(reason_code))
         else:
             super()._on_publish(client, userdata, mid, reason_code, properties)
+
+    def _on_disconnect(
+        self,
+        client: PahoClient,
+        userdata: object,
+        flags: DisconnectFlags,
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        # Where connecting was given up, nobody waits to hear of it, and asking how it went would raise.
+        if not self._connected.cancelled():
+            super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
 
 class _Connection:

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 from made_port import SITE, MadePort, device
+
+from engines.demo import running_demo
 
 ASK = """
 import asyncio, sys, httpx
@@ -35,3 +38,8 @@ def test_the_first_question_loads_nothing(tmp_path: Path) -> None:
     )
     # Meanwhile the broker is looked up, for which Python loads the rules of names.
     assert {name.partition(".")[0] for name in said.stdout.split()} <= {"encodings", "stringprep"}
+
+
+def test_up_says_that_it_is_up_once_the_api_is_ready_and_not_before(tmp_path: Path) -> None:
+    with running_demo(tmp_path, verb="up") as installation:
+        assert httpx.get(f"{installation.url}/readyz").status_code == 200
