@@ -1,11 +1,10 @@
 """What the InfluxDB driver makes of what servers answer, said by a real HTTP server in the words of each version."""
 
-import http.server
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +13,7 @@ from made_records import commit
 from made_rows import BEGIN, key, rows_of
 
 from devices.times import NS
+from engines.answers import serving
 from store.interface import EARLIEST_NS, StoreRefusedError, StoreUnreachableError
 from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS
 from store.open import open_records, open_sink, open_windows
@@ -28,7 +28,7 @@ NO_ORG = {"code": "not found", "message": 'organization name "port" not found'}
 VERSION_2 = (204, {"X-Influxdb-Version": "v2.7.12", "X-Influxdb-Build": "OSS"}, None)
 
 
-class Saying(http.server.BaseHTTPRequestHandler):
+class Saying(BaseHTTPRequestHandler):
     """Answers as told: by path, the first that is told and then the last one again."""
 
     told: ClassVar[dict[str, list[Answer]]]
@@ -62,24 +62,13 @@ class Saying(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%b\r\n" % (len(some), some))
         self.wfile.write(b"0\r\n\r\n")
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
-        """Say nothing."""
-
 
 @contextmanager
 def saying(told: dict[str, list[Answer]]) -> Iterator[tuple[str, list[str]]]:
     """Serve what is told; yields the window store's URL and what was asked."""
     asked: list[str] = []
-    handler = type("Told", (Saying,), {"told": told, "asked": asked})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"influxdb://tok@127.0.0.1:{server.server_address[1]}/quay?org=port", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Saying, told=told, asked=asked) as address:
+        yield f"influxdb://tok@{address}/quay?org=port", asked
 
 
 @pytest.mark.parametrize(

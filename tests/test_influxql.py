@@ -1,12 +1,12 @@
 """Answers of an InfluxDB that are not what they should be."""
 
-import http.server
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
+from engines.answers import serving
 from store.influxql import InfluxqlClient, said
 from store.interface import StoreUnreachableError
 
@@ -17,7 +17,7 @@ DAMAGED = b'{"results":[{"series":[{"name":"\xff","columns":["time"],"values":[[
 def answering(status: int, body: bytes) -> Iterator[InfluxqlClient]:
     """A client of a server that answers every question with the same bytes."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(status)
@@ -25,19 +25,8 @@ def answering(status: int, body: bytes) -> Iterator[InfluxqlClient]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{server.server_address[1]}"
-            with closing(InfluxqlClient(url, "db", "rp", "")) as client:
-                yield client
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Handler) as address, closing(InfluxqlClient(f"http://{address}", "db", "rp", "")) as client:
+        yield client
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"results":7}', DAMAGED, DAMAGED[:40]])

@@ -6,11 +6,10 @@ import math
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 
 from devices.times import NS
 from devices.vocabulary import METRICS
+from engines.answers import serving
 from engines.demo import Demo, running_demo
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port
@@ -155,9 +155,6 @@ class Forgetful(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 def test_what_the_store_lacks_is_found_by_reading_back(tmp_path: Path) -> None:
     Forgetful.taken = 0
@@ -169,18 +166,16 @@ def test_what_the_store_lacks_is_found_by_reading_back(tmp_path: Path) -> None:
         line["payload"] |= {"ts": line["ts"], "m": {"x_m": 1.0}}  # type: ignore[operator]
     path = tmp_path / "van.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with running_mosquitto() as broker, ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with running_mosquitto() as broker, serving(Forgetful) as address:
         config = ReplayConfig(
             path,
             Broker(port=broker.port),
             speed=math.inf,
-            verify_url=f"http://127.0.0.1:{server.server_address[1]}",
+            verify_url=f"http://{address}",
             patience_s=0.5,
             thresholds=("lost==8", "mismatches==1"),
         )
         result = asyncio.run(run(config))
-        server.shutdown()
     assert result.passed, result.thresholds
     assert (result.acked, result.stored, result.lost) == (20, 12, 8)
     assert result.read_back is not None

@@ -1,7 +1,6 @@
 """A commit is whole or absent, whatever dies; what a sink holds reaches the remote stores once in effect."""
 
 import gzip
-import http.server
 import os
 import random
 import shutil
@@ -9,11 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import committing_child as child
@@ -29,6 +28,7 @@ from analytics.histograms import objects
 from analytics.packing import whole as unpacked
 from analytics.rows import WindowRows
 from devices.times import NS
+from engines.answers import serving
 from engines.influx import Influx, running_influx
 from engines.ports import wait_until
 from engines.postgres import Postgres
@@ -356,7 +356,7 @@ def test_bad_point_stands_alone_in_quarantine(servers: Place, influx: Influx) ->
     windows.close()
 
 
-class Answering(http.server.BaseHTTPRequestHandler):
+class Answering(BaseHTTPRequestHandler):
     """Answers writes as it is told, keeping when each came."""
 
     told: list[tuple[int, dict[str, str]]]
@@ -381,24 +381,13 @@ class Answering(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
-        """Say nothing."""
-
 
 @contextmanager
 def answering(told: list[tuple[int, dict[str, str]]]) -> Iterator[tuple[str, list[float]]]:
     """Serve a window store that fails as told and takes everything afterwards; yields its URL and when it was asked."""
     came: list[float] = []
-    handler = type("Told", (Answering,), {"told": told, "came": came})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"influxdb://127.0.0.1:{server.server_address[1]}/db/rp", came
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Answering, told=told, came=came) as address:
+        yield f"influxdb://{address}/db/rp", came
 
 
 def test_store_that_is_busy_is_left_alone_for_as_long_as_it_asks(tmp_path: Path) -> None:
