@@ -30,8 +30,8 @@ REFUSED: Final = {
     403: "give the token in windows_url the right to read and write the bucket",
     404: "create the bucket or database, or correct windows_url",
 }
-_NO_ORG: Final = "name the organisation as org=… in windows_url"
 """Statuses of a server that does not let us in or lacks what we name, and what to do then."""
+_NO_ORG: Final = "name the organisation as org=… in windows_url"
 
 Value = int | float | str | bool | None
 
