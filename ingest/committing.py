@@ -21,7 +21,9 @@ SETTLING_NS: Final = NS // 2
 """How long behind that end: what was measured in a window takes a moment to come."""
 FIRST_DELAY_S: Final = 0.5
 """How long to wait before the first further try, s; it doubles with every one."""
-MOST_DELAY_S: Final = 10.0
+MOST_DELAY_S: Final = 2.0
+"""The longest of them, s: the store that has to take commits at once is on this machine, such as a file that somebody
+has locked. Who waits for a lock is in line for it anyway, for ten seconds of each try."""
 LAST_S: Final = 1.0
 """For how long a commit is tried again once the worker has been told to stop, s; a try may wait for a lock besides."""
 LAST_DELAY_S: Final = 0.2

@@ -64,8 +64,12 @@ class Backoff:
     base_s: float = 0.2
     """Upper bound of the first wait, seconds; it doubles with every failure in a row."""
 
-    cap_s: float = 30.0
-    """Upper bound of every wait that the store did not ask for itself, seconds."""
+    cap_s: float = 5.0
+    """Upper bound of every wait that the store did not ask for itself, seconds.
+
+    A store that is back is found within it. For the store it is one request in 2.5 s from each worker, on the average,
+    which is less than it is asked while all is well: the whole backlog follows only behind one that it has taken.
+    """
 
     def __post_init__(self) -> None:
         """Refuse waits that are none."""

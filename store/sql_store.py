@@ -13,6 +13,9 @@ from store.upgrading import add_missing_columns
 
 CONNECT_TIMEOUT_S: Final = 5
 """How long to wait for PostgreSQL to answer a connection, seconds."""
+UNANSWERED_MS: Final = 15_000
+"""For how long what was sent to PostgreSQL may go without the other machine's receipt, ms: by itself, Linux would wait
+for a quarter of an hour for a machine that was cut off."""
 
 _SCHEMA_LOCK: Final = 0x71756179
 """Advisory lock that two workers take before they create tables ("quay" in ASCII)."""
@@ -26,7 +29,11 @@ def postgres_engine(url: URL) -> Engine:
         max_overflow=16,
         pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "quayflow"},
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "tcp_user_timeout": UNANSWERED_MS,
+            "application_name": "quayflow",
+        },
     )
 
 

@@ -37,6 +37,8 @@ from store.line_protocol import (
 )
 
 LINES_PER_WRITE: Final = 5_000
+CONNECT_TIMEOUT_MS: Final = 5_000
+"""A host that cannot be reached is given up so soon: the system's own next tries are further and further apart."""
 WRITE_TIMEOUT_MS: Final = 30_000
 DEVICES_PER_QUERY: Final = 100
 COMPRESSION: Final = 1
@@ -122,7 +124,7 @@ class InfluxWindowStore:
         self._read_only = read_only
         self._name = f"InfluxDB at {target.url}, bucket {target.bucket},"
         self._client = InfluxDBClient(
-            target.url, target.token, org=target.org, enable_gzip=True, timeout=WRITE_TIMEOUT_MS
+            target.url, target.token, org=target.org, enable_gzip=True, timeout=(CONNECT_TIMEOUT_MS, WRITE_TIMEOUT_MS)
         )
         self._client.api_client.configuration.update_request_body = _compressed
         self._writes = self._client.write_api(write_options=SYNCHRONOUS)

@@ -1,13 +1,16 @@
 """When the next commit is made: soon where commits are small, and behind the end of a window where they are large."""
 
 import asyncio
+import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from devices.times import NS
+from faults.simulation.clock import VirtualLoop
 from ingest.committing import SETTLING_NS, WINDOW_NS, Committer
+from store.interface import StoreUnreachableError
 
 T0 = 1_795_421_730 * NS
 SHARE = 0.1
@@ -65,3 +68,24 @@ def test_large_commits_begin_behind_the_end_of_a_window_and_are_put_off_by_no_mo
 def test_large_commits_follow_each_other_window_by_window() -> None:
     # One that has begun as it should and has taken half a second is followed by one a window after it.
     assert pause_after(0.5, T0 + SETTLING_NS + NS // 2) + 0.5 == pytest.approx(WINDOW_NS / NS)
+
+
+@pytest.mark.parametrize("away_s", [1.0, 33.0, 900.0])
+def test_store_that_is_back_has_the_commit_within_seconds_however_long_it_was_away(away_s: float) -> None:
+    loop = VirtualLoop(random.Random(3))
+    tried: list[float] = []
+
+    class Locked:
+        def commit(self, commit: Any) -> list[Any]:
+            del commit
+            tried.append(loop.time())
+            if loop.time() < away_s:
+                raise StoreUnreachableError("quayflow.db: database is locked")
+            return []
+
+    with ThreadPoolExecutor(1) as thread:
+        committer = Committer(Locked(), thread)  # type: ignore[arg-type]
+        loop.run_until_complete(committer.commit(None, asyncio.Event()))  # type: ignore[arg-type]
+    loop.close()
+    assert tried[-1] - away_s < 2.1
+    assert len(tried) <= 4 + away_s / 2

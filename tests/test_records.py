@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_records import commit, device, event, refusal
 from made_rows import BEGIN, SITE
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from devices.times import NS
 from devices.unknown_names import refusal_of
@@ -22,6 +23,7 @@ from store.interface import LedgerRow, QuarantineRecord, Scalar, StoreUnreachabl
 from store.open import StoreUrlError, open_records
 from store.record_writing import RECORD_OVERHEAD_BYTES
 from store.records import SqlRecords
+from store.sql_store import postgres_engine
 from store.sqlite_files import StoreVersionError
 
 NUMBER = itertools.count(1)
@@ -350,3 +352,13 @@ def test_postgres_that_comes_back_is_used_again() -> None:
         assert [one.device for one in records.devices(site=SITE)] == ["QC01"]
         assert records.devices()[0].last_seen_ns == BEGIN + NS + 1
         records.close()
+
+
+def test_machine_of_postgres_that_was_cut_off_is_given_up_within_seconds(postgres: Postgres) -> None:
+    engine = postgres_engine(make_url(postgres.create("cut")))
+    with engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        given = driver.info.get_parameters()
+    engine.dispose()
+    assert int(given["tcp_user_timeout"]) <= 15_000
+    assert int(given["connect_timeout"]) <= 5

@@ -433,6 +433,14 @@ def test_waits_grow_to_a_bound_and_are_spread() -> None:
         Backoff(base_s=0)
 
 
+def test_store_that_is_back_is_found_within_seconds_and_never_hammered() -> None:
+    backoff, jitter = Backoff(), random.Random(3)
+    waits = [backoff.wait_s(failures, None, jitter) for failures in range(1, 1000)]
+    assert max(waits) <= 5
+    assert np.mean(waits) > 2
+    assert backoff.wait_s(1000, 60.0, jitter) >= 60
+
+
 @pytest.mark.parametrize("bad", [set(), {0}, {99}, {3, 4, 50}, set(range(100))])
 def test_halving_finds_exactly_the_bad_rows(bad: set[int]) -> None:
     rows = rows_of([key()], [{"window": BEGIN + n * 10 * NS, "sum": n} for n in range(100)])
