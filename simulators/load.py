@@ -47,8 +47,10 @@ SETTLED_S: Final = 2.5
 """What ingest says is about a second old: so long after a stage has begun, it says what it took in this stage."""
 COMPARED_S: Final = 0.5
 """Ingest's rate is known where what it said first and last lie at least so far apart."""
-LAG_S: Final = 10.0
-"""A store that is further behind than this cannot keep up, s."""
+APART_S: Final = 0.2
+"""What ingest says may be told by so much earlier or later than it was so, as frames come to it in batches, s."""
+LAG_S: Final = 20.0
+"""A store that is further behind than this cannot keep up, s. Of many devices ingest commits once in 10 s."""
 MOST_STEPS: Final = 30
 HEADS: Final = ("asked/s", "sent/s", "behind p99 ms", "acknowledged p99 ms", "ingest/s", "store lag s", "CPU", "limit")
 """What is shown of each stage."""
@@ -134,6 +136,8 @@ class Stage:
     """Share of a core that the generator used."""
     ingest_rate: float | None = None
     """Messages/s that ingest took, if the API was asked."""
+    ingest_seconds: float | None = None
+    """How long it was watched for that, s."""
     store_lag_s: float | None = None
     """How far the store was behind in the end, s."""
     limit: str = ""
@@ -290,6 +294,7 @@ class _Run:
             if self._progress is not None and time.monotonic() - shown >= PERIOD_S:
                 shown = time.monotonic()
                 self._fill(stage, elapsed, due, sent, got, behind, acked)
+                stage.cpu = round((_cpu_s() - cpu) / elapsed, 3)
                 self._progress(stage)
             await asyncio.sleep(0 if count == MOST_AT_ONCE else TICK_S)
         seconds = (self._clock() - started) / NS
@@ -307,8 +312,10 @@ class _Run:
         before, after = await early, await figures_from(self._config.api_url)
         if before is not None and after is not None:
             stage.store_lag_s = after.store_lag_s
-            if after.at_s - before.at_s >= COMPARED_S:
-                stage.ingest_rate = round((after.frames - before.frames) / (after.at_s - before.at_s), 1)
+            watched = after.at_s - before.at_s
+            if watched >= COMPARED_S:
+                stage.ingest_rate = round((after.frames - before.frames) / watched, 1)
+                stage.ingest_seconds = round(watched, 3)
         stage.limit = judge(stage)
         self._behind.merge(behind)
         self._acked.merge(acked)
@@ -398,8 +405,10 @@ def judge(stage: Stage) -> str:
         # What the broker did not take could not be sent. Otherwise it was the generator's own doing.
         waited = stage.held_back > 1 - KEPT and stage.cpu < BUSY
         return "broker" if waited or stage.held_back > 0.5 else "generator"  # noqa: PLR2004 - half of the time
-    if stage.ingest_rate is not None and stage.ingest_rate < KEPT * stage.sent_rate:
-        return "ingest"
+    if stage.ingest_rate is not None and stage.ingest_seconds is not None:
+        taken = stage.ingest_rate * stage.ingest_seconds
+        if taken < KEPT * stage.sent_rate * (stage.ingest_seconds - APART_S):
+            return "ingest"
     if stage.store_lag_s is not None and stage.store_lag_s > LAG_S:
         return "store"
     return ""

@@ -158,9 +158,14 @@ def stage(behind_p99: float = 2.0, **changes: Any) -> Stage:
         (stage(behind_p99=400.0, held_back=0.6), "broker"),
         (stage(sent=900, cpu=1.0), "generator"),
         (stage(behind_p99=400.0, cpu=0.99, held_back=0.1), "generator"),
-        (stage(ingest_rate=60.0), "ingest"),
-        (stage(ingest_rate=99.0, store_lag_s=12.0), "store"),
-        (stage(ingest_rate=99.0, store_lag_s=1.0), ""),
+        (stage(ingest_rate=60.0, ingest_seconds=2.5), "ingest"),
+        (stage(ingest_rate=88.0, ingest_seconds=2.5), "ingest"),
+        (stage(ingest_rate=95.0, ingest_seconds=20.0), "ingest"),
+        # Short by the messages of 0.12 s: so much what ingest says may be off.
+        (stage(ingest_rate=95.2, ingest_seconds=2.5), ""),
+        (stage(ingest_rate=99.0, ingest_seconds=2.5, store_lag_s=22.0), "store"),
+        # Of many devices ingest commits once in 10 s.
+        (stage(ingest_rate=99.0, ingest_seconds=2.5, store_lag_s=12.0), ""),
     ],
 )
 def test_what_limits_is_told_from_what_was_seen(case: Stage, limit: str) -> None:
