@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -56,15 +56,22 @@ class ClientFeed:
                     heartbeat_at = time.monotonic() + self._config.stream_heartbeat_s
                     body += b": heartbeat\n\n"
                 if body:
-                    self._count(len(concerned), changes.live, changes.statuses)
+                    self._count(
+                        {
+                            "port-event": len(concerned),
+                            "live": changes.live,
+                            "status": changes.statuses,
+                            "broker": changes.broker,
+                        }
+                    )
                     yield body
                 elif not events:
                     await self._wait(heartbeat_at - time.monotonic())
         finally:
             hub.remove_waker(self._fresh.set)
 
-    def _count(self, events: int, live: int, statuses: int) -> None:
-        for name, number in (("port-event", events), ("live", live), ("status", statuses)):
+    def _count(self, numbers: Mapping[str, int]) -> None:
+        for name, number in numbers.items():
             self._instruments.stream_frames.labels(name).inc(number)
 
     async def _wait(self, seconds: float) -> None:

@@ -302,7 +302,8 @@ EXAMPLES: Final[dict[str, Any]] = {
 
 STREAM: Final = """retry: 2000
 event: hello
-data: {"time":"2026-11-23T08:00:00Z","cursor":4710,"complete_through":null,"devices":[],"workers":[]}
+data: {"time":"2026-11-23T08:00:00Z","cursor":4710,"complete_through":null,"devices":[],"workers":[],\
+"broker":{"heard":true,"silent_s":0.4}}
 
 event: live
 data: {"site":"CNNGB-DEMO","class":"quay-crane","time":"2026-11-23T08:00:00.5Z","values":{"QC01":{"load_t":24.31}}}

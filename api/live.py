@@ -3,6 +3,7 @@
     quayflow/+/live/#            ──► newest value of every metric, stamped with a version
     quayflow/_workers/+/status   ──► newest status of every worker, stamped with a version
     quayflow/+/events/#, a timer ──► events newer than the cursor, read from the records, in a short ring
+    nothing for a while          ──► asked whether it is there; its silence, stamped with a version
 
 A client holds two numbers, the version and the event cursor it has seen, and asks for what is newer. So a client that
 reads slowly is given fewer, newer values; one that does not read at all costs nothing; and no event can be missed,
@@ -12,6 +13,7 @@ whatever the broker lost, because events come from the records alone.
 import asyncio
 import logging
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +22,7 @@ from typing import Any, Final, NamedTuple
 import aiomqtt
 import msgspec
 
+from api.broker_silence import LOOK_S, NOTHING, BrokerSilence
 from api.config import ApiConfig
 from api.instruments import Instruments
 from api.problems import ApiError
@@ -37,6 +40,8 @@ MAX_QUEUED: Final = 10_000
 MAX_SHARED: Final = 16
 """Encoded changes kept for clients at the same version, until the next change."""
 BACKOFF_S: Final = (0.25, 10.0)
+ANSWER_S: Final = 60.0
+"""How long the broker may take to say that it is there, s; before that the connection ends."""
 LIVE_LEVELS: Final = 4
 
 logger = logging.getLogger(__name__)
@@ -48,6 +53,7 @@ class Changes(NamedTuple):
     body: bytes
     live: int
     statuses: int
+    broker: int = 0
 
 
 class LiveMessage(msgspec.Struct):
@@ -125,6 +131,9 @@ class LiveHub:
         """Whether the broker is being followed."""
         self.closing = False
         """Whether streams must end."""
+        self._silence = BrokerSilence(time.monotonic)
+        self._broker_told: tuple[int, bool] = 0, False
+        """In which version it was last told whether something comes from the broker, and whether it did."""
 
     def start(self) -> None:
         """Begin to follow the broker and the records."""
@@ -183,6 +192,19 @@ class LiveHub:
         """Return worker → newest status heard."""
         return {worker: status for worker, (_, status) in self._workers.items()}
 
+    @property
+    def broker_silent_s(self) -> float:
+        """For how long the broker has said nothing, though it was asked, s."""
+        return self._silence.seconds
+
+    def broker(self) -> dict[str, object]:
+        """Return whether anything comes from the broker, and since when not."""
+        return {"heard": self._broker_is_heard, "silent_s": round(self._silence.seconds, 3)}
+
+    @property
+    def _broker_is_heard(self) -> bool:
+        return self.connected and not self._silence.is_silent
+
     def changes_since(self, version: int, site: str | None) -> "Changes":
         """Return the server-sent events for what changed after ``version``; clients at one version share them."""
         key = version, site
@@ -200,7 +222,9 @@ class LiveHub:
                 data = {"site": of_site, "class": device_class, "time": values.time, "values": values.since(version)}
                 live.append(frame("live", data))
         statuses = [frame("status", status) for changed, status in self._workers.values() if changed > version]
-        return Changes(b"".join(live + statuses), len(live), len(statuses))
+        changed, _ = self._broker_told
+        told = [frame("broker", self.broker())] if changed > version else []
+        return Changes(b"".join(live + statuses + told), len(live), len(statuses), len(told))
 
     async def newest_cursor(self) -> int:
         """Return the cursor of the newest event, read from the records."""
@@ -236,8 +260,13 @@ class LiveHub:
                     logger.info("broker: following %s:%s", self._config.broker_host, self._config.broker_port)
                     wait_s = least
                     self._said.pop("broker", None)
-                    async for message in client.messages:
-                        self.take(str(message.topic), message.payload)
+                    watching = asyncio.create_task(self._watch_broker(client), name="live-watch")
+                    try:
+                        async for message in client.messages:
+                            self._silence.hear()
+                            self.take(str(message.topic), message.payload)
+                    finally:
+                        watching.cancel()
             except Exception as error:  # noqa: BLE001 - whatever the client raises: say so and try again
                 expected = isinstance(error, aiomqtt.MqttError | OSError)
                 self._say("broker", error, expected=expected)
@@ -246,6 +275,31 @@ class LiveHub:
             # Full jitter: the clients of a broker that comes back do not all come at once.
             await asyncio.sleep(wait_s * (0.5 + secrets.randbelow(500) / 1000))
             wait_s = min(most, wait_s * 2)
+
+    async def _watch_broker(self, client: aiomqtt.Client) -> None:
+        """Ask a broker that says nothing whether it is there, and tell of it when it does not answer."""
+        asking: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                if self._silence.look() and (asking is None or asking.done()):
+                    asking = asyncio.create_task(self._ask_broker(client), name="live-ask")
+                self._tell_of_broker()
+        finally:
+            if asking is not None:
+                asking.cancel()
+
+    async def _ask_broker(self, client: aiomqtt.Client) -> None:
+        with suppress(aiomqtt.MqttError):
+            await client.unsubscribe(NOTHING, timeout=ANSWER_S)
+            self._silence.hear()
+
+    def _tell_of_broker(self) -> None:
+        heard = self._broker_is_heard
+        if heard != self._broker_told[1]:
+            self.version += 1
+            self._broker_told = self.version, heard
+            self._changed()
 
     def _say(self, what: str, error: Exception, *, expected: bool) -> None:
         """Log a failure; the same one again and again only for who wants to know."""
@@ -288,6 +342,9 @@ class LiveHub:
             self._instruments.live_connects.inc()
         self.connected = connected
         self._instruments.live_connected.set(connected)
+        if connected:
+            self._silence.hear()
+        self._tell_of_broker()
 
     def take(self, topic: str, payload: object) -> None:
         """Take one message of the broker."""

@@ -80,6 +80,8 @@ def _broker(wiring: Wiring, workers: Mapping[str, Mapping[str, Scalar]]) -> Chec
     faults += [f"{name} is subscribed to {way}" for name, way in ways.items() if way.startswith("none, ")]
     if not wiring.hub.connected:
         faults.insert(0, f"the API cannot reach {where}")
+    elif wiring.hub.broker_silent_s > wiring.config.ready_lag_s:
+        faults.insert(0, f"{where} has not answered the API for {wiring.hub.broker_silent_s:.0f} s")
     return _check(faults, f"connected to {where}")
 
 

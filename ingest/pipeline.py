@@ -119,8 +119,8 @@ class Pipeline:
         self.ticked = 0
         """Latest time that :meth:`tick` was told, ns UTC."""
         self.samples = 0
-        self.age_ns = 0
-        """Median of receive time minus event time over the last batch that had samples, ns."""
+        self.age_ns: int | None = None
+        """Median of receive time minus event time over the last batch that had samples, ns; None before one."""
         self.quarantine_dropped = 0
         """Refusals counted whose payload was not kept."""
         self.latest_ts: Ints = np.full(256, -1, np.int64)

@@ -207,7 +207,7 @@ class Worker:
             "frames": pipeline.ledger.received,
             "samples": pipeline.samples,
             "quarantined": pipeline.ledger.total(Account.QUARANTINED),
-            "data_age_s": round(pipeline.age_ns / 1e9, 3),
+            "data_age_s": None if pipeline.age_ns is None else round(pipeline.age_ns / 1e9, 3),
             "store_lag_s": round((now - waiting) / 1e9, 3) if waiting is not None else 0.0,
             "sink_backlog": self._sink.backlog(),
             "sink_failing_s": round(failing_s, 3),

@@ -281,6 +281,31 @@ def closed_streams(url: str, reason: str) -> float:
     return 0.0
 
 
+def test_a_broker_that_stands_still_is_told_of_within_five_seconds_and_so_is_its_return(tmp_path: Path) -> None:
+    with running(tmp_path, records_poll_s=0.2, ready_lag_s=6.0) as run, following(run.url) as follower:
+        assert follower.next().data["broker"]["heard"] is True
+        pid = run.broker.pid
+        assert pid is not None
+        # Nobody says anything, but the broker is there.
+        time.sleep(6.0)
+        assert run.hub.broker()["heard"] is True
+        os.kill(pid, signal.SIGSTOP)
+        began = time.monotonic()
+        try:
+            told = follower.next_of("broker")
+            assert 3.0 < time.monotonic() - began < 6.0
+            assert told.data["heard"] is False
+            assert 4.0 <= told.data["silent_s"] < 6.0
+            assert readiness(run)[0] == 200
+            until(lambda: readiness(run)[0] == 503, "it is not ready")
+            with following(run.url) as late:
+                assert late.next().data["broker"]["heard"] is False
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert follower.next_of("broker").data["heard"] is True
+        assert readiness(run)[0] == 200
+
+
 def test_a_reader_that_stands_still_is_closed_and_costs_no_memory(tmp_path: Path) -> None:
     fleet = {f"TT{n:04d}": {"x_m": float(n), "y_m": float(n), "speed_mps": 1.0} for n in range(3_000)}
     with running(tmp_path, stream_stall_s=1.0) as run:

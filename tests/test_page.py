@@ -228,6 +228,23 @@ def test_a_lost_connection_is_shown_and_heals_by_itself(browser: Browser, demo: 
         expect(page.locator("#banner")).to_be_hidden()
 
 
+def test_a_broker_that_stands_still_is_said_within_six_seconds_and_heals_by_itself(
+    browser: Browser, demo: Demo
+) -> None:
+    with clean(browser, demo) as page:
+        wait_live(page)
+        link = page.locator("#link")
+        os.kill(demo.pids["mosquitto"], signal.SIGSTOP)
+        try:
+            expect(link).to_have_attribute("data-state", "unheard", timeout=6_000)
+            expect(page.locator("#banner")).to_contain_text("Nothing has come from the MQTT broker for")
+        finally:
+            os.kill(demo.pids["mosquitto"], signal.SIGCONT)
+        expect(link).to_have_attribute("data-state", "live")
+        expect(page.locator("#banner")).to_be_hidden()
+        wait_for_motion(page)
+
+
 def test_reduced_motion_is_honoured(browser: Browser, demo: Demo) -> None:
     with clean(browser, demo, reduced_motion="reduce") as page:
         wait_live(page)

@@ -104,6 +104,10 @@ def test_a_change_asks_for_the_secret_of_the_installation_once(browser: Browser,
     settings = {"QUAYFLOW_CHANGE_SECRET": "open-sesame-open-sesame"}
     topic = "port/CNNGB-DEMO/quay-crane/PAGE-5/telemetry"
     with running_demo(tmp_path, verb="up", settings=settings) as demo:
+        with clean(browser, demo) as page:
+            # Nothing has come yet, so there is no age of it.
+            expect(page.locator("#figure-age .details")).to_contain_text("no messages at present")
+            expect(page.locator("#figure-age .value b")).to_have_text("–")
         publish(demo, topic, '{"v":1,"m":{"load_t":2,"hoist mm":1}}')
         wait_heard(demo, "PAGE-5")
         with opened(browser, demo, "/#device=CNNGB-DEMO~quay-crane~PAGE-5") as (page, seen):

@@ -20,7 +20,7 @@ router = APIRouter(tags=["events"])
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}}
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Server-sent events: `hello`, then `live`, `port-event` and `status` as they happen",
+        "description": "Server-sent events: `hello`, then `live`, `port-event`, `status` and `broker` as they happen",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": STREAM}},
     },
     422: {"description": "A parameter is wrong; `errors` names it", "content": _PROBLEM},
@@ -79,4 +79,5 @@ async def _hello(wiring: Wiring, site: str | None, cursor: int) -> dict[str, obj
         "complete_through": await wiring.complete_through(devices),
         "devices": hello_json(devices, live, now),
         "workers": list(wiring.hub.workers().values()),
+        "broker": wiring.hub.broker(),
     }

@@ -225,8 +225,12 @@ export const liveValues = fields({
 });
 export type LiveValues = Infer<typeof liveValues>;
 
+/** Whether anything comes from the broker, and for how long nothing has. */
+export const broker = fields({ heard: flag, silent_s: number });
+export type Broker = Infer<typeof broker>;
+
 /** `event: hello` of the stream: where it begins, and the workers known. Devices are asked for in full instead. */
-export const hello = fields({ cursor: number });
+export const hello = fields({ cursor: number, broker });
 
 /** `event: status` of the stream: an ingest worker about itself. */
 export const workerStatus = fields({

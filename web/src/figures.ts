@@ -280,7 +280,7 @@ export class Figures {
 
   private dataAge(): Shown {
     const totals = this.workers();
-    const quiet = isQuiet(this.rates);
+    const quiet = isQuiet(this.rates) || this.port.count("live") === 0;
     const lag = t("figure.age.detail", { lag: age(totals?.storeLag, language()) });
     return {
       value: age(quiet ? null : totals?.dataAge, language()),

@@ -29,6 +29,9 @@ const ZOOM = 1.35;
 const LOST_S = 2;
 const SILENT_S = 8;
 
+/** A broker that is not heard is said after this long, s: one that restarts is back before. */
+const UNHEARD_S = 4;
+
 /** What tests may look at; nothing here changes anything. */
 export interface Hook {
   positions(): ReturnType<YardMap["positions"]>;
@@ -46,6 +49,9 @@ declare global {
 const port = new Port();
 let selected: string | null = null;
 let asking = false;
+
+/** Since when nothing has come from the broker, as of performance.now(); NaN while something does. */
+let unheardSince = Number.NaN;
 let theme: Theme = initialTheme();
 
 const map = new YardMap(byId("map", HTMLCanvasElement), byId("map-tooltip", HTMLDivElement), port, {
@@ -77,6 +83,10 @@ const stream = new Stream({
     feed.take(event);
   },
   onStatus: (status) => port.takeStatus(status, performance.now()),
+  onBroker: (broker) => {
+    unheardSince = broker.heard ? Number.NaN : performance.now() - broker.silent_s * 1000;
+    showLink();
+  },
   onLink: showLink,
 });
 const figures = new Figures(
@@ -143,13 +153,19 @@ function setTheme(chosen: Theme): void {
   }
 }
 
+/** For how long nothing has come from the broker, s, where that is to be said; null where it is not. */
+function brokerSilence(): number | null {
+  const seconds = (performance.now() - unheardSince) / 1000;
+  return stream.state === "live" && seconds >= UNHEARD_S ? seconds : null;
+}
+
 function showLink(): void {
-  const { state } = stream;
+  const unheard = brokerSilence();
+  const state = unheard === null ? stream.state : "unheard";
   const link = byId("link", HTMLParagraphElement);
   link.dataset["state"] = state;
-  const silence = age(stream.silence / 1000, language());
-  const text =
-    state === "stale" || state === "reconnecting" ? t(`link.${state}`, { age: silence }) : t(`link.${state}`);
+  const silence = age(unheard ?? stream.silence / 1000, language());
+  const text = state === "connecting" || state === "live" ? t(`link.${state}`) : t(`link.${state}`, { age: silence });
   setText(byId("link-text", HTMLSpanElement), text);
   showBanner();
 }
@@ -165,10 +181,12 @@ function showBanner(): void {
   let text = "";
   const lost = stream.state === "reconnecting" && silence > LOST_S;
   const silent = stream.state === "stale" && silence > SILENT_S;
-  document.body.classList.toggle("old", lost || silent);
+  const unheard = brokerSilence();
+  document.body.classList.toggle("old", lost || silent || unheard !== null);
   if (lost) text = t("link.banner", { age: age(silence, language()) });
   else if (silent) text = t("link.silent", { age: age(silence, language()) });
   else if (unwritable) text = t("link.journalError", { error: unwritable.journal });
+  else if (unheard !== null) text = t("link.brokerUnheard", { age: age(unheard, language()) });
   else if (cutOff) text = t("link.brokerAbsent", { broker: cutOff.broker_url });
   else if (stream.state === "live" && workers.length === 0 && now > 15_000) text = t("link.workerSilent");
   setText(banner, text);

@@ -16,6 +16,7 @@ export interface StreamHandlers {
   onLive(live: answers.LiveValues): void;
   onEvent(event: answers.PortEvent): void;
   onStatus(status: answers.WorkerStatus): void;
+  onBroker(broker: answers.Broker): void;
   onLink(): void;
 }
 
@@ -78,7 +79,14 @@ export class Stream {
     };
     source.onerror = () => this.lost();
     source.addEventListener("hello", (message) =>
-      this.take(message, (data) => this.begin(answers.hello(data, "hello").cursor)),
+      this.take(message, (data) => {
+        const hello = answers.hello(data, "hello");
+        this.handlers.onBroker(hello.broker);
+        this.begin(hello.cursor);
+      }),
+    );
+    source.addEventListener("broker", (message) =>
+      this.take(message, (data) => this.handlers.onBroker(answers.broker(data, "broker"))),
     );
     source.addEventListener("live", (message) =>
       this.take(message, (data) => this.handlers.onLive(answers.liveValues(data, "live"))),

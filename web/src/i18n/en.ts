@@ -10,6 +10,8 @@ export const en = {
   "link.reconnecting": "reconnecting, last data {age} ago",
   "link.silent": "No data from the server for {age}. Values shown are the last ones received; a new connection follows by itself.",
   "link.banner": "Connection to the server lost {age} ago. Values shown are the last ones received; reconnecting by itself.",
+  "link.unheard": "broker silent for {age}",
+  "link.brokerUnheard": "Nothing has come from the MQTT broker for {age}. Values shown are the last ones received; they go on by themselves when it answers.",
   "link.workerSilent": "No ingest process is reporting. Devices are not being read at the moment.",
   "link.brokerAbsent": "Ingest cannot reach the MQTT broker {broker} and keeps trying.",
   "link.journalError": "The journal cannot be written: {error}. Nothing is acknowledged until it can.",

@@ -12,6 +12,8 @@ export const zh: Dictionary = {
   "link.reconnecting": "重连中，最后数据在 {age}前",
   "link.silent": "服务器已 {age} 没有数据。画面为最后收到的数据，稍后自动重新连接。",
   "link.banner": "与服务器的连接已中断 {age}。画面为最后收到的数据，正在自动重连。",
+  "link.unheard": "MQTT 服务器已 {age} 无消息",
+  "link.brokerUnheard": "MQTT 服务器已 {age} 没有任何消息。画面为最后收到的数据，服务器恢复应答后自动更新。",
   "link.workerSilent": "采集进程没有上报，目前未读取设备数据。",
   "link.brokerAbsent": "采集进程连不上 MQTT 服务器 {broker}，正在持续重试。",
   "link.journalError": "日志无法写入：{error}。恢复之前不会向设备确认任何消息。",
