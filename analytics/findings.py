@@ -9,6 +9,7 @@ making them again replaces them, with a count of 0 where nothing is left.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -17,12 +18,13 @@ import numpy as np
 from analytics.detectors.cranes import CraneState
 from analytics.detectors.gates import Passage
 from analytics.detectors.states import Held
+from analytics.held_times import HeldTime, HeldTimes
 from analytics.histograms import Histograms, bins_of
 from analytics.partials import Partials
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Ints
 from devices.times import NS
-from devices.vocabulary import PERCENTILED
+from devices.vocabulary import METRICS, PERCENTILED
 
 PERIOD: Final = TIERS_S[-1] * NS
 """Length of an hour of findings, ns: the widest window, so that an hour's findings are all that its windows hold."""
@@ -68,6 +70,12 @@ class Finding(msgspec.Struct, array_like=True, frozen=True):
     until: int = -1
     """End of a stretch of time that began at ``ts``; -1 for an event."""
 
+    @classmethod
+    def of_held(cls, held: HeldTime) -> "Finding":
+        """Return that a state was held."""
+        samples = {METRICS[held.metric].name: held.until // MILLISECOND - held.start // MILLISECOND}
+        return cls(STRETCH, held.start, 0, held.until - 1, samples, b"", held.until)
+
     def parts(self) -> Iterator[tuple[str, int, int]]:
         """Yield metric, time and scaled value of what joins the windows: a stretch is shared out among its windows.
 
@@ -98,8 +106,8 @@ class Samples(NamedTuple):
     """Not shared out yet, (m, 3): series, start and end in ns UTC."""
 
     @classmethod
-    def of(cls, findings: Iterable[Finding], series: Mapping[str, int]) -> "Samples":
-        """Return those of some findings; ``series``: metric → series."""
+    def of(cls, findings: Iterable[Finding], series: Mapping[str, int], held: Iterable[HeldTime] = ()) -> "Samples":
+        """Return those of some findings and times that states were held; ``series``: metric → series."""
         points: list[tuple[int, int, int, int]] = []
         stretches: list[tuple[int, int, int]] = []
         for finding in findings:
@@ -107,6 +115,7 @@ class Samples(NamedTuple):
                 points += [(series[name], finding.ts, finding.seq, value) for name, value in finding.samples.items()]
             else:
                 stretches += [(series[name], finding.ts, finding.until) for name in finding.samples]
+        stretches += [(series[METRICS[metric].name], start, until) for metric, start, until in held]
         return cls(np.array(points, np.int64).reshape(-1, 4), np.array(stretches, np.int64).reshape(-1, 3))
 
     @classmethod
@@ -151,37 +160,63 @@ def _of_stretches(stretches: Ints, width: int) -> Partials:
     return Partials(series[which], window, aggregates)
 
 
-class Hour(msgspec.Struct, array_like=True):
+class Hour(msgspec.Struct):
     """One hour of a device."""
 
     since: int
     """Event time, ns UTC: inputs before this are contained in ``state``; 0 where there was none."""
     state: DetectorState
     findings: dict[str, Finding]
-    """By the event's id."""
+    """Those that are no times that states were held, by the event's id."""
+    held: HeldTimes = msgspec.field(default_factory=HeldTimes)
+
+    def every(self) -> dict[str, Finding]:
+        """Return all findings, each time that a state was held as one of them, by its metric and start."""
+        held = {f"{METRICS[each.metric].name}@{each.start}": Finding.of_held(each) for each in self.held}
+        return self.findings | held
+
+    def samples(self, series: Mapping[str, int]) -> Samples:
+        """Return what all findings give the windows; ``series``: metric → series, of :meth:`metrics`."""
+        return Samples.of(self.findings.values(), series, self.held)
+
+    def metrics(self) -> list[str]:
+        """Return the metrics of all samples, each once."""
+        of_held = (METRICS[metric].name for metric in sorted(self.held.metrics()))
+        return list(dict.fromkeys(chain(chain.from_iterable(each.samples for each in self.findings.values()), of_held)))
 
 
-class Cell(NamedTuple):
-    """A finest window of a series: index of the series, start in ns UTC."""
+class Span(NamedTuple):
+    """Where something has changed in a series: its index, and from when until when, ns UTC, not empty."""
 
     series: int
-    window: int
+    start: int
+    until: int
 
 
-def cells_of(finding: Finding, series: Mapping[str, int]) -> list[Cell]:
-    """Return the cells that a finding's samples lie in, given metric → series."""
-    return [Cell(series[name], ts - ts % FINEST) for name, ts, _ in finding.parts()]
+def spans_of(finding: Finding, series: Mapping[str, int]) -> list[Span]:
+    """Return where a finding's samples lie, given metric → series."""
+    until = finding.ts + 1 if finding.until < 0 else finding.until
+    return [Span(series[name], finding.ts, until) for name in finding.samples]
 
 
-def rows_of(samples: Samples, stale: Sequence[Cell], keys: Sequence[SeriesKey], worker: str) -> WindowRows:
-    """Return the rows, of every tier, of the windows that hold a stale cell; a count of 0 says that nothing is left.
+def _cells(spans: Sequence[Span]) -> tuple[Ints, Ints]:
+    """Return series and start of every finest window that spans, at least one, touch; arrays (n,)."""
+    series, start, until = np.array(spans, np.int64).T
+    first = start // FINEST
+    count = (until - 1) // FINEST - first + 1
+    nth = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(series, count), (np.repeat(first, count) + nth) * FINEST
 
-    ``samples``: all that lie in the hours of the stale cells.
+
+def rows_of(samples: Samples, stale: Sequence[Span], keys: Sequence[SeriesKey], worker: str) -> WindowRows:
+    """Return the rows, of every tier, of the windows that are stale somewhere; a count of 0 says that nothing is left.
+
+    ``samples``: all that lie in the hours of what is stale.
     """
     if not stale:
         return WindowRows.empty(keys, worker)
     parts = []
-    series, window = np.array(stale, np.int64).reshape(-1, 2).T
+    series, window = _cells(stale)
     events = _finest(samples.points, keys, worker)
     for tier_s in TIERS_S:
         width = tier_s * NS

@@ -24,10 +24,10 @@ from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, METRICS
 from ingest.detection import Need
 from ingest.directory import NOBODY, Device
+from ingest.kept_hours import decode_open, encode_hour, encode_open
 from ingest.ledger import DeviceAccounts
 from ingest.packed_ints import PackedInts
 from ingest.pipeline import Newest, Pipeline
-from ingest.rerunning import encode_hour
 from store.interface import HistoryRecord, Scalar
 from store.packed_devices import PackedDevices
 
@@ -121,7 +121,6 @@ class WorkerBlob(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_device = msgspec.msgpack.Decoder(DeviceBlob).decode
 _decode_worker = msgspec.msgpack.Decoder(WorkerBlob).decode
-_decode_hours = msgspec.msgpack.Decoder(dict[int, Hour]).decode
 
 
 class Frozen(NamedTuple):
@@ -163,8 +162,9 @@ def freeze(
         if records is not None and device.index != NOBODY:
             records.add(pipeline.record_of(device, newest, blob.newest, blob.mark))
     blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
-    changed, over = pipeline.detection.take_hours()
-    blobs |= {HOURS + device.uid: _encode(pipeline.detection.hours[device.index]) for device in changed}
+    changed, over = pipeline.detection.take_hours(every=last)
+    hours = pipeline.detection.hours
+    blobs |= {HOURS + device.uid: encode_open(hours[device.index], plain=last) for device in changed}
     blobs[WORKER] = _encode(worker)
     history = [HistoryRecord(uid=uid, start_ns=start, blob=encode_hour(hour)) for uid, start, hour in over]
     return Frozen(blobs, history)
@@ -187,7 +187,7 @@ def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
     worker = worker_of(state)
     for device in pipeline.directory.devices:
         if (hours := state.get(HOURS + device.uid)) is not None:
-            pipeline.detection.set_hours(device.index, _decode_hours(hours))
+            pipeline.detection.set_hours(device.index, decode_open(hours))
         elif worker.form < WITH_HOURS and device.index != NOBODY:
             _begin_history(pipeline, device.index)
     pipeline.samples = worker.samples

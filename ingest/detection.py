@@ -16,23 +16,22 @@ from analytics.detectors.gates import GatePassages, PassageRules, TagRead
 from analytics.detectors.states import IS_TIMED, HoldRules, StateTimes, Stretch
 from analytics.events import PortEvent, event_id
 from analytics.findings import (
-    MILLISECOND,
     PERIOD,
     STRETCH,
-    Cell,
     DetectorState,
     Finding,
     Hour,
     Samples,
-    cells_of,
+    Span,
     digest_of,
     period_of,
     rows_of,
+    spans_of,
 )
 from analytics.rows import WindowRows
 from analytics.watermarks import Watermarks
 from devices.columns import Columns, Ints
-from devices.vocabulary import BY_NAME, INDEX, SCALE, DeviceClass, time_in
+from devices.vocabulary import INDEX, METRICS, SCALE, DeviceClass, time_in
 from ingest.directory import Device, Directory
 from ingest.inputs import IS_CRANE_INPUT, Waiting
 from store.interface import EventRecord
@@ -142,7 +141,8 @@ class Detection:
         """By device: the watermark at which there is more to tell of its states, ns UTC."""
         self._changed: set[int] = set()
         self._several: set[int] = set()
-        self._stale: dict[tuple[int, int], set[Cell]] = {}
+        self._stale: dict[tuple[int, int], list[Span]] = {}
+        """Device and hour → what has changed in it that is still to be made into rows."""
         self._events: list[EventRecord] = []
         self._retracted: list[str] = []
 
@@ -231,15 +231,15 @@ class Detection:
         for first in range(0, len(places), PLACES_AT_ONCE):
             some = places[first : first + PLACES_AT_ONCE]
             samples = Samples.together(self._samples_of(*place) for place in some)
-            cells = [cell for place in some for cell in stale.pop(place)]
-            yield rows_of(samples, cells, self._directory.keys, worker)
+            spans = [span for place in some for span in stale.pop(place)]
+            yield rows_of(samples, spans, self._directory.keys, worker)
 
-    def take_hours(self) -> tuple[list[Device], list[SealedHour]]:
+    def take_hours(self, *, every: bool = False) -> tuple[list[Device], list[SealedHour]]:
         """Return the devices whose open hours changed since the last call, and the hours closed since.
 
-        Closed hours are forgotten here: the caller keeps them.
+        Closed hours are forgotten here: the caller keeps them. ``every``: all devices that have open hours.
         """
-        changed, self._changed = self._changed, set()
+        changed, self._changed = set(self.hours) if every else self._changed, set()
         sealed = [hour for device in sorted(self._several) for hour in self._close_hours(device)]
         self._several = {device for device in self._several if len(self.hours[device]) > 1}
         devices = changed | {device for device, _ in sealed}
@@ -310,20 +310,20 @@ class Detection:
         self._find_latest(device)
 
     def _replace(self, device: int, start: int, old: Hour | None, new: Hour, outcome: Outcome, mark: str) -> None:
-        """Report the events of an hour that are new, changed or gone, and mark the cells of their samples."""
-        was = {} if old is None else old.findings
-        stale = self._stale.setdefault((device, start), set())
-        gone = {id_ for id_, finding in was.items() if new.findings.get(id_) != finding}
+        """Report the events of an hour that are new, changed or gone, and mark where their samples lie."""
+        was, is_now = {} if old is None else old.every(), new.every()
+        stale = self._stale.setdefault((device, start), [])
+        gone = {id_ for id_, finding in was.items() if is_now.get(id_) != finding}
         # What is not even committed yet has never been.
         self._events = [event for event in self._events if event.id not in gone]
         entry = self._directory.devices[device]
-        for id_ in sorted(was.keys() | new.findings.keys()):
-            before, now = was.get(id_), new.findings.get(id_)
+        for id_ in sorted(was.keys() | is_now.keys()):
+            before, now = was.get(id_), is_now.get(id_)
             if before == now:
                 continue
             for finding in (before, now):
                 if finding is not None:
-                    stale.update(cells_of(finding, self._series(entry, finding.samples)))
+                    stale += spans_of(finding, self._series(entry, finding.samples))
             if STRETCH in {each.type for each in (before, now) if each is not None}:
                 continue
             if before is not None:
@@ -380,7 +380,7 @@ class Detection:
             self.hours[event.device][start].findings[record.id] = finding
             self._note_change(event.device)
             series = self._series(device, finding.samples)
-            self._stale.setdefault((event.device, start), set()).update(cells_of(finding, series))
+            self._stale.setdefault((event.device, start), []).extend(spans_of(finding, series))
             at, values = np.array(list(series.values()), np.int64), np.array(list(scaled.values()), np.int64)
             self._note_latest(at, np.full(len(at), event.ts, np.int64), values)
             self._events.append(record)
@@ -411,22 +411,21 @@ class Detection:
 
     def _tell(self, stretches: Iterable[Stretch]) -> None:
         """Note stretches of time in which states were held, among the findings."""
-        for device, metric, value, start, end, began in stretches:
-            name = time_in(metric, value)
-            if name not in BY_NAME:
+        for device, state, value, start, end, began in stretches:
+            metric = INDEX.get(time_in(state, value))
+            if metric is None:
                 continue
             entry, hour = self._directory.devices[device], period_of(start)
             entry.touched = True
-            findings = self.hours[device][hour].findings
+            held = self.hours[device][hour].held
             first = max(began, hour)
-            before = findings.get(f"{name}@{first}")
-            if before is None or before.until != start:
+            if first != start and held.until(metric, first) != start:
                 # An hour of a release that kept every minute for itself.
                 first = start
-            findings[f"{name}@{first}"] = _held(name, first, end)
+            held.note(metric, first, end)
             self._note_change(device)
-            cells = cells_of(_held(name, start, end), self._series(entry, (name,)))
-            self._stale.setdefault((device, hour), set()).update(cells)
+            series = self._directory.derived_series(entry, METRICS[metric].name, capped=False)
+            self._stale.setdefault((device, hour), []).append(Span(series, start, end))
 
     def _note_change(self, device: int) -> None:
         self._changed.add(device)
@@ -439,9 +438,8 @@ class Detection:
 
     def _samples_of(self, device: int, start: int) -> Samples:
         """Return what an hour's findings give the windows."""
-        findings = self.hours[device][start].findings.values()
-        names = dict.fromkeys(name for finding in findings for name in finding.samples)
-        return Samples.of(findings, self._series(self._directory.devices[device], names))
+        hour = self.hours[device][start]
+        return hour.samples(self._series(self._directory.devices[device], hour.metrics()))
 
     def _close_hours(self, device: int) -> Iterator[tuple[int, tuple[int, Hour]]]:
         """Forget and yield the hours of a device that are over, but for the newest."""
@@ -470,11 +468,6 @@ def record_of(device: Device, event: PortEvent) -> EventRecord:
         start_ns=event.start,
         data=event.data,
     )
-
-
-def _held(name: str, start: int, end: int) -> Finding:
-    """Return the finding that a state was held; times ns UTC."""
-    return Finding(STRETCH, start, 0, end - 1, {name: end // MILLISECOND - start // MILLISECOND}, b"", end)
 
 
 def _notice(device: Device, id_: str, finding: Finding, mark: str) -> EventRecord:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from analytics.findings import EPOCH, PERIOD, STRETCH, Cell, Hour, Samples, cells_of, rows_of
+from analytics.findings import EPOCH, PERIOD, STRETCH, Hour, Samples, Span, rows_of, spans_of
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.topics import DeviceKey
 from ingest.checks import MAX_AHEAD
@@ -175,15 +175,15 @@ def _take(
 def _of_findings(hours: Mapping[str, Mapping[int, Hour]], stretch: Stretch, worker: str) -> WindowRows:
     """Return the rows of all findings in the stretch."""
     keys: dict[SeriesKey, int] = {}
-    samples, cells = [Samples.of((), {})], set[Cell]()
+    samples, spans = [Samples.of((), {})], list[Span]()
     for uid, found in hours.items():
         device = DeviceKey.from_uid(uid)
-        findings = [finding for hour in found.values() for finding in hour.findings.values()]
+        findings = [finding for hour in found.values() for finding in hour.every().values()]
         names = {name for finding in findings for name in finding.samples}
         series = {name: keys.setdefault(SeriesKey(*device, name), len(keys)) for name in sorted(names)}
         samples.append(Samples.of(findings, series))
-        cells.update(cell for finding in findings for cell in cells_of(finding, series))
-    rows = rows_of(Samples.together(samples), sorted(cells), list(keys), worker)
+        spans += [span for finding in findings for span in spans_of(finding, series)]
+    rows = rows_of(Samples.together(samples), spans, list(keys), worker)
     return rows.take((rows.window >= stretch.start) & (rows.window < stretch.end)).at_epoch(EPOCH)
 
 

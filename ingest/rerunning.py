@@ -5,16 +5,15 @@ it finds is by construction what would have been found had every frame come in o
 that ingests, so that it may run in a thread of its own.
 """
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from analytics.clocks import ClockOffsets
 from analytics.findings import PERIOD, DetectorState, Hour, period_of
+from analytics.held_times import HeldTimes
 from analytics.histograms import Binned
 from analytics.partials import Partials
 from analytics.windows import Windows
@@ -22,6 +21,7 @@ from devices.columns import Bools, Columns, Ints
 from devices.topics import DeviceKey
 from ingest.checks import MAX_AHEAD
 from ingest.detection import Outcome, Plan
+from ingest.kept_hours import decode_hour
 from ingest.pipeline import Pipeline, PipelineConfig
 from store.interface import EventRecord
 from store.journal import Frame
@@ -33,19 +33,6 @@ DEVICE_HOURS: Final = 64
 
 MOST_INPUTS: Final = 2_000_000
 """Inputs that a pass holds in memory, however many its devices have in an hour: 80 MB, and as much to sort them."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Hour).decode
-
-
-def encode_hour(hour: Hour) -> bytes:
-    """Return an hour as it is kept: zlib over msgpack, a tenth of it."""
-    return zlib.compress(_encode(hour), 1)
-
-
-def decode_hour(blob: bytes) -> Hour:
-    """Return the hour that :func:`encode_hour` was given."""
-    return _decode(zlib.decompress(blob))
 
 
 class OfDevices:
@@ -153,7 +140,9 @@ class _Start:
             # What was once the first hour says that nothing came before it, and other hours may have since.
             if self.since and self.first_hour <= start <= self.since and hour.since <= self.since:
                 found = {id_: finding for id_, finding in hour.findings.items() if finding.known < self.since}
-                result[start] = Hour(hour.since, hour.state, found)
+                # Known at its last instant, as every finding of a time that a state was held.
+                held = HeldTimes.of(each for each in hour.held if each.until <= self.since)
+                result[start] = Hour(hour.since, hour.state, found, held)
         return result
 
 
@@ -171,7 +160,7 @@ def run_again(
 
     Args:
         plans: which devices, and from when.
-        histories: device uid → start of an hour → the hour as :func:`encode_hour` made it.
+        histories: device uid → start of an hour → the hour as :func:`ingest.kept_hours.encode_hour` made it.
         frames: gives the frames received since a time, in the order of the journal.
         held_from: since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
         config: rules of the pipeline; devices that its registry does not admit now cannot run again.
@@ -367,7 +356,9 @@ def _outcome(pipeline: Pipeline, device: int, start: _Start, events: Mapping[str
         # As it was: everything after this was found from the same state and the same inputs.
         return Outcome(start.plan, before, hours, concerned, state, start.end, settled=True)
     there = start.hours.get(start.end)
-    hours[start.end] = Hour(start.end, state, {} if there is None else there.findings)
+    hours[start.end] = (
+        Hour(start.end, state, {}) if there is None else Hour(start.end, state, there.findings, there.held)
+    )
     if there is not None:
         before[start.end] = there
     return Outcome(start.plan, before, hours, concerned, state, start.end)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from made_frames import T0
 from made_rows import BEGIN, key, rows_of
 
-from analytics.findings import Cell, Samples
+from analytics.findings import Samples, Span
 from analytics.findings import rows_of as rows_of_findings
 from analytics.histograms import (
     BINS,
@@ -188,8 +188,8 @@ def test_figures_of_events_have_histograms_in_every_tier() -> None:
     keys = [key("QC01", "cycle_s"), key("QC01", "moves")]
     samples = [(0, T0 + nth * 40 * NS, nth, 60_000 + nth * 1_000) for nth in range(50)]
     samples += [(1, ts, seq, 1) for _, ts, seq, _ in samples]
-    cells = sorted({Cell(series, ts - ts % (10 * NS)) for series, ts, _, _ in samples})
-    rows = rows_of_findings(Samples(np.array(samples), np.empty((0, 3), np.int64)), cells, keys, "w")
+    spans = [Span(series, ts, ts + 1) for series, ts, _, _ in samples]
+    rows = rows_of_findings(Samples(np.array(samples), np.empty((0, 3), np.int64)), spans, keys, "w")
     hour = rows.take((rows.tier_s == 3_600) & (rows.series == 0))
     assert hour.packed.tolist() == [histogram_of([value for series, _, _, value in samples if series == 0])]
     assert rows.take(rows.series == 1).packed.tolist() == [b""] * int((rows.series == 1).sum())

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from made_frames import T0, Shelf, frame, pipeline_of, topic, values
 
 from analytics.detectors.states import CUT, HoldRules, StateTimes, Stretch
-from analytics.findings import FINEST, STRETCH, Finding, Samples, cells_of, rows_of
+from analytics.findings import FINEST, STRETCH, Finding, Samples, rows_of, spans_of
 from analytics.rows import SeriesKey, WindowRows
 from analytics.watermarks import Lateness
 from devices.columns import Columns
 from devices.times import NS
 from devices.vocabulary import BY_NAME, INDEX, METRICS, TIMED, Kind, time_in
 from ingest.checkpoint import WorkerBlob, freeze
+from ingest.kept_hours import PlainHour
 from ingest.pipeline import Pipeline
 
 TENTH = NS // 10
@@ -88,10 +89,10 @@ def test_rows_of_findings_are_those_of_their_parts(drawn: list[tuple[str, int, i
         for nth, (name, ts, length) in enumerate(drawn)
     ]
     parts = [(series[name], ts, each.seq, value) for each in findings for name, ts, value in each.parts()]
-    cells = sorted({cell for each in findings for cell in cells_of(each, series)})
+    spans = sorted({span for each in findings for span in spans_of(each, series)})
     found = Samples.of(findings, series)
     apart = Samples(np.array(parts, np.int64).reshape(-1, 4), np.empty((0, 3), np.int64))
-    for some in (cells, cells[::2], cells[-1:]):
+    for some in (spans, spans[::2], spans[-1:]):
         one, other = rows_of(found, some, keys, "w"), rows_of(apart, some, keys, "w")
         for name in WindowRows.columns():
             assert getattr(one, name).tolist() == getattr(other, name).tolist(), name
@@ -113,7 +114,7 @@ def test_a_state_that_lasts_is_one_finding_of_its_hour() -> None:
     pipeline, shelf = pipeline_of(), Shelf()
     drive(pipeline, shelf, 0, 118)
     ((_, hours),) = pipeline.detection.hours.items()
-    assert [sorted(hour.findings) for hour in hours.values()] == [
+    assert [sorted(hour.every()) for hour in hours.values()] == [
         sorted(f"{name}@{start + offset * NS}" for name, offset in held)
         for start, held in (
             (T0, [("ignition_on_1_s", 0), ("laden_0_s", 0), ("laden_1_s", 600)]),
@@ -143,13 +144,12 @@ def test_an_hour_that_was_kept_by_the_minute_goes_on_without_counting_twice() ->
     # As a release left them that noted neither when a state began nor that its minutes are one.
     for hour in hours.values():
         by_minute = {}
-        for found in hour.findings.values():
-            (name,) = found.samples
-            for start in range(found.ts, found.until, CUT):
-                end = min(found.until, start + CUT)
+        for metric, began, until in hour.held:
+            name = METRICS[metric].name
+            for start in range(began, until, CUT):
+                end = min(until, start + CUT)
                 by_minute[f"{name}@{start}"] = Finding(STRETCH, start, 0, end - 1, {name: 0}, b"", end)
-        hour.findings.clear()
-        hour.findings.update(by_minute)
+        hour.held = PlainHour(hour.since, hour.state, by_minute).hour().held
     for held in detection.states.held[device].values():
         held.began = -1
     drive(*before, 30, 45)
