@@ -5,6 +5,7 @@ measured, 2 for a name that is none, and with ``--strict`` 99 if a goal is misse
 """
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from bench.registry import Group, Pair, Scale, chosen, every_group
 from bench.report import figure, keep, result_of, show
 
 MISSED: Final = 99
+TOLD_TO_END: Final = 128 + signal.SIGTERM
+"""Exit status of a program that a signal has ended, as shells give it."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -76,4 +79,6 @@ def take(group: Group, rounds: int, scale: Scale, console: Console) -> dict[str,
 
 
 if __name__ == "__main__":
+    # By default the folders of a run would stay, and a journal of ten minutes is some gigabytes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TOLD_TO_END))
     sys.exit(main(sys.argv[1:]))

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from engines.ports import wait_until
 from faults import ROOT
 from faults.resident import peak_mb
+from quayflow.supervisor import be_killed_with_parent
 
 CONNECT_S: Final = 40.0
 
@@ -46,13 +47,23 @@ class IngestProcess:
         return self._process is not None and self._process.poll() is not None
 
     def start(self, *, connected: bool = True) -> Self:
-        """Start it; with ``connected``, wait until it has subscribed."""
+        """Start it; with ``connected``, wait until it has subscribed.
+
+        It ends at the latest with the thread that calls this, also where that is killed.
+        """
         before = self.said("connected to")
         self.lives += 1
         with self.log.open("ab") as log:
             # Not the caller's process group: Ctrl-C is for the caller, who then stops it in order.
+            # So whoever ends the caller does not reach it, and the kernel has to.
             self._process = subprocess.Popen(
-                self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
             )
         if connected:
             wait_until(lambda: self.said("connected to") > before, f"ingest connects: {self.log}", CONNECT_S)

@@ -26,6 +26,7 @@ PR_SET_PDEATHSIG: Final = 1
 QUICK_DEATH_S: Final = 5.0
 MAX_QUICK_DEATHS: Final = 5
 STOP_TIMEOUT_S: Final = 20.0
+_libc: Final = ctypes.CDLL(None)
 
 
 class ChildFailedError(Exception):
@@ -104,7 +105,7 @@ class Child:
                 stderr=output,
                 env=dict(self.environment) if self.environment is not None else None,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         self._started = time.monotonic()
 
@@ -125,7 +126,15 @@ class Child:
             await self._spawn()
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the supervisor is gone (Linux; elsewhere it is left to `stop`)."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when whoever started it is gone (Linux; elsewhere nothing happens).
+
+    Called in a child between fork and exec. Gone is a parent also when the thread has ended that started the child.
+    """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _libc.prctl(PR_SET_PDEATHSIG, number)
+
+
+def be_killed_with_parent() -> None:
+    """Do the same for a process that may be stopped or has nothing to put in order."""
+    die_with_parent(signal.SIGKILL)

@@ -1,6 +1,8 @@
 """The measurements as a machine: rounds become rows, rows become a file. The figures themselves are `make bench`."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +12,12 @@ import pytest
 from msgspec import structs
 from rich.console import Console
 
-from bench.__main__ import take
+from bench.__main__ import TOLD_TO_END, take
 from bench.payloads import DEVICES, SteadyMessages, small_frames
 from bench.registry import Group, Pair, Round, Row, Scale, chosen, every_group, group
 from bench.report import keep, result_of
 from devices.codecs.native import decode_telemetry
+from engines.ports import wait_until
 from faults.resident import now_mb, peak_mb
 
 FIXED = {"name", "value", "unit", "reference", "reference_value", "ratio", "pairs"}
@@ -130,3 +133,41 @@ def test_rows_that_run_the_whole_product_can_be_taken(name: str) -> None:
     found = take(measured, 1, Scale(quick=True), Console(quiet=True))
     for row in measured.rows:
         assert found[row.name][0].value > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel does not see to it")
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "IngestProcess(Path(sys.argv[1]) / 'data', free_port()).start(connected=False)",
+        "start('bench.pacer', str(free_port()), '1', '1', '1')",
+    ],
+    ids=["ingest", "a part of the bench"],
+)
+def test_what_was_started_ends_with_whoever_started_it_even_where_that_is_killed(begin: str, tmp_path: Path) -> None:
+    program = f"""import sys, time
+from pathlib import Path
+from bench.trial import start
+from faults.ingest_process import IngestProcess
+from quayflow.broker import free_port
+child = {begin}
+print(child.pid, flush=True)
+time.sleep(60)"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)
+        assert now_mb(pid) > 0
+        parent.kill()
+    # One that has ended has no memory, whether or not anybody has waited for it.
+    wait_until(lambda: now_mb(pid) == 0, "it ends", 10)
+
+
+def test_a_bench_that_is_told_to_end_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "bench", "--only", "rss_flat", "--quick"]
+    with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}) as running:
+        wait_until(lambda: any(tmp_path.glob("quayflow-bench-*/persistence")), "the broker is set up", 30)
+        running.terminate()
+    assert running.returncode == TOLD_TO_END
+    assert not list(tmp_path.iterdir())

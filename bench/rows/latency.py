@@ -18,11 +18,12 @@ from typing import Any, Final
 
 from bench.payloads import SITE
 from bench.registry import Pair, Round, Row, Scale, group
-from bench.trial import receive, running_broker
+from bench.trial import expect_ready, receive, running_broker, start
 from bench.wire import connect, publish_packet
 from devices.topics import DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
 from quayflow import broker
+from quayflow.supervisor import be_killed_with_parent
 
 PROBE: Final = DeviceKey(SITE, DeviceClass.VEHICLE, "PROBE")
 PERIOD_S: Final = 0.04
@@ -56,7 +57,15 @@ def _running(port: int, folder: Path) -> Iterator[str]:
     environment = {**os.environ, "QUAYFLOW_DATA": str(folder), "QUAYFLOW_BROKER_PORT": str(port)}
     environment |= {"QUAYFLOW_PORT": page.rpartition(":")[2], "QUAYFLOW_LOG_LEVEL": "error"}
     command = [sys.executable, "-m", "quayflow"]
-    parts = [subprocess.Popen([*command, name], env=environment, cwd=folder) for name in ("ingest", "api")]
+    parts = [
+        subprocess.Popen(
+            [*command, name],
+            env=environment,
+            cwd=folder,
+            preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
+        )
+        for name in ("ingest", "api")
+    ]
     try:
         deadline = time.monotonic() + READY_S
         while not _is_ready(page):
@@ -79,13 +88,9 @@ def _is_ready(page: str) -> bool:
 
 @contextlib.contextmanager
 def _load(port: int, rate: float, seconds: float, boot: int) -> Iterator[None]:
-    arguments = [str(port), str(rate), str(seconds), str(boot)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.pacer", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
+    process = start("bench.pacer", str(port), str(rate), str(seconds), str(boot))
+    expect_ready(process, "pacer")
     assert process.stdin is not None
-    assert process.stdout.readline().strip() == "READY"
     process.stdin.write("go\n")
     process.stdin.flush()
     try:
