@@ -24,6 +24,8 @@ from ingest.packets import MessageTable, Splitter
 READ_STEP: Final = 65_536
 BUFFER: Final = 1 << 20
 """Bytes that a connection has room for as long as no more comes at once."""
+LITTLE: Final = BUFFER - 2 * READ_STEP
+"""So much is read at once whatever packets are thought to be like: there is room for it, and a begun packet."""
 COUNT: Final = struct.Struct("i")
 
 
@@ -73,7 +75,12 @@ class Intake:
         self._buffer = bytearray(BUFFER)
         self._filled = 0
         self._splitter = Splitter()
+        self._packet_bytes = bounds.bytes
+        """What a packet of the last batch had on the average, bytes; until there was one, as much as there may be."""
+        self._full = False
+        """Whether reading stopped though there may be more."""
         self._whole = False
+        """Whether the bound in messages was reached, and whole packets lie here still."""
         self._held = 0
         self.heard = self._loop.time()
         """When anything came last, on the loop's clock."""
@@ -81,11 +88,10 @@ class Intake:
 
     def receive(self) -> int:
         """Take what the socket holds, up to the bound; return how many bytes that was. SessionError at its end."""
-        if self._whole:
-            # The bound in messages was reached, and whole packets lie here still.
-            return 0
-        start = self._filled
-        while self._filled - start < self._bounds.bytes:
+        before = self._filled
+        # What is left of the last batch counts, unless it is a packet that has only begun, however long that is.
+        start, enough = 0 if self._whole else before, self._enough
+        while self._filled - start < enough:
             if len(self._buffer) - self._filled < READ_STEP:
                 self._buffer.extend(bytes(len(self._buffer)))
             try:
@@ -105,13 +111,20 @@ class Intake:
                 msg = "the broker closed the connection"
                 raise SessionError(msg)
             self._filled += count
-        else:
-            self._marks.stops += 1
-        received = self._filled - start
+        self._full = self._filled - start >= enough
+        received = self._filled - before
         if received:
             self.heard = self._loop.time()
             self.bytes_received += received
         return received
+
+    @property
+    def _enough(self) -> int:
+        """How much to have here at once, bytes: about as many packets as may be taken.
+
+        More would only wait here, in memory that grew for it, and not at the socket, where the broker feels it.
+        """
+        return min(self._bounds.bytes, max(LITTLE, self._bounds.messages * self._packet_bytes))
 
     def messages(self, control: Callable[[mqtt5.Packet], None]) -> MessageTable:
         """Take the complete packets, up to the bound; return the messages, hand everything else to ``control``."""
@@ -120,8 +133,9 @@ class Intake:
         with _decoding():
             messages, position = self._splitter.split(bytes(memoryview(self._buffer)[:filled]), bound, control)
         self._whole = len(messages) >= bound and position < filled
-        self._marks.stops += self._whole
+        self._marks.stops += self._whole or self._full
         if messages:
+            self._packet_bytes = -(-position // len(messages))
             self._held += len(messages)
             self._marks.hold(self._held, filled)
         if position < filled:

@@ -92,7 +92,7 @@ class SessionConfig:
     """Largest packet accepted from the broker, bytes."""
     max_batch_bytes: int = 4 << 20
     """No more than about this is off the socket and not yet acknowledged, bytes beyond one packet."""
-    max_batch_messages: int = 20_000
+    max_batch_messages: int = 5_000
     """No more than this is off the socket and not yet acknowledged, messages."""
     tick_s: float = 0.005
     """Shortest pause between reads while messages keep coming, s."""

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     gateway_idle_s: float = Field(900.0, gt=0)
     """Silence after which a terminal is taken for gone, s."""
 
-    held_messages: int = Field(20_000, ge=1)
+    held_messages: int = Field(5_000, ge=1)
     """Messages that ingest holds at most between reading and acknowledging them."""
     held_bytes: int = Field(4 << 20, ge=65_536)
     """The same in bytes, beyond one packet."""

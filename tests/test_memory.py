@@ -61,6 +61,47 @@ def test_the_buffer_of_a_connection_is_as_small_after_a_large_packet_as_before()
     asyncio.run(scenario())
 
 
+class HeldUp(socket.socket):
+    """A socket at which all of this has been waiting."""
+
+    def __init__(self, waiting: bytes) -> None:
+        super().__init__()
+        self.waiting = memoryview(waiting)
+
+    def recv_into(self, buffer: memoryview, *_: int) -> int:  # type: ignore[override]
+        count = min(len(buffer), len(self.waiting))
+        if not count:
+            raise BlockingIOError
+        buffer[:count], self.waiting = self.waiting[:count], self.waiting[count:]
+        return count
+
+
+def test_small_messages_that_were_held_up_are_read_as_they_are_taken_and_wait_at_the_socket() -> None:
+    bound = 1_000
+    message = publish(TOPIC, PAYLOAD, 1)
+    size = len(message)
+
+    async def scenario() -> None:
+        with HeldUp(message * 3) as ours:
+            intake = Intake(ours, Bounds(bound, LARGE, LARGE), Marks())
+            intake.receive()
+            assert len(intake.messages(lambda _: None)) == 3
+            intake.release()
+            # What a broker may send while the disk takes its time, many batches of it.
+            ours.waiting = memoryview(message * (LARGE // size))
+            taken = 0
+            while ours.waiting or taken < LARGE // size:
+                intake.receive()
+                read = LARGE - LARGE % size - len(ours.waiting)
+                assert read - taken * size <= BUFFER
+                found = intake.messages(lambda _: None)
+                assert 0 < len(found) <= bound
+                taken += len(found)
+                intake.release()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
 def test_what_is_freed_below_something_in_use_is_given_back() -> None:
     waiting, size, count = Waiting(), KEPT // 16, 200

@@ -16,7 +16,7 @@ from made_sessions import TOPIC, config_of, numbers_of, read_to_the_end, read_un
 import ingest.session
 from engines.ports import free_port
 from faults.scripted_broker import Wire, publish, scripted_broker
-from ingest.intake import READ_STEP, Marks
+from ingest.intake import READ_STEP, Bounds, Intake, Marks
 from ingest.session import Message, Session, SessionConfig, SessionError
 
 NEVER = 60.0
@@ -188,6 +188,40 @@ def test_nothing_more_than_the_bound_in_messages_is_handed_out_before_a_batch_is
     assert marks.most_messages == bound
     assert marks.most_bytes > 0
     assert marks.stops >= total // bound - 1
+
+
+def test_what_a_bound_leaves_behind_is_filled_up_and_handed_out_before_the_connection_is_given_up() -> None:
+    bound = 10
+
+    async def scenario() -> None:
+        ours, brokers = socket.socketpair()
+        with ours, brokers:
+            ours.setblocking(False)
+            marks = Marks()
+            intake = Intake(ours, Bounds(bound, 1 << 20, 1 << 20), marks)
+
+            def send(first: int, count: int) -> None:
+                numbers = range(first, first + count)
+                brokers.sendall(b"".join(publish(TOPIC, str(number).encode(), number + 1) for number in numbers))
+
+            def taken() -> list[int]:
+                intake.receive()
+                found = numbers_of([*intake.messages(lambda _: None)])
+                intake.release()
+                return found
+
+            send(0, 15)
+            assert taken() == [*range(10)]
+            send(15, 10)
+            assert taken() == [*range(10, 20)]
+            brokers.close()
+            assert marks.stops == 2
+            assert taken() == [*range(20, 25)]
+            with pytest.raises(SessionError, match="closed the connection"):
+                taken()
+            assert marks.stops == 2
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("announced", [(16 << 20) + 1, 256 << 20])
