@@ -49,10 +49,18 @@ class Path(NamedTuple):
 
     words: str
     """What it speaks of, such as ``che.spreader.locked.status``."""
+    root: str
+    """The first of the words, ``che`` for a machine."""
+    rest: str
+    """The others."""
     ids: tuple[str, ...]
     """Array ids, in order."""
-    arrays: tuple[str, ...]
-    """What each of them counts, such as ``che.spreader``."""
+    machine: str
+    """The array id of the machine, "" where it has none."""
+    parts: tuple[tuple[str, str], ...]
+    """Of the machine's parts: what is counted, such as ``che.spreader``, and its array id."""
+    identities: tuple[tuple[str, str], ...]
+    """Array ids that identify something, such as a container: path of the fact and the id."""
     member: str
     """``value``, the member of the observed property that it gives instead, or "" where there is no such property."""
     unit: str
@@ -60,9 +68,31 @@ class Path(NamedTuple):
     pomt: str
 
     @property
-    def machine(self) -> str:
-        """The array id of the machine, "" where it has none."""
-        return self.ids[0] if self.arrays[:1] == (MACHINE,) else ""
+    def is_usual(self) -> bool:
+        """Whether it is a value that was measured, and says so itself."""
+        return self.pom == "output" and self.pomt == "actual" and self.member == "value"
+
+    @classmethod
+    def of(cls, words: list[str], marks: list[tuple[str, str]], member: str, unit: str, pom: str, pomt: str) -> "Path":
+        """Return what these levels of a path come to; ``marks``: what is counted, and the array id."""
+        joined = ".".join(words)
+        return cls(
+            words=joined,
+            root=words[0] if words else "",
+            rest=".".join(words[1:]),
+            ids=tuple(mark for _, mark in marks),
+            machine=marks[0][1] if marks and marks[0][0] == MACHINE else "",
+            parts=tuple((array, mark) for array, mark in marks if array != MACHINE),
+            identities=tuple(
+                (f"{array}.id", mark)
+                for array, mark in marks[1:]
+                if mark and not mark.isdigit() and kind_of(f"{array}.id")
+            ),
+            member=member or ("value" if pom or pomt else ""),
+            unit=unit,
+            pom=pom,
+            pomt=pomt,
+        )
 
 
 @lru_cache(8_192)
@@ -72,15 +102,13 @@ def parse_path(key: str) -> Path:
     if len(levels) > MAX_LEVELS:
         raise ValueError(f"{len(levels)} levels: at most {MAX_LEVELS}")
     words: list[str] = []
-    ids: list[str] = []
-    arrays: list[str] = []
+    marks: list[tuple[str, str]] = []
     unit, pom, pomt, member = "", "", "", ""
     for nth, level in enumerate(levels):
         last = nth == len(levels) - 1
         word = folded(level)
         if level.startswith("@"):
-            ids.append(level[1:])
-            arrays.append(".".join(words))
+            marks.append((".".join(words), level[1:]))
         elif level.startswith("#"):
             _, name, said = (*level.split("#", 2), "")[:3]
             unit = said if name.lower() == "unit" else unit
@@ -92,9 +120,7 @@ def parse_path(key: str) -> Path:
             member = word
         elif words or word not in ENVELOPES or "che" not in map(str.lower, levels[1:2]):
             words.append(word)
-    if pom or pomt:
-        member = member or "value"
-    return Path(".".join(words), tuple(ids), tuple(arrays), member, unit, pom, pomt)
+    return Path.of(words, marks, member, unit, pom, pomt)
 
 
 def _is_member(word: str, words: list[str], measured: str) -> bool:
@@ -140,11 +166,10 @@ class _Flat:
         told: dict[str, dict[str, str]] = {}
         for key, said in tree.items():
             path = self._parsed(key)
-            root, _, rest = path.words.partition(".")
-            if root != MACHINE:
-                header.setdefault(rest if root in {"msg", "header"} else path.words, said)
-            elif rest in ATTRIBUTES:
-                told.setdefault(path.machine, {})[rest] = plain_text(said)
+            if path.root != MACHINE:
+                header.setdefault(path.rest if path.root in {"msg", "header"} else path.words, said)
+            elif path.rest in ATTRIBUTES:
+                told.setdefault(path.machine, {})[path.rest] = plain_text(said)
             elif path.member in {"value", ""}:
                 self._paths.append((key, path, said))
             else:
@@ -173,8 +198,12 @@ class _Flat:
             if path.words.startswith(COORDINATE):
                 places.setdefault((mark, *path.ids), {})[path.words.removeprefix(COORDINATE).strip(".")] = said
                 continue
-            if len(path.ids) > 1:
-                _tell_ids(machine, path)
+            # Array ids that are identities, such as the number of a container, are taken for what they say.
+            for named, identity in path.identities:
+                machine.describe(named, identity)
+            usual = path.is_usual and not self._members
+            if usual and machine.take(self._named(path), said, None, path.unit):
+                continue
             where = partial(_where, key)
             if not path.member:
                 machine.tell(path.words, self._named(path), said, where)
@@ -189,10 +218,9 @@ class _Flat:
 
     def _named(self, path: Path) -> str:
         """Return the words, with the array ids where a part is not the first of its kind."""
-        parts = [(array, mark) for array, mark in zip(path.arrays, path.ids, strict=True) if array != MACHINE]
-        for array, mark in parts:
+        for array, mark in path.parts:
             if self._seen.setdefault((path.machine, array), mark) != mark:
-                return path.words + "".join(f"[{mark}]" for _, mark in parts)
+                return path.words + "".join(f"[{mark}]" for _, mark in path.parts)
         return path.words
 
 
@@ -230,13 +258,6 @@ def encode_flat(
 def _property_of(path: Path) -> tuple[str, tuple[str, ...], str, str]:
     """Return what the paths of the members of one observed property have in common."""
     return path.words, path.ids, path.pom, path.pomt
-
-
-def _tell_ids(machine: Machine, path: Path) -> None:
-    """Take the array ids that are identities, such as the number of a container, for what they say."""
-    for array, mark in zip(path.arrays[1:], path.ids[1:], strict=True):
-        if mark and not mark.isdigit() and kind_of(named := f"{array}.id"):
-            machine.describe(named, mark)
 
 
 def _who(mark: str, told: dict[str, str]) -> tuple[str, str]:

@@ -59,7 +59,7 @@ class Machine:
         What this does not take is for :meth:`observe`. It is a shorter way for what nearly all values are.
         """
         target = self._targets.get(path)
-        reading = self._by_stamp.get(stamp) if type(stamp) is str else None
+        reading = self._by_stamp.get(stamp) if stamp is None or type(stamp) is str else None
         if target is None or reading is None or target.when_true is not None or target.metric.name in reading.values:
             return False
         if type(said) is float:
@@ -106,7 +106,7 @@ class Machine:
             self._empty += _is_empty(said)
             return
         reading = self._reading(ts, zoned=zoned)
-        if type(stamp) is str:
+        if stamp is None or type(stamp) is str:
             self._by_stamp[stamp] = reading
         if target.metric.name in reading.values:
             # A second value of one instant, such as a reach from another reference: the first one stands.
