@@ -77,7 +77,7 @@ class Decoder:
         """Decode frames; those of each device in order."""
         batch, frames = self._take_alike(frames)
         routes, received, received_samples = self._routes, batch.received.append, batch.received_samples.append
-        telemetry, decode = Stream.TELEMETRY, native.decode_telemetry
+        telemetry, telemetry_in = Stream.TELEMETRY, native.telemetry_in
         for frame in frames:
             _, recv_ts, _, _, topic, payload = frame
             index, samples = NOBODY, 0
@@ -88,12 +88,14 @@ class Decoder:
                 device.last_seen = recv_ts
                 device.touched = True
                 if stream is telemetry:
-                    if BLOCK_MARK in payload and (block := _block_in(payload)) is not None:
+                    # Nothing is both, and to look for the mark of a block takes as long as half of decoding.
+                    found = telemetry_in(payload)
+                    if found is None and (block := _block_in(payload)) is not None:
                         samples = block.rows * len(block.names)
                         if self._is_new(frame, device, block, samples, batch):
                             self._accept_block(frame, device, block, batch)
                     else:
-                        found = decode(payload)
+                        found = found or native.decode_telemetry(payload)
                         samples = len(found.m)
                         if self._is_new(frame, device, found, samples, batch):
                             self._accept_telemetry(frame, device, found, batch)
@@ -221,7 +223,9 @@ class Decoder:
         return False
 
     def _accept_telemetry(self, frame: Frame, device: Device, found: native.Telemetry, batch: Batch) -> None:
-        ts, values, seq = _time_of(frame, found), found.m, found.seq or 0
+        ts, values, seq, recv_ts = found.ts, found.m, found.seq or 0, frame.recv_ts
+        if type(ts) is not int or not YEAR_2000 <= ts <= recv_ts + MAX_AHEAD:
+            ts = _time_of(frame, found)
         names = tuple(values)
         if names == device.telemetry_names:
             batch.series += device.telemetry_series
@@ -231,7 +235,7 @@ class Decoder:
             samples = self._accept_names(frame, device, values, batch)
         if not device.online:
             set_online(device, online=True, ts=ts, seq=seq, batch=batch)
-        if ts == frame.recv_ts:
+        if ts == recv_ts != found.ts:
             _note_clock(device, found, batch)
         batch.accept(frame, device.index, ts, seq, samples)
 
@@ -360,7 +364,9 @@ def _adopted_units(device: Device, names: Sequence[str], columns: Sequence[int],
 
 
 def _block_in(payload: bytes) -> native.Block | None:
-    """Return the block in a payload, None if it is something else that merely holds the bytes of the mark."""
+    """Return the block in a payload, None if it is something else, such as what merely holds the bytes of the mark."""
+    if BLOCK_MARK not in payload:
+        return None
     try:
         return native.decode_block(payload)
     except RejectError:

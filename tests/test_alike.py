@@ -248,20 +248,20 @@ def test_one_odd_frame_among_columns_is_refused_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames = in_sequence()
-    odd, read, decode = frames[ODD].payload, Layout.read, native.decode_telemetry
+    odd, read, decode = frames[ODD].payload, Layout.read, native.telemetry_in
 
     def read_all_but_one(layout: Layout, payloads: bytes) -> Any:
         if odd in payloads:
             raise MemoryError("nobody has foreseen this")
         return read(layout, payloads)
 
-    def decode_all_but_one(payload: bytes) -> native.Telemetry:
+    def decode_all_but_one(payload: bytes) -> native.Telemetry | None:
         if payload == odd:
             raise MemoryError("nobody has foreseen this")
         return decode(payload)
 
     monkeypatch.setattr(Layout, "read", read_all_but_one)
-    monkeypatch.setattr(native, "decode_telemetry", decode_all_but_one)
+    monkeypatch.setattr(native, "telemetry_in", decode_all_but_one)
     pipeline = pipeline_of()
     for begin, end in ((0, 2), (2, 40), (40, 60)):
         pipeline.process(frames[begin:end])

@@ -132,6 +132,15 @@ def decode_telemetry(payload: bytes) -> Telemetry:
     return found
 
 
+def telemetry_in(payload: bytes) -> Telemetry | None:
+    """Return the telemetry that a payload is, None where it is none, for whatever reason."""
+    try:
+        found = _TELEMETRY_JSON(payload) if payload[:1] == b"{" else _TELEMETRY_MSGPACK(payload)
+    except Exception:  # noqa: BLE001 - as in decode_telemetry
+        return None
+    return found if found.v == VERSION else None
+
+
 def decode_block(payload: bytes) -> Block:
     """Decode one packed block or raise :class:`RejectError` that names the field; it holds whole rows, at least one."""
     found = _decode_other(payload, Block)
