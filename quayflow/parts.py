@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import logging
 import signal
@@ -175,18 +176,27 @@ async def run_api(settings: Settings) -> None:
         registration=settings.registration,
     )
     await asyncio.to_thread(try_stores, config)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(config),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=3,
-            server_header=False,
-        )
+    serving = uvicorn.Config(
+        create_app(config),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=3,
+        server_header=False,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    serving.load()
+    _set_aside_what_stays()
     with listening:
-        await server.serve([listening])
+        await uvicorn.Server(serving).serve([listening])
+
+
+def _set_aside_what_stays() -> None:
+    """Put what lives as long as the process out of the garbage collector's way.
+
+    It would go through all of that now and then, while every answer and every live value waits for it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def broker_of(settings: Settings) -> "Broker":

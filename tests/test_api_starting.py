@@ -40,6 +40,30 @@ def test_the_first_question_loads_nothing(tmp_path: Path) -> None:
     assert {name.partition(".")[0] for name in said.stdout.split()} <= {"encodings", "stringprep"}
 
 
+SERVE = """
+import asyncio, gc, sys, uvicorn
+from quayflow.parts import run_api
+from quayflow.settings import Settings
+
+async def serve(server, sockets):
+    print(len(gc.get_objects()), gc.get_freeze_count())
+
+uvicorn.Server.serve = serve
+asyncio.run(run_api(Settings(data=sys.argv[1], port=0)))
+"""
+
+
+def test_the_collector_does_not_go_through_what_stays_while_live_values_wait(tmp_path: Path) -> None:
+    MadePort(tmp_path).commit(devices=[device(f"{SITE}/quay-crane/QC01")])
+    # In a process of its own: what is set aside stays so until its end.
+    said = subprocess.run(
+        [sys.executable, "-c", SERVE, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+    )
+    gone_through, set_aside = map(int, said.stdout.split())
+    assert set_aside > 50_000
+    assert gone_through < set_aside / 50
+
+
 def test_up_says_that_it_is_up_once_the_api_is_ready_and_not_before(tmp_path: Path) -> None:
     with running_demo(tmp_path, verb="up") as installation:
         assert httpx.get(f"{installation.url}/readyz").status_code == 200
