@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-Scalar = str | float | bool | None
+from devices.scalars import Scalar
 
 
 class PortEvent(NamedTuple):

@@ -23,6 +23,7 @@ from analytics.histograms import Histograms, bins_of
 from analytics.partials import Partials
 from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Ints
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.vocabulary import METRICS, PERCENTILED
 
@@ -92,7 +93,7 @@ class Finding(msgspec.Struct, array_like=True, frozen=True):
             start = end
 
 
-def digest_of(start: int, data: Mapping[str, str | float | bool | None]) -> bytes:
+def digest_of(start: int, data: Mapping[str, Scalar]) -> bytes:
     """Return a hash of what an event says besides its id."""
     return blake2b(msgspec.json.encode((start, sorted(data.items()))), digest_size=8).digest()
 

@@ -24,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from devices.codecs.native import decode_status
 from devices.commands import VERSION, Command, CommandAnswer, decode_answer, decode_command, encode
 from devices.rejects import RejectError
+from devices.scalars import Scalar, is_beyond
 from devices.times import NS, format_rfc3339
 from devices.topics import DeviceKey, Stream, topic_of
 from store.audit import AuditRow
@@ -74,14 +75,14 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     uid: str
     id: str
     name: str
-    args: Mapping[str, str | float | bool | None]
+    args: Mapping[str, Scalar]
     sent: str
     expires: str
     outcome: Outcome
     answered: str | None
     """When the answer came, None without one."""
     detail: str
-    data: Mapping[str, str | float | bool | None]
+    data: Mapping[str, Scalar]
 
 
 class _Client(aiomqtt.Client):
@@ -116,7 +117,7 @@ class Commander:
         self,
         key: DeviceKey,
         name: str,
-        args: Mapping[str, str | float | bool | None],
+        args: Mapping[str, Scalar],
         *,
         wait_s: float,
         actor: str,
@@ -131,6 +132,8 @@ class Commander:
             sent = self._clock()
             expires = format_rfc3339(sent + round(wait_s * NS))
             given = command_id or f"c-{secrets.token_hex(8)}"
+            if beyond := [name for name, value in args.items() if is_beyond(value)]:
+                raise ValueError(f"args: {beyond[0]}: a whole number beyond 64 bits")
             command = decode_command(encode(Command(VERSION, given, name, dict(args), expires)))
             # Written first: what cannot be noted is not sent.
             await self._note(key, "command.send", actor, command, msgspec.json.encode(command.args).decode())

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from devices.scalars import Scalar
 from devices.times import NS
-from store.interface import DeviceRecord, Scalar
+from store.interface import DeviceRecord
 
 IDLE_NS: Final = 30 * NS
 """A device silent for this long holds nothing up: nobody knows whether it will ever speak again."""

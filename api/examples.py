@@ -265,7 +265,7 @@ EXAMPLES: Final[dict[str, Any]] = {
         "uid": "CNNGB-DEMO/quay-crane/QC01",
         "id": "c-4711",
         "name": "set_rate",
-        "args": {"hz": 5.0},
+        "args": {"hz": 5},
         "sent": "2026-11-23T08:00:00.118Z",
         "expires": "2026-11-23T08:00:10.118Z",
         "outcome": "done",

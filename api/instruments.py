@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from devices.scalars import Scalar
 from devices.times import NS
-from store.interface import SEVERAL_WORKERS, LedgerRow, QuarantineFigures, Scalar
+from store.interface import SEVERAL_WORKERS, LedgerRow, QuarantineFigures
 
 _SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 

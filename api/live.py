@@ -27,8 +27,9 @@ from api.config import ApiConfig
 from api.instruments import Instruments
 from api.problems import ApiError
 from api.stores import Stores
+from devices.scalars import Scalar
 from devices.topics import RESULTS_ROOT
-from store.interface import EventRecord, Scalar, StoreUnreachableError
+from store.interface import EventRecord, StoreUnreachableError
 
 RING: Final = 2_000
 """Newest events kept here; a client further behind reads them from the records."""
@@ -96,7 +97,7 @@ class _ClassValues:
 
 _decode_live = msgspec.json.Decoder(LiveMessage).decode
 # With int beside float, or times in ns would lose their last digits.
-_decode_status = msgspec.json.Decoder(dict[str, str | int | float | bool | None]).decode
+_decode_status = msgspec.json.Decoder(dict[str, Scalar]).decode
 _encode = msgspec.json.Encoder().encode
 
 

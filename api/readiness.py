@@ -6,8 +6,9 @@ from typing import Final
 
 from api.problems import ApiError
 from api.wiring import Wiring
+from devices.scalars import Scalar
 from devices.times import NS
-from store.interface import Overlap, Scalar, StoreRefusedError, StoreUnreachableError
+from store.interface import Overlap, StoreRefusedError, StoreUnreachableError
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from devices.scalars import Scalar
 from store.device_health import Cause
 
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
-Scalar = str | int | float | bool | None
 CompleteThrough = Annotated[
     Time | None,
     Field(description="Event time up to which nothing more is expected; null while no worker has ever reported."),

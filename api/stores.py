@@ -12,9 +12,10 @@ from analytics.rows import SeriesKey
 from api.config import ApiConfig
 from api.instruments import Instruments
 from api.problems import ApiError
+from devices.scalars import Scalar
 from devices.vocabulary import DeviceClass
 from store.carriers import TAG, Carriers, CarriersFollower
-from store.interface import DeviceRecord, EventRecord, Records, Scalar, WindowStore
+from store.interface import DeviceRecord, EventRecord, Records, WindowStore
 from store.registry import SqlRegistry
 
 P = ParamSpec("P")

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from devices.codecs.native import FiniteScalar
+from devices.scalars import FiniteScalar, as_floats
 from devices.times import parse_rfc3339
 
 VERSION: Final = 1
@@ -29,8 +29,11 @@ class Command(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     @property
     def asked(self) -> bytes:
-        """Return what is asked for, whichever message asks: the same id with other content is another's."""
-        return _encode([self.name, self.args])
+        """Return what is asked for, whichever message asks: the same id with other content is another's.
+
+        The same number asks for the same, and this is how devices have kept it since before there were whole ones.
+        """
+        return _encode([self.name, as_floats(self.args)])
 
 
 class CommandAnswer(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

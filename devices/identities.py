@@ -12,8 +12,7 @@ from typing import Final
 from devices.codecs import iso6346
 from devices.codecs.epc import TID_HEADER, decode_epc, name_of
 from devices.codecs.places import is_locode, plate_kind
-
-Scalar = str | float | bool | None
+from devices.scalars import Scalar
 
 NUMBERED: Final = re.compile(r"#\d+$")
 """How names that come again in a message are told apart."""

@@ -10,12 +10,13 @@ import shlex
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from devices.scalars import Scalar
+
 MAX_NAME: Final = 256
 """Characters of a name that can be adopted."""
 SHOWN: Final = 64
 VALUE_SHOWN: Final = 40
 _TOLD: Final = re.compile(r"(?: \(it was (.*)\))? is not a metric of a ", re.DOTALL)
-Scalar = str | float | bool | None
 
 
 class Unknown(NamedTuple):

@@ -20,6 +20,7 @@ from analytics.detectors.states import Held
 from analytics.findings import DetectorState, Hour, period_of
 from analytics.hashes import SLOTS
 from devices.columns import Columns, Ints
+from devices.scalars import Scalar
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, METRICS
 from ingest.detection import Need
@@ -28,7 +29,7 @@ from ingest.kept_hours import decode_open, encode_hour, encode_open
 from ingest.ledger import DeviceAccounts
 from ingest.packed_ints import PackedInts
 from ingest.pipeline import Newest, Pipeline
-from store.interface import HistoryRecord, Scalar
+from store.interface import HistoryRecord
 from store.packed_devices import PackedDevices
 
 WORKER: Final = "worker"

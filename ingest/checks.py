@@ -3,9 +3,9 @@
 from typing import Final
 
 from analytics.detectors.gates import TagRead
-from analytics.events import Scalar
 from devices.codecs import native
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.vocabulary import BY_NAME
 

@@ -31,6 +31,7 @@ from analytics.findings import (
 from analytics.rows import WindowRows
 from analytics.watermarks import Watermarks
 from devices.columns import Columns, Ints
+from devices.scalars import Scalar
 from devices.vocabulary import INDEX, METRICS, SCALE, DeviceClass, time_in
 from ingest.directory import Device, Directory
 from ingest.inputs import IS_CRANE_INPUT, Waiting
@@ -472,6 +473,6 @@ def record_of(device: Device, event: PortEvent) -> EventRecord:
 
 def _notice(device: Device, id_: str, finding: Finding, mark: str) -> EventRecord:
     """Return the event that says that another one is no more."""
-    data: dict[str, str | float | bool | None] = {"id": id_, "type": finding.type}
+    data: dict[str, Scalar] = {"id": id_, "type": finding.type}
     notice = PortEvent(RETRACTED, device.index, finding.ts, finding.ts, finding.seq, data, {}, f"{id_}@{mark}")
     return record_of(device, notice)

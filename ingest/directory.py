@@ -11,11 +11,11 @@ from analytics.dedup import SequenceTracker
 from analytics.rows import SeriesKey
 from devices.codecs.texts import number_of
 from devices.columns import Ints
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.topics import DeviceKey
 from devices.vocabulary import BY_NAME, INDEX, METRICS, DeviceClass, accepted_from
 from store.admission import EVERYBODY, Admission, Adopted
-from store.interface import Scalar
 
 MARK_EVERY_NS: Final = 30 * NS
 RATE_OVER_NS: Final = 60 * NS

@@ -14,9 +14,10 @@ import msgspec
 from analytics.dedup import Verdict
 from analytics.events import PortEvent
 from devices.codecs import native
-from devices.codecs.readings import Counter, Happening, Numbering, Reading, Scalar, bounded
+from devices.codecs.readings import Counter, Happening, Numbering, Reading, bounded
 from devices.identities import odd_identities
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.unknown_names import refusal_of
 from devices.vocabulary import DeviceClass
 from ingest.batch import Batch, Compound, Refused, set_online

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 import typer
 
+from devices.scalars import Scalar
 from devices.topics import DeviceKey
 from quayflow.device_verbs import (
     TLS_FOLDER,
@@ -33,7 +34,6 @@ from store.trying_out import broker_address, speaks_tls
 if TYPE_CHECKING:
     from api.commands import BrokerAddress, Sent
 
-Scalar = str | float | bool | None
 BROKER_FOLDER: Final = "mosquitto"
 WAIT_S: Final = 10.0
 
@@ -114,7 +114,7 @@ def _argument(text: str) -> tuple[str, Scalar]:
     if not equals or not name:
         raise typer.BadParameter(f"{text!r}: expected a name, = and a value, such as hz=5", param_hint="--argument")
     try:
-        return name, msgspec.json.decode(value.encode(), type=str | float | bool | None)
+        return name, msgspec.json.decode(value.encode(), type=Scalar)
     except msgspec.MsgspecError:
         return name, value
 

@@ -2,7 +2,8 @@
 
 It covers every folded window row and every event but two kinds: ``device_online`` and ``device_offline`` tell what
 ingest noticed in the order of receipt, ``event_retracted`` tells how events changed. Of a row it leaves out how it came
-about: worker, epoch, and how much of it was late. Two stores that were given the same messages have the same hash.
+about: worker, epoch, and how much of it was late. Two stores that were given the same messages have the same hash, also
+where an earlier release has made the float 5.0 of the 5 that a device told.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import typer
 
 from analytics.rows import TIERS_S, WindowRows, fold
 from devices.columns import Ints
+from devices.scalars import as_floats
 from ingest.detection import NOTICES
 from quayflow.progress import count_progress
 from quayflow.settings import Settings
@@ -25,6 +27,8 @@ from store.open import open_records, open_windows
 from store.records import SqlRecords
 
 HASHED: Final = tuple(name for name in WindowRows.columns() if name not in {"series", "epoch", "late"})
+OURS: Final = frozenset({"crane_move", "yard_move", "gate_passage"})
+"""What detectors find: whether a number of theirs is whole or not, no release has changed."""
 FOREVER_NS: Final = 2**62
 AT_ONCE: Final = 64
 """Series whose rows are held in memory together."""
@@ -64,7 +68,8 @@ class StoreHash:
         for event in events:
             if event.type in NOTICES:
                 continue
-            said = msgspec.structs.replace(event, data=dict(sorted(event.data.items())), cursor=0)
+            data = event.data if event.type in OURS else as_floats(event.data)
+            said = msgspec.structs.replace(event, data=dict(sorted(data.items())), cursor=0)
             self._take(blake2b(msgspec.json.encode(said), digest_size=16).digest())
             self.events += 1
 

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 import typer
 
 from analytics.findings import PERIOD, period_of
 from analytics.rows import FULL, TIERS_S, SeriesKey, WindowRows, fold
 from devices.columns import Bools, Ints
+from devices.scalars import as_floats
 from devices.times import NS, format_rfc3339, parse_rfc3339
 from devices.vocabulary import METRICS
 from ingest.catching_up import held_from
@@ -276,12 +278,13 @@ def _with_late(rows: WindowRows, late: Ints) -> WindowRows:
 
 
 def _alike(one: EventRecord, other: EventRecord) -> bool:
-    return (one.type, one.ts_ns, one.start_ns, dict(one.data)) == (
-        other.type,
-        other.ts_ns,
-        other.start_ns,
-        dict(other.data),
-    )
+    return _said(one) == _said(other)
+
+
+def _said(event: EventRecord) -> tuple[str, int, int, bytes]:
+    """Return what an event says; the same numbers are the same, whole or not, and a boolean is no number."""
+    data = msgspec.json.encode(sorted(as_floats(event.data).items()))
+    return event.type, event.ts_ns, event.start_ns, data
 
 
 def _commit(worker: str, offset: int, events: list[EventRecord], retracted: list[str]) -> Commit:

@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from devices.codecs.native import Block, Event, Payload, Scalar, Status, Telemetry, encode
+from devices.codecs.native import Block, Event, Payload, Status, Telemetry, encode
 from devices.codecs.sparkplug import NAMESPACE
 from devices.columns import Bools, Ints
+from devices.scalars import Scalar
 from devices.topics import ROOT, DeviceKey, Stream, topic_of
 from simulators import signals
 from simulators.port.world import Port

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Final
 
 from devices.client.command_desk import CommandDesk
-from devices.codecs.native import Scalar
 from devices.commands import Command
+from devices.scalars import Scalar
 from devices.topics import ROOT, DeviceKey, Stream, TopicError, parse, topic_of
 from simulators.messages import Message, PortMessages
 

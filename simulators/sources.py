@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from devices.codecs.native import Scalar
 from devices.codecs.sparkplug_node import EdgeNode
 from devices.columns import Floats
+from devices.scalars import Scalar
 from devices.topics import DeviceKey
 from devices.vocabulary import DeviceClass
 from simulators import signals

@@ -8,6 +8,7 @@ import msgspec
 from analytics.packing import PackedRows
 from analytics.rows import SeriesKey, WindowRows, WindowSums
 from devices.columns import Bools
+from devices.scalars import Scalar
 from devices.times import NS, format_rfc3339
 
 EARLIEST_NS: Final = -(2**63) + 366 * 86_400 * NS
@@ -18,8 +19,6 @@ SEVERAL_WORKERS: Final = "several_workers"
 
 SEVERAL_WORKERS_BEFORE: Final = "several_workers_before"
 """Flag in the ledger of what was received of a device until one worker heard it alone again."""
-
-Scalar = str | float | bool | None
 
 
 class StoreUnreachableError(Exception):
@@ -190,7 +189,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Absolute counts of the accounts that changed."""
     state: Mapping[str, bytes]
     """State blobs that changed, by key (``device:<uid>``, ``hashes:<slot>:<uid>``, ``hours:<uid>``, ``worker``)."""
-    status: Mapping[str, str | float | bool | None]
+    status: Mapping[str, Scalar]
     """What the worker says of itself, for readiness and metrics."""
     retracted: Sequence[str] = ()
     """Ids of events that are no more. One that is among ``events`` too comes again, as a new event."""

@@ -10,10 +10,11 @@ import msgspec
 from sqlalchemy import Connection, Table, delete, func, select
 
 from devices.rejects import Reason
+from devices.scalars import Scalar
 from store.audit import AuditRow, append
 from store.heard_alone import Stretch, clear
 from store.hearers import Hearers
-from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord, Scalar
+from store.interface import Commit, DeviceRecord, EventRecord, LedgerRow, QuarantineRecord
 from store.packed_devices import DEVICE_FIELDS, PackedDevices
 from store.record_counters import counter, set_counter, storable
 from store.tables import COUNTERS, DEVICES, EVENTS, LEDGER, QUARANTINE, WORKERS

@@ -18,6 +18,7 @@ from sqlalchemy import (
 from analytics.packing import whole
 from analytics.rows import WindowRows
 from devices.rejects import Reason
+from devices.scalars import Scalar
 from devices.unknown_names import unknown_in
 from store.hearers import Hearers, known_overlaps, with_several_workers
 from store.interface import (
@@ -28,7 +29,6 @@ from store.interface import (
     Overlap,
     QuarantineFigures,
     QuarantineRecord,
-    Scalar,
     UnknownName,
 )
 from store.record_counters import counter, storable

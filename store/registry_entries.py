@@ -17,7 +17,6 @@ from devices.topics import DEVICE, SITE, DeviceKey
 from devices.unknown_names import MAX_NAME, is_adoptable
 from devices.vocabulary import BY_NAME, DeviceClass
 
-Scalar = str | float | bool | None
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern=r"\A[^\x00-\x20\x7f]+\Z")]
 SiteCode = Annotated[str, msgspec.Meta(pattern=rf"\A{SITE.pattern}\Z")]

@@ -19,6 +19,7 @@ from analytics.rows import SeriesKey
 from analytics.windows import Windows
 from api.app import create_app
 from api.config import ApiConfig
+from devices.scalars import Scalar
 from devices.times import NS, parse_rfc3339
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, scaled
@@ -82,7 +83,7 @@ class MadePort:
         events: Sequence[EventRecord] = (),
         quarantine: Sequence[QuarantineRecord] = (),
         ledger: Sequence[LedgerRow] = (),
-        status: Mapping[str, str | float | bool | None] | None = None,
+        status: Mapping[str, Scalar] | None = None,
     ) -> list[EventRecord]:
         """Commit everything; returns the new events."""
         self.commits += 1

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from made_rows import BEGIN, SITE
 
 from analytics.rows import WindowRows
+from devices.scalars import Scalar
 from devices.times import NS
-from store.interface import Commit, DeviceRecord, EventRecord, HistoryRecord, LedgerRow, QuarantineRecord, Scalar
+from store.interface import Commit, DeviceRecord, EventRecord, HistoryRecord, LedgerRow, QuarantineRecord
 
 
 def device(name: str = "QC01", *, frames: int = 1, site: str = SITE, device_class: str = "quay-crane") -> DeviceRecord:

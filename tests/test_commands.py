@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
+import paho.mqtt.client as mqtt
 import pytest
 from made_port import NOW, Client, MadePort, client_of, device
+from paho.mqtt.enums import CallbackAPIVersion
 
 from api.commands import MOST, BrokerAddress, Commander, CommandNotSentError, Outcome
 from devices import commands
@@ -293,6 +295,45 @@ def post(client: Client, body: object, headers: dict[str, str] | None = None, pa
     return client.request("POST", path, json=body, headers=BEARER if headers is None else headers)
 
 
+@contextmanager
+def overhearing(yard: Yard) -> Iterator[list[bytes]]:
+    """Hear what is published for the crane, to the byte."""
+    heard: list[bytes] = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.username_pw_set(username_of(QC01), yard.passwords[username_of(QC01)])
+    client.on_message = lambda _client, _given, message: heard.append(bytes(message.payload))
+    subscribed = threading.Event()
+    client.on_subscribe = lambda *_: subscribed.set()
+    client.connect(yard.broker.host, yard.broker.port)
+    client.loop_start()
+    wait_until(client.is_connected, "who overhears is connected")
+    client.subscribe(topic_of(QC01, Stream.COMMAND), qos=1)
+    assert subscribed.wait(10)
+    try:
+        yield heard
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+def typed(facts: Any) -> dict[str, tuple[str, Any]]:
+    """The facts with their types, which Python does not look at when it compares."""
+    return {name: (type(value).__name__, value) for name, value in facts.items()}
+
+
+def test_a_whole_number_reaches_the_device_as_one_and_a_float_as_a_float(yard: Yard) -> None:
+    body = '{"name":"set","args":{"hz":5,"slow":5.0,"part":2.5,"on":true,"long":9007199254740993},"id":"c-1"}'
+    with yard.crane() as done, overhearing(yard) as heard, api_of(yard) as client:
+        found = client.request("POST", PATH, content=body, headers=BEARER | {"content-type": "application/json"})
+        assert found.status_code == 200, found.text
+        wait_until(lambda: bool(heard), "the command is overheard")
+    expected = {"hz": 5, "slow": 5.0, "part": 2.5, "on": True, "long": 2**53 + 1}
+    assert b'"args":{"hz":5,"slow":5.0,"part":2.5,"on":true,"long":9007199254740993}' in heard[0]
+    assert typed(done[0].args) == typed(found.json()["args"]) == typed(expected)
+    assert typed(found.json()["data"]) == typed({"was_hz": 2})
+    assert '{"hz":5,"slow":5.0,"part":2.5,"on":true,"long":9007199254740993}' in yard.audit()[0][3]
+
+
 def test_the_endpoint_returns_the_acknowledgement_and_fits_its_description(yard: Yard) -> None:
     from jsonschema.validators import Draft202012Validator  # noqa: PLC0415
 
@@ -341,6 +382,8 @@ def test_who_has_no_secret_may_not_and_learns_nothing(yard: Yard) -> None:
         ({"name": ""}, "/name"),
         ({"name": "x" * 65}, "/name"),
         ({"name": "stop", "args": {"a": {"b": 1}}}, "/args/a/str"),
+        ({"name": "stop", "args": {"a": 2**64}}, "/args/a"),
+        ({"name": "stop", "args": {"b": 1, "a": -(2**63) - 1}}, "/args/a"),
         ({"name": "stop", "id": ""}, "/id"),
         ({"name": "stop", "timeout": "1h"}, "/timeout"),
         ({"name": "stop", "timeout": "soon"}, "/timeout"),
@@ -353,6 +396,16 @@ def test_a_request_that_makes_no_sense_names_its_field(tmp_path: Path, body: obj
     with client_of(port, change_secret=SECRET) as client:
         found = post(client, body)
         assert (found.status_code, found.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_an_argument_that_is_no_finite_number_is_refused_by_its_name(word: str, tmp_path: Path) -> None:
+    port = MadePort(tmp_path)
+    port.commit(devices=[device(QC01.uid)])
+    with client_of(port, change_secret=SECRET) as client:
+        body = f'{{"name":"stop","args":{{"a":{word}}}}}'
+        found = client.request("POST", PATH, content=body, headers=BEARER | {"content-type": "application/json"})
+        assert (found.status_code, found.json()["errors"][0]["pointer"]) == (422, "/args/a")
 
 
 def test_other_refusals_of_the_endpoint(tmp_path: Path) -> None:
@@ -396,17 +449,18 @@ def quayflow(yard: Yard, root: Path, *arguments: str) -> subprocess.CompletedPro
 @pytest.mark.slow
 def test_the_command_line_prints_the_acknowledgement_and_says_by_its_status_how_it_went(yard: Yard, root: Path) -> None:
     with yard.crane() as done:
-        given = ("--argument", "hz=5", "--argument", "mode=fast", "--argument", "on=true")
+        given = ("--argument", "hz=5", "--argument", "slow=5.0", "--argument", "mode=fast", "--argument", "on=true")
         found = quayflow(yard, root, "QC01", "set_rate", *given, "--json")
         assert found.returncode == 0, found.stderr
-        assert json.loads(found.stdout)["data"] == {"was_hz": 2.0}
-        assert done[0].args == {"hz": 5.0, "mode": "fast", "on": True}
+        assert typed(json.loads(found.stdout)["data"]) == typed({"was_hz": 2})
+        assert typed(done[0].args) == typed({"hz": 5, "slow": 5.0, "mode": "fast", "on": True})
         refused = quayflow(yard, root, "QC01", "explode")
         assert (refused.returncode, "RuntimeError: not today" in refused.stdout) == (1, True)
     silent = quayflow(yard, root, "QC01", "stop", "--timeout", "1s")
     assert (silent.returncode, "no answer within 1 s" in silent.stdout) == (1, True)
     for wrong, word in (
         (("QC01", "stop", "--argument", "5"), "--argument"),
+        (("QC01", "stop", "--argument", f"n={2**64}"), "n: a whole number beyond 64 bits"),
         (("QC01", "stop", "--timeout", "1h"), "--timeout"),
         (("QC01", ""), "$.name"),
         (("QC77", "stop"), "QC77"),

@@ -16,6 +16,7 @@ from devices.client.command_desk import CommandDesk
 from devices.client.command_log import REMEMBERED, CommandLog
 from devices.client.outbox import LONGEST_RESEND, Outbox
 from devices.codecs import native
+from devices.scalars import Scalar
 from devices.topics import DeviceKey
 from devices.vocabulary import DeviceClass
 from ingest.acknowledging import BOOTS, Acknowledger, marks_of
@@ -301,7 +302,7 @@ def test_an_identity_that_is_none_is_refused(tmp_path: Path, field: str, value: 
 def test_a_command_is_done_once_however_often_it_comes() -> None:
     done: list[str] = []
 
-    def act(command: commands.Command) -> dict[str, str | float | bool | None]:
+    def act(command: commands.Command) -> dict[str, Scalar]:
         done.append(command.name)
         if command.name == "explode":
             raise RuntimeError("not today")

@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from analytics.events import PortEvent, Scalar
+from analytics.events import PortEvent
 from analytics.rows import starts_of
 from devices.columns import Columns, Ints
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.vocabulary import INDEX, RESOLUTION
 

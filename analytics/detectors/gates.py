@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from analytics.events import PortEvent, Scalar
+from analytics.events import PortEvent
+from devices.scalars import Scalar
 from devices.times import NS
 
 

@@ -1,10 +1,11 @@
 """Commands to devices."""
 
 import logging
+import math
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.answers import answer, describe
 from api.changing import Changing
@@ -14,12 +15,22 @@ from api.problems import ApiError
 from api.responses import CommandSent
 from api.times import STEP_PATTERN, parse_duration
 from api.wiring import Given, Wiring
+from devices.scalars import Scalar, is_beyond
 from devices.topics import DeviceKey
 
 PATH: Final = "/v1/devices/{id}/commands"
 router = APIRouter(tags=["commands"])
 
 log = logging.getLogger(__name__)
+
+
+def _tellable(value: Scalar) -> Scalar:
+    """Return an argument that a device can be told exactly; ValueError for a number that it cannot."""
+    if is_beyond(value):
+        raise ValueError("a whole number beyond 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("not a finite number")
+    return value
 
 
 class CommandRequest(BaseModel):
@@ -30,7 +41,11 @@ class CommandRequest(BaseModel):
     )
 
     name: str = Field(min_length=1, max_length=64, description="What to do, in the device's own words.")
-    args: dict[str, str | float | bool | None] = Field(default={}, max_length=64, description="With what; flat.")
+    args: dict[str, Annotated[Scalar, AfterValidator(_tellable)]] = Field(
+        default={},
+        max_length=64,
+        description="With what; flat. A whole number reaches the device as one, within 64 bits, 5.0 and 2.5 as floats.",
+    )
     id: str | None = Field(
         default=None,
         min_length=1,

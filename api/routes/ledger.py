@@ -10,8 +10,9 @@ from api.answers import answer, describe
 from api.parameters import Cursor, Limit, Paging, Site
 from api.responses import Ledger
 from api.wiring import Given
+from devices.scalars import Scalar
 from store.accounts import accounts_of, is_balanced
-from store.interface import LedgerRow, Records, Scalar
+from store.interface import LedgerRow, Records
 
 router = APIRouter(tags=["quality"])
 

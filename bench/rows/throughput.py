@@ -24,6 +24,7 @@ from bench.payloads import SITE
 from bench.registry import Pair, Round, Row, Scale, group
 from bench.trial import wait_listening
 from devices.columns import Ints
+from devices.scalars import Scalar
 from devices.times import NS, format_rfc3339
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, DeviceClass, scaled
@@ -45,7 +46,7 @@ MONTH_RATIO: Final = 1.5
 """How much longer an answer may take than plain SQL: of a month most is read, of a day the coverage by the minute."""
 READY_S: Final = 60.0
 WORKER: Final = "bench"
-Scalars = Mapping[str, str | float | bool | None]
+Scalars = Mapping[str, Scalar]
 PLAIN_SQL: Final = """
     SELECT series.device, series.metric, "window" / ? AS bucket, SUM("sum")
     FROM window_rows JOIN series ON series.id = window_rows.series

@@ -12,9 +12,10 @@ import aiomqtt
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from devices.client.command_desk import CommandDesk, OnCommand
-from devices.client.config import ClientConfig, Scalar
+from devices.client.config import ClientConfig
 from devices.client.outbox import Kept, Outbox
 from devices.client.ring import Entry, RingError
+from devices.scalars import Scalar
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from devices.client.command_log import CommandLog
-from devices.client.config import Scalar
 from devices.client.ring import RingError
 from devices.commands import VERSION, Command, CommandAnswer, decode_command, encode
+from devices.scalars import Scalar
 from devices.times import format_rfc3339
 
 log = logging.getLogger(__name__)

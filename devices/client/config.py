@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from devices.scalars import Scalar
 from devices.topics import DEVICE, SITE, DeviceKey
 from devices.vocabulary import DeviceClass
 
-Scalar = str | float | bool | None
 PORTS: Final = range(1, 65_536)
 
 

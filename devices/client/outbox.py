@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from devices.acks import ASKS, ack_topic, decode
-from devices.client.config import ClientConfig, Scalar
+from devices.client.config import ClientConfig
 from devices.client.ring import Entry, Ring
-from devices.codecs.native import VERSION, Event, Status, Telemetry, decode_event, decode_telemetry, encode
+from devices.codecs.native import VERSION, Event, Status, Telemetry, decode_event, decode_telemetry, encode, pointer
 from devices.rejects import RejectError
+from devices.scalars import Scalar, is_beyond
 from devices.topics import Stream, topic_of
 
 LONGEST_RESEND: Final = 8
@@ -56,6 +57,10 @@ class Outbox:
 
     def event(self, kind: str, data: Mapping[str, Scalar], ts: int | None) -> int:
         """Keep an event; as :meth:`telemetry`."""
+        for name, value in data.items():
+            if is_beyond(value):
+                # Not sent as the nearest float, which ingest would take: here is who can put it right.
+                raise ValueError(f"{pointer('data', name)}: a whole number beyond 64 bits")
 
         def payload(seq: int) -> bytes:
             message = Event(VERSION, kind, dict(data), self.boot, seq, self._now() if ts is None else ts)

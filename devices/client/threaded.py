@@ -14,9 +14,10 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from devices.client.command_desk import CommandDesk, OnCommand
-from devices.client.config import ClientConfig, Scalar
+from devices.client.config import ClientConfig
 from devices.client.outbox import Kept, Outbox
 from devices.client.ring import RingError
+from devices.scalars import Scalar
 
 log = logging.getLogger(__name__)
 

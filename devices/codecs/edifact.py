@@ -16,8 +16,9 @@ from pydifact.parser import Parser
 from pydifact.tokenizer import Tokenizer
 
 from devices.codecs import iso6346, places
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Happening, Reading
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.topics import ROOT, device_id
 

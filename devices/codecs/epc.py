@@ -14,6 +14,7 @@ from devices.codecs.bits import Bits
 from devices.codecs.gs1 import Element, check_digit, digital_link, escaped
 from devices.codecs.readings import Happening, Reading
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 
 PREFIX: Final = ((40, 12), (37, 11), (34, 10), (30, 9), (27, 8), (24, 7), (20, 6))
 """Partition → bits and digits of the company prefix; partition 7 means nothing."""
@@ -298,7 +299,7 @@ def _reading_of(code: bytes) -> Reading:
     found = decode_epc(code)
     data = {"tag": code.hex().upper(), "scheme": found.scheme, "tag_uri": found.tag_uri, "identity": found.identity}
     data |= {"link": found.link, "problem": found.problem}
-    said: dict[str, str | float | bool | None] = {name: text for name, text in data.items() if text}
+    said: dict[str, Scalar] = {name: text for name, text in data.items() if text}
     if found.filter is not None:
         said["filter"] = found.filter
     return Reading(happenings=(Happening("tag", said),), flags=("epc",) if found.problem else ())

@@ -13,9 +13,10 @@ from typing import Final
 import msgspec
 
 from devices.codecs.json_frames import Decoded, JsonFrames, objects_of, reject_of
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Happening, Reading
 from devices.codecs.tag_reads import MAX_BYTES, hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.vocabulary import DeviceClass
 
 KHZ: Final = 1_000

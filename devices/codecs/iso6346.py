@@ -7,8 +7,9 @@ messages, so a number that does not add up is flagged and kept.
 import re
 from typing import Final, NamedTuple
 
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Happening, Reading
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 VALUE: Final = dict(zip(LETTERS, (number for number in range(10, 39) if number % 11), strict=True)) | {

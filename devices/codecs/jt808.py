@@ -33,8 +33,9 @@ from devices.codecs.jt808_frames import (
 from devices.codecs.jt808_parts import Joiner, Waiting
 from devices.codecs.jt808_terminals import authentication, driver_card, registration
 from devices.codecs.jt808_times import time_of
-from devices.codecs.readings import Counter, Happening, Reading, Scalar
+from devices.codecs.readings import Counter, Happening, Reading
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.vocabulary import DeviceClass
 

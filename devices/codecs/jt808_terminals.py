@@ -4,8 +4,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from devices.codecs.jt808_times import time_of
-from devices.codecs.readings import Scalar
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 
 EDITIONS: Final = (("2013", 5, 20, 7), ("2011", 5, 8, 7))
 """Edition and lengths of maker, model and terminal id, the longer layout first: a shorter body can only be of 2011."""

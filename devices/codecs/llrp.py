@@ -11,9 +11,10 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Happening, Reading
 from devices.codecs.tag_reads import US, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.vocabulary import DeviceClass
 
 MAX_PAYLOAD: Final = 1_048_576

@@ -8,12 +8,12 @@ then agree with it. The layout is specified in ``docs/wire.md``.
 
 import json
 import math
-import sys
 from typing import Annotated, Any, Final, TypeVar, cast
 
 import msgspec
 
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import FiniteScalar, Scalar, bounded_number, is_beyond
 from devices.times import parse_rfc3339
 from devices.topics import DeviceKey
 
@@ -32,9 +32,6 @@ Boot = Annotated[int, msgspec.Meta(ge=0)]
 Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 EventType = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"\A[^/+#\x00-\x1f\x7f]+\Z")]
 """It becomes a level of the topic on which the event is published, so it must be able to be one."""
-Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
-Scalar = str | float | bool | None
-FiniteScalar = str | Finite | bool | None
 
 
 class Telemetry(msgspec.Struct, gc=False, forbid_unknown_fields=True, omit_defaults=True):
@@ -219,7 +216,20 @@ def _decode_other(payload: bytes, kind: type[Other]) -> Other:
         raise _explained(payload, kind, error) from None
     if found.v != VERSION:
         raise RejectError(Reason.UNSUPPORTED_VERSION, "/v", f"version {found.v}: this build reads {VERSION}")
+    if isinstance(found, Event):
+        _bound_facts("data", found.data)
+    elif isinstance(found, Status):
+        _bound_facts("info", found.info)
     return cast("Other", found)
+
+
+def _bound_facts(field: str, facts: dict[str, Scalar]) -> None:
+    """Make the nearest floats of whole numbers that 64 bits do not hold; RejectError where there is none."""
+    for name, value in facts.items():
+        if isinstance(value, int) and is_beyond(value):
+            facts[name] = nearest = bounded_number(value)
+            if not math.isfinite(nearest):
+                raise RejectError(*_not_finite(pointer(field, name), value))
 
 
 def _explained(payload: bytes, kind: type[Payload], error: Exception) -> RejectError:
@@ -268,7 +278,7 @@ def _value_at_fault(values: dict[Any, Any], name: str, allowed: Any) -> Reject |
     for key, value in values.items():
         where = pointer(name, key)
         if isinstance(value, int | float) and not _is_finite(value):
-            return Reject(Reason.NOT_FINITE, where, f"{_shown(value)} is not a finite number of 64 bits")
+            return _not_finite(where, value)
         try:
             msgspec.convert(key, str)
             msgspec.convert(value, allowed)
@@ -276,6 +286,10 @@ def _value_at_fault(values: dict[Any, Any], name: str, allowed: Any) -> Reject |
             wanted = "a number or a boolean" if name == "m" else "text, a number, a boolean or null"
             return Reject(Reason.WRONG_TYPE, where, f"expected {wanted}, got {_type_name(value)} {_shown(value)}")
     return None
+
+
+def _not_finite(where: str, value: object) -> Reject:
+    return Reject(Reason.NOT_FINITE, where, f"{_shown(value)} is not a finite number of 64 bits")
 
 
 def pointer(*parts: object) -> str:

@@ -5,19 +5,13 @@ codec is pure: bytes and a topic in, readings or a :class:`devices.rejects.Rejec
 (Sparkplug aliases, sub-packages) keep it in the codec object, which ingest makes once per source.
 """
 
-import math
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from devices.rejects import Reject
+from devices.scalars import LEAST, MOST, Scalar, bounded_facts, bounded_number
 from devices.vocabulary import DeviceClass
-
-LEAST: Final = -(2**63)
-MOST: Final = 2**64 - 1
-"""Bounds of a whole number of 64 bits, with a sign or without."""
-
-Scalar = str | float | bool | None
 
 
 class Happening(msgspec.Struct, frozen=True, gc=False):
@@ -88,24 +82,10 @@ def bounded(reading: Reading) -> Reading:
     except OverflowError:
         if reading.ts is not None:
             reading.ts = min(max(reading.ts, LEAST), MOST)
-        reading.values = {name: _float(value) for name, value in reading.values.items()}
-        reading.happenings = tuple(Happening(each.type, _facts(each.data)) for each in reading.happenings)
-        reading.unknown, reading.info = _facts(reading.unknown), _facts(reading.info)
+        reading.values = {name: bounded_number(value) for name, value in reading.values.items()}
+        reading.happenings = tuple(Happening(each.type, bounded_facts(each.data)) for each in reading.happenings)
+        reading.unknown, reading.info = bounded_facts(reading.unknown), bounded_facts(reading.info)
     return reading
-
-
-def _facts(facts: dict[str, Scalar]) -> dict[str, Scalar]:
-    return {name: _float(value) if isinstance(value, int) else value for name, value in facts.items()}
-
-
-def _float(value: float) -> float:
-    """Return a number as it is if 64 bits hold it, else as the nearest float, without end where there is none."""
-    if isinstance(value, int) and not LEAST <= value <= MOST:
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf if value > 0 else -math.inf
-    return value
 
 
 class Request(msgspec.Struct, frozen=True):

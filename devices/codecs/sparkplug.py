@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from devices.codecs.readings import Happening, Reading, Request, Scalar
+from devices.codecs.readings import Happening, Reading, Request
 from devices.codecs.sparkplug_payloads import BOOLEAN, Metric, Payload, Value, read, signed, write
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.topics import device_id
 from devices.vocabulary import BY_NAME

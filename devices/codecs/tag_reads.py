@@ -5,8 +5,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from devices.codecs.readings import Happening, Scalar
+from devices.codecs.readings import Happening
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 from devices.times import parse_rfc3339
 from devices.topics import ROOT, device_id
 

@@ -13,8 +13,9 @@ latitude. Layouts after Teltonika's public description of its data sending proto
 import struct
 from typing import Final, NamedTuple
 
-from devices.codecs.readings import Happening, Reading, Scalar
+from devices.codecs.readings import Happening, Reading
 from devices.rejects import Reason, RejectError
+from devices.scalars import Scalar
 from devices.vocabulary import DeviceClass
 
 MS: Final = 1_000_000

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from devices.codecs.readings import Reading, Scalar
+from devices.codecs.readings import Reading
 from devices.codecs.tic40_words import (
     ANY_TARGETS,
     ATTRIBUTES,
@@ -20,6 +20,7 @@ from devices.codecs.tic40_words import (
 )
 from devices.identities import kind_of
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.times import NS
 from devices.topics import ROOT, device_id
 from devices.vocabulary import DeviceClass

@@ -11,9 +11,10 @@ from typing import Annotated, Final
 import msgspec
 
 from devices.codecs.json_frames import JsonFrames
-from devices.codecs.readings import Counter, Happening, Reading, Scalar
+from devices.codecs.readings import Counter, Happening, Reading
 from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
+from devices.scalars import Scalar
 from devices.vocabulary import DeviceClass
 
 FAST_ID: Final = "fastid"
@@ -45,7 +46,7 @@ class _Read(msgspec.Struct, gc=False, rename="camel"):
 
 class _Data(_Read, rename="camel"):
     tag_data: list[_Read] | None = None
-    barcode_data: list[dict[str, str | int | float | bool | None]] | None = None
+    barcode_data: list[dict[str, Scalar]] | None = None
 
 
 class _Message(msgspec.Struct, rename="camel"):

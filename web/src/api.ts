@@ -1,7 +1,7 @@
 /** The API client: every answer is checked against its shape, every failure says which request and why. */
 
 import * as answers from "./answers";
-import type { Infer, Scalar, Shape } from "./shape";
+import type { Infer, Shape } from "./shape";
 
 /** Requests are given up after this long (ms): a page that waits for ever looks like a port that stands still. */
 const TIMEOUT_MS = 10_000;
@@ -70,12 +70,12 @@ export async function get<T>(path: string, shape: Shape<T>): Promise<T> {
   return shape(await response.json(), "");
 }
 
-/** Change something over HTTP. */
+/** Change something over HTTP; `body` is JSON, null for none. */
 export async function change<T>(
   method: "PUT" | "POST" | "DELETE",
   path: string,
   secret: string,
-  body: unknown,
+  body: string | null,
   shape: Shape<T>,
   timeoutMs = TIMEOUT_MS,
 ): Promise<T> {
@@ -84,7 +84,7 @@ export async function change<T>(
     ...(body === null ? {} : { "Content-Type": "application/json" }),
     ...(secret ? { Authorization: `Bearer ${secret}` } : {}),
   };
-  const response = await answered(path, { method, headers, body: body === null ? null : JSON.stringify(body) }, timeoutMs);
+  const response = await answered(path, { method, headers, body }, timeoutMs);
   if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
   return shape(await response.json(), "");
 }
@@ -146,7 +146,7 @@ const namesPath = (uid: string, name?: string): string => pathOf(`/v1/devices/${
 export const names = (uid: string): Promise<Infer<typeof answers.deviceNames>> => get(namesPath(uid), answers.deviceNames);
 
 export const adopt = (uid: string, name: string, meaning: answers.Meaning, secret: string): Promise<answers.Meaning> =>
-  change("PUT", namesPath(uid, name), secret, meaning, answers.meaning);
+  change("PUT", namesPath(uid, name), secret, JSON.stringify(meaning), answers.meaning);
 
 export const giveUp = (uid: string, name: string, secret: string): Promise<answers.Meaning> =>
   change("DELETE", namesPath(uid, name), secret, null, answers.meaning);
@@ -154,19 +154,26 @@ export const giveUp = (uid: string, name: string, secret: string): Promise<answe
 interface CommandRequest {
   readonly id: string;
   readonly name: string;
-  readonly args: Readonly<Record<string, Scalar>>;
+  /** Each as JSON. */
+  readonly args: Readonly<Record<string, string>>;
   readonly waitSeconds: number;
 }
 
+/** A command as JSON, its arguments to the letter: JSON.stringify would make a 5 of a 5.0. */
+export function commandBody({ id, name, args, waitSeconds }: CommandRequest): string {
+  const each = Object.entries(args).map(([argument, json]) => `${JSON.stringify(argument)}:${json}`);
+  return `{"id":${JSON.stringify(id)},"name":${JSON.stringify(name)},"args":{${each.join(",")}},"timeout":"${waitSeconds}s"}`;
+}
+
 /** Have a device do something; the answer takes as long as the device, `waitSeconds` at most. */
-export const sendCommand = (uid: string, { id, name, args, waitSeconds }: CommandRequest, secret: string): Promise<answers.CommandSent> =>
+export const sendCommand = (uid: string, command: CommandRequest, secret: string): Promise<answers.CommandSent> =>
   change(
     "POST",
     `/v1/devices/${devicePath(uid)}/commands`,
     secret,
-    { id, name, args, timeout: `${waitSeconds}s` },
+    commandBody(command),
     answers.commandSent,
-    waitSeconds * 1_000 + TIMEOUT_MS,
+    command.waitSeconds * 1_000 + TIMEOUT_MS,
   );
 
 export const vocabulary = (): Promise<Infer<typeof answers.vocabulary>> => get("/v1/vocabulary", answers.vocabulary);

@@ -19,7 +19,8 @@ type State = "sent" | "done" | "refused" | "unanswered" | "unsent";
 interface Entry {
   readonly id: string;
   readonly name: string;
-  readonly args: Readonly<Record<string, Scalar>>;
+  /** Each as JSON. */
+  readonly args: Readonly<Record<string, string>>;
   readonly waitSeconds: number;
   sentAt: number;
   state: State;
@@ -39,26 +40,28 @@ export interface Fault {
   readonly words?: Readonly<Record<string, string | number>>;
 }
 
-/** A value as typed, read as the command line reads it: a number, true, false, null, or text. */
-export function valueOf(typed: string): Scalar {
+/**
+ * A value as typed, read as the command line reads it: a number, true, false, null, or text. It comes back as JSON: to
+ * JavaScript 5 and 5.0 are one, and above 2^53 so are neighbours, but not to the device.
+ */
+export function jsonOf(typed: string): string {
   const text = typed.trim();
-  if (text === "true" || text === "false") return text === "true";
-  if (text === "null") return null;
+  if (text === "true" || text === "false" || text === "null") return text;
   // What a number is, is what JSON says: no "0x10", no "Infinity", no empty text.
-  if (/^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/.test(text) && Number.isFinite(Number(text))) return Number(text);
-  return text.length > 1 && text.startsWith('"') && text.endsWith('"') ? text.slice(1, -1) : text;
+  if (/^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/.test(text) && Number.isFinite(Number(text))) return text;
+  return JSON.stringify(text.length > 1 && text.startsWith('"') && text.endsWith('"') ? text.slice(1, -1) : text);
 }
 
-/** The arguments of what was typed in, or the fault of it; a row without name and value is none. */
-export function argumentsOf(rows: readonly (readonly [string, string])[]): { args: Record<string, Scalar> } | { fault: Fault } {
-  const found: Record<string, Scalar> = Object.create(null) as Record<string, Scalar>;
+/** The arguments of what was typed in, each as JSON, or the fault of it; a row without name and value is none. */
+export function argumentsOf(rows: readonly (readonly [string, string])[]): { args: Record<string, string> } | { fault: Fault } {
+  const found: Record<string, string> = Object.create(null) as Record<string, string>;
   for (const [nth, [typed, value]] of rows.entries()) {
     const name = typed.trim();
     if (name === "" && value.trim() === "") continue;
     if (name === "") return { fault: { field: "args", nth, key: "command.argUnnamed", words: { value } } };
     if (name in found) return { fault: { field: "args", nth, key: "command.argTwice", words: { name } } };
     if (value.trim() === "") return { fault: { field: "args", nth, key: "command.argEmpty", words: { name } } };
-    found[name] = valueOf(value);
+    found[name] = jsonOf(value);
   }
   return { args: found };
 }
@@ -235,7 +238,7 @@ export class Commands {
   private row(entry: Entry): HTMLLIElement {
     const again = h("button", { type: "button", class: "again" });
     again.addEventListener("click", () => this.send(entry));
-    const args = Object.entries(entry.args).map(([name, value]) => ` ${name}=${JSON.stringify(value)}`);
+    const args = Object.entries(entry.args).map(([name, value]) => ` ${name}=${value}`);
     return h("li", { "data-id": entry.id }, h("time", {}, clockOf(new Date().toISOString())), h("code", {}, entry.name, ...args), h("span", { class: "state", role: "status" }), again);
   }
 }

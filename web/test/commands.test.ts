@@ -1,18 +1,26 @@
 import { expect, test } from "vitest";
 
-import { ApiError } from "../src/api";
-import { argumentsOf, fieldOf, valueOf } from "../src/commands";
+import { ApiError, commandBody } from "../src/api";
+import { argumentsOf, fieldOf, jsonOf } from "../src/commands";
 
 test("a value is read as the command line reads it", () => {
-  expect(["5", "-0.5", "1e3", "true", "false", "null", "fast", "0x10", "Infinity", "007", '"5"', '""', " 5 "].map(valueOf)).toEqual([
-    5, -0.5, 1000, true, false, null, "fast", "0x10", "Infinity", "007", "5", "", 5,
+  expect(["5", "-0.5", "1e3", "true", "false", "null", "fast", "0x10", "Infinity", "007", '"5"', '""', " 5 "].map(jsonOf)).toEqual([
+    "5", "-0.5", "1e3", "true", "false", "null", '"fast"', '"0x10"', '"Infinity"', '"007"', '"5"', '""', "5",
   ]);
+});
+
+test("a number is sent as it was typed", () => {
+  const args = { whole: jsonOf("5"), float: jsonOf("5.0"), long: jsonOf("9007199254740993"), "a \"b": jsonOf('say "no"') };
+  expect(commandBody({ id: "c-1", name: "set", args, waitSeconds: 5 })).toBe(
+    '{"id":"c-1","name":"set","args":{"whole":5,"float":5.0,"long":9007199254740993,"a \\"b":"say \\"no\\""},"timeout":"5s"}',
+  );
+  expect(commandBody({ id: "c-1", name: "stop", args: {}, waitSeconds: 5 })).toBe('{"id":"c-1","name":"stop","args":{},"timeout":"5s"}');
 });
 
 test("rows become arguments, and a row left empty is none", () => {
   const json = (rows: [string, string][]): string => JSON.stringify(argumentsOf(rows));
-  expect(json([["hz", "2"], ["", ""], [" mode ", "slow"]])).toBe('{"args":{"hz":2,"mode":"slow"}}');
-  expect(json([["__proto__", "1"], ["fault", "x"]])).toBe('{"args":{"__proto__":1,"fault":"x"}}');
+  expect(json([["hz", "2"], ["", ""], [" mode ", "slow"]])).toBe('{"args":{"hz":"2","mode":"\\"slow\\""}}');
+  expect(json([["__proto__", "1"], ["fault", "x"]])).toBe('{"args":{"__proto__":"1","fault":"\\"x\\""}}');
 });
 
 test("what is wrong with the arguments names the parameter", () => {
