@@ -29,6 +29,7 @@ from devices.times import NS, format_rfc3339
 from devices.topics import DeviceKey, Stream, topic_of
 from store.audit import AuditRow
 from store.registry import SqlRegistry
+from store.system_words import of_address
 
 LONGEST_S: Final = 60.0
 """Longest wait for an answer, s."""
@@ -206,7 +207,7 @@ async def ask(broker: BrokerAddress, key: DeviceKey, command: Command, wait_s: f
             code = getattr(error, "rc", None)
             refused = getattr(code, "value", code) in REFUSALS
             if not perhaps_taken or refused:
-                said = f"broker {broker.host}:{broker.port}: {error}"
+                said = f"broker {broker.host}:{broker.port}: {of_address(error)}"
                 raise CommandNotSentError(said, refused=refused) from None
         if clock() + RETRY_S >= deadline:
             return heard

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from store.tls_files import tls_context
+
 PORTS: Final = range(1, 65_536)
 LEAST_SECRET: Final = 16
 """Characters that a secret has at least."""
@@ -53,6 +55,12 @@ class ApiConfig:
 
     broker_ca_file: Path | None = None
     """Certificate authorities to trust there instead of the system's, PEM."""
+
+    broker_cert_file: Path | None = None
+    """Own certificate for mutual TLS, PEM."""
+
+    broker_key_file: Path | None = None
+    """Key of the own certificate, PEM; by default in the same file."""
 
     access_secret: str | None = field(default=None, repr=False)
     """What a broker that asks who may do what proves itself with, 16 characters or more; None: none may ask."""
@@ -138,4 +146,6 @@ class ApiConfig:
 
     def broker_tls_context(self) -> ssl.SSLContext | None:
         """Return what TLS to the broker needs, None without it; OSError where a file cannot be used."""
-        return ssl.create_default_context(cafile=self.broker_ca_file) if self.broker_tls else None
+        if not self.broker_tls:
+            return None
+        return tls_context(self.broker_ca_file, self.broker_cert_file, self.broker_key_file)

@@ -30,6 +30,7 @@ from api.stores import Stores
 from devices.scalars import Scalar
 from devices.topics import RESULTS_ROOT
 from store.interface import EventRecord, StoreUnreachableError
+from store.system_words import of_address
 
 RING: Final = 2_000
 """Newest events kept here; a client further behind reads them from the records."""
@@ -307,7 +308,8 @@ class LiveHub:
         again = self._said.get(what) == str(error)
         self._said[what] = str(error)
         level = logging.DEBUG if again else logging.WARNING
-        logger.log(level, "%s: %s; trying again", what, error, exc_info=None if expected else error)
+        words = of_address(error) if what == "broker" else error
+        logger.log(level, "%s: %s; trying again", what, words, exc_info=None if expected else error)
 
     def _client(self) -> aiomqtt.Client:
         config = self._config

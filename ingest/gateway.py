@@ -34,6 +34,7 @@ from devices.vocabulary import DeviceClass
 from ingest.conversations import NOT_REGISTERED, Conversation, Jt808Conversation, Said, TeltonikaConversation
 from ingest.packets import Message, MessageTable
 from store.admission import EVERYBODY, Admission
+from store.system_words import of_address
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,8 @@ class Gateway:
                     self._listen(codec, *address)
             except OSError as error:
                 self.close()
-                msg = f"cannot listen for {codec} on {self.config.host}, port {port}: {error.strerror or error}"
+                where = f"{self.config.host}, port {port}"
+                msg = f"cannot listen for {codec} on {where}: {of_address(error)}; see {codec}_port"
                 raise GatewayError(msg) from None
             log.info("listening for %s on %s, port %d", codec, self.config.host, self.ports[codec])
 

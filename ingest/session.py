@@ -22,6 +22,8 @@ from devices.filters import fault_of
 from ingest.intake import Bounds, Intake, Marks, SessionError
 from ingest.packets import Message, MessageTable
 from ingest.waiting import first_of
+from store.system_words import of_address
+from store.tls_files import tls_context
 
 __all__ = ["Message", "Session", "SessionConfig", "SessionError", "SessionRefusedError"]
 
@@ -151,7 +153,7 @@ class Session:
         try:
             connection = await loop.run_in_executor(None, _connect, config)
         except (OSError, ssl.SSLError) as error:
-            msg = f"broker {config.host}:{config.port} cannot be reached: {error}"
+            msg = f"broker {config.host}:{config.port} cannot be reached: {of_address(error)}"
             raise SessionError(msg) from error
         session = cls(config, connection, marks or Marks())
         try:
@@ -405,13 +407,7 @@ def _connect(config: SessionConfig) -> socket.socket:
 
 def _tls_context(config: SessionConfig) -> ssl.SSLContext:
     """Read the certificates; SessionRefusedError names those that cannot be used."""
-    named = ", ".join(filter(None, (config.ca_file, config.cert_file, config.key_file)))
     try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.cert_file:
-            context.load_cert_chain(config.cert_file, config.key_file)
+        return tls_context(config.ca_file, config.cert_file, config.key_file)
     except OSError as error:
-        msg = f"TLS needs {named or 'the certificates of the system'}, which cannot be used: {error}"
-        raise SessionRefusedError(msg) from error
-    return context
+        raise SessionRefusedError(str(error)) from error

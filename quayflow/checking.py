@@ -46,6 +46,7 @@ from quayflow.progress import Advance, bytes_progress, count_progress
 from quayflow.settings import Settings, SettingsError
 from store.admission import read_admission
 from store.registry_entries import Policy
+from store.system_words import of_address, of_file
 
 DEFAULT_S: Final = 60.0
 ASK_EVERY_S: Final = 0.5
@@ -120,7 +121,8 @@ def check(  # noqa: PLR0913 - one flag each
     except (aiomqtt.MqttError, OSError) as error:
         where = f"the broker at {settings.broker_host}:{settings.broker_port} cannot be asked"
         there = source is not None and Path(source).exists()
-        typer.echo(f"quayflow: {source} {'cannot be read' if there else f'is no file, and {where}'}: {error}", err=True)
+        words = of_address(error) if not there else of_file(error, source) if isinstance(error, OSError) else str(error)
+        typer.echo(f"quayflow: {source} {'cannot be read' if there else f'is no file, and {where}'}: {words}", err=True)
         raise typer.Exit(UNREACHABLE) from None
     _show(report, page, as_json=as_json)
     raise typer.Exit(0 if report.conforms else FAILED)

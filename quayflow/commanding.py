@@ -29,6 +29,7 @@ from quayflow.failures import FAILED, UNREACHABLE, USAGE
 from quayflow.options import duration
 from quayflow.settings import Settings
 from store.access import API
+from store.tls_files import tls_context
 from store.trying_out import broker_address, speaks_tls
 
 if TYPE_CHECKING:
@@ -149,14 +150,11 @@ def _address(settings: Settings, look: Look) -> "BrokerAddress":
             tls=tls_context_of(settings) if tls else None,
         )
     except OSError as error:
-        raise ValueError(f"TLS to the broker: {error}") from None
+        raise ValueError(str(error)) from None
 
 
 def tls_context_of(settings: Settings) -> ssl.SSLContext:
     """Return how TLS to the broker of the settings is spoken; OSError where a file cannot be used."""
     made = settings.data / TLS_FOLDER / "ca.pem"
     ca_file = settings.broker_ca_file or (made if made.exists() else None)
-    context = ssl.create_default_context(cafile=ca_file)
-    if settings.broker_cert_file is not None:
-        context.load_cert_chain(settings.broker_cert_file, settings.broker_key_file)
-    return context
+    return tls_context(ca_file, settings.broker_cert_file, settings.broker_key_file)

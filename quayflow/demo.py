@@ -112,8 +112,10 @@ async def run(settings: Settings, options: DemoOptions) -> int:
         failure = error
     finally:
         # Ctrl-C has ended who reads this, too, where that is a `tee`; it must not keep the parts from ending in order.
-        with contextlib.suppress(BrokenPipeError):
-            print("stopping: publishers first, then everything that they published is taken …", file=say, flush=True)
+        if any(child.pid for child in stack.children):
+            with contextlib.suppress(BrokenPipeError):
+                words = "stopping: publishers first, then everything that they published is taken …"
+                print(words, file=say, flush=True)
         await stack.stop()
     if failure is not None:
         raise failure

@@ -35,6 +35,7 @@ from quayflow.failures import FAILED, USAGE
 from quayflow.journal import Containing
 from quayflow.progress import bytes_progress
 from store.journal import DUPLICATE, RETAINED, Damage, Frame, list_segments, read
+from store.system_words import of_file
 
 FRAMES_AT_ONCE: Final = 5_000
 ROWS_AT_ONCE: Final = 1 << 17
@@ -253,7 +254,7 @@ def run(config: ExportConfig, *, as_json: bool) -> int:
         with bytes_progress("exported", length) as advance:
             done = export(config, advance)
     except OSError as error:
-        typer.echo(f"quayflow: {config.out}: cannot be written: {error.strerror or error}", err=True)
+        typer.echo(f"quayflow: {config.out}: cannot be written: {of_file(error, config.out)}", err=True)
         return USAGE
     if as_json:
         typer.echo(json.dumps({"out": str(config.out), **asdict(done)}))

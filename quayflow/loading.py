@@ -16,6 +16,7 @@ from rich.table import Table
 
 from quayflow.failures import FAILED, UNREACHABLE
 from simulators.load import HEADS, LoadConfig, LoadResult, Stage, run
+from store.system_words import of_address
 
 MISSED: Final = 99
 
@@ -26,7 +27,7 @@ async def load(config: LoadConfig, html: Path | None, *, as_json: bool) -> int:
         with _shown(config) as show:
             result = await run(config, show)
     except OSError as error:
-        typer.echo(f"quayflow: broker {config.broker.host}:{config.broker.port}: {str(error) or 'no answer'}", err=True)
+        typer.echo(f"quayflow: broker {config.broker.host}:{config.broker.port}: {of_address(error)}", err=True)
         return UNREACHABLE
     if html is not None:
         await asyncio.to_thread(_write_report, html, config, result)

@@ -17,6 +17,7 @@ import typer
 from quayflow import __version__
 from quayflow.failures import FAILED, UNREACHABLE
 from quayflow.settings import Settings, SettingsError
+from store.system_words import of_address
 
 if TYPE_CHECKING:
     from ingest.gateway import GatewayConfig
@@ -121,7 +122,8 @@ async def run_ingest(settings: Settings) -> None:
 
     try:
         session, gateway = session_config_of(settings), gateway_config_of(settings)
-    except ValueError as error:
+        _check_tls(settings)
+    except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from None
     windows_url, records_url = settings.store_urls
     config = IngestConfig(
@@ -158,6 +160,10 @@ async def run_api(settings: Settings) -> None:
     from api.app import create_app, try_stores  # noqa: PLC0415 - as above
     from api.config import ApiConfig  # noqa: PLC0415 - as above
 
+    try:
+        _check_tls(settings)
+    except OSError as error:
+        raise SettingsError(str(error)) from None
     listening = _listening(settings.host, settings.port)
     log.info("serving at http://%s:%d", settings.host, listening.getsockname()[1])
     windows_url, records_url = settings.store_urls
@@ -170,6 +176,8 @@ async def run_api(settings: Settings) -> None:
         broker_password=settings.broker_password,
         broker_tls=settings.broker_tls,
         broker_ca_file=settings.broker_ca_file,
+        broker_cert_file=settings.broker_cert_file,
+        broker_key_file=settings.broker_key_file,
         access_secret=settings.access_secret,
         change_secret=settings.change_secret,
         local_changes=settings.local_changes and not settings.secure,
@@ -210,6 +218,8 @@ def broker_of(settings: Settings) -> "Broker":
         password=settings.broker_password,
         tls=settings.broker_tls,
         tls_ca=_text(settings.broker_ca_file),
+        tls_cert=_text(settings.broker_cert_file),
+        tls_key=_text(settings.broker_key_file),
     )
     try:
         broker.tls_context()
@@ -297,7 +307,15 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StackError(f"port {port} is taken; choose another with --port, or 0 for a free one") from None
-        raise StackError(f"cannot listen on {host}, port {port}: {error.strerror or error}") from None
+        raise StackError(f"cannot listen on {host}, port {port}: {of_address(error)}") from None
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise OSError where a certificate cannot be used: who has just named it wants to hear of it, and not a log."""
+    from store.tls_files import tls_context  # noqa: PLC0415 - as above
+
+    if settings.broker_tls:
+        tls_context(settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
 
 
 def _text(path: Path | None) -> str | None:

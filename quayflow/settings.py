@@ -1,9 +1,11 @@
 """Settings: flags before environment (``QUAYFLOW_*``) before ``quayflow.toml`` before the defaults here."""
 
+import difflib
+import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, ValidationError, field_validator
 from pydantic_settings import (
@@ -13,9 +15,16 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import (
+    SettingsError as SettingsSourceError,
+)
 
 from devices.filters import fault_of
 from devices.vocabulary import DeviceClass
+from store.system_words import of_file
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 FILE: Final = Path("quayflow.toml")
 PREFIX: Final = "QUAYFLOW_"
@@ -227,17 +236,35 @@ class Settings(BaseSettings):
 
 def load(**flags: object) -> Settings:
     """Return the settings with ``flags`` (None means not given) on top; :class:`SettingsError` names what is wrong."""
+    if FILE.is_dir():
+        raise SettingsError(f"{FILE}: it is a folder, not a file")
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         faults = [
-            SettingsFault(".".join(map(str, each["loc"])), f"{each['msg']} (got {_shown(each['loc'], each['input'])})")
+            SettingsFault(".".join(map(str, each["loc"])), f"{_said(each)} (got {_shown(each['loc'], each['input'])})")
             for each in error.errors()
         ]
         lines = "\n".join(f"  {fault.setting}: {fault.detail}" for fault in faults)
         raise SettingsError(f"settings cannot be used:\n{lines}", faults) from None
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"settings cannot be read: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{FILE}: {of_file(error, FILE)}") from None
+    except SettingsSourceError as error:
+        # It names the field and says that its source is the environment, and what was given might be a secret.
+        name = next(iter(re.findall(r'field "(\w+)"', str(error))), "")
+        raise SettingsError(f"QUAYFLOW_{name.upper()}: it is no JSON, which is expected there") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{FILE}: it is no text in UTF-8") from None
+    except ValueError as error:
+        raise SettingsError(f"{FILE}: it is no TOML: {error}") from None
+
+
+def _said(fault: "ErrorDetails") -> str:
+    """Return what is wrong with a value; of a setting that does not exist, which one may be meant."""
+    if fault["type"] != "extra_forbidden":
+        return fault["msg"]
+    near = difflib.get_close_matches(str(fault["loc"][-1]), Settings.model_fields, 1)
+    return f"there is no such setting{f'; did you mean {near[0]}?' if near and len(fault['loc']) == 1 else ''}"
 
 
 def _shown(where: tuple[int | str, ...], given: object) -> str:

@@ -27,6 +27,7 @@ from simulators import profiles
 from store.data_folder import DataFolder
 from store.interface import StoreRefusedError, StoreUnreachableError
 from store.open import open_registry, open_windows
+from store.system_words import of_address
 
 READY_TIMEOUT_S: Final = 30.0
 BROKER_TIMEOUT_S: Final = 5.0
@@ -189,7 +190,8 @@ class Stack:
                 with urllib.request.urlopen(self.addresses.page + path, timeout=5) as answer:  # noqa: S310 - own API
                     return dict(msgspec.json.decode(answer.read()))
             except (OSError, msgspec.DecodeError) as error:
-                problem = StackError(f"the API does not answer {path}: {error}")
+                words = error if isinstance(error, urllib.error.HTTPError) else of_address(error)
+                problem = StackError(f"the API does not answer {path}: {words}")
                 if isinstance(error, urllib.error.HTTPError):
                     problem.failed_checks = _failed_checks(error.read())
                 raise problem from None
@@ -345,7 +347,7 @@ async def _until_let_in(settings: Settings) -> None:
     try:
         context = tls_context_of(settings) if settings.broker_tls else None
     except OSError as error:
-        raise SettingsError(f"{where}: TLS: {error}") from None
+        raise SettingsError(str(error)) from None
     deadline = time.monotonic() + BROKER_TIMEOUT_S
     while True:
         client = aiomqtt.Client(
@@ -364,7 +366,7 @@ async def _until_let_in(settings: Settings) -> None:
             refused = isinstance(error, aiomqtt.MqttCodeError)
             if refused or time.monotonic() > deadline:
                 hint = "correct --broker, or broker_username and broker_password" if refused else "correct --broker"
-                raise StackError(f"{where} cannot be used: {error}; {hint}") from None
+                raise StackError(f"{where} cannot be used: {of_address(error)}; {hint}") from None
         await asyncio.sleep(BROKER_PAUSE_S)
 
 

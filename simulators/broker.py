@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from store.system_words import of_address
+from store.tls_files import tls_context
+
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S: Final = 0.1
@@ -47,6 +50,10 @@ class Broker:
     """Whether to connect by TLS."""
     tls_ca: str | None = None
     """File with the certificates to trust, or None for the system's."""
+    tls_cert: str | None = None
+    """File with our own certificate, or None for none."""
+    tls_key: str | None = None
+    """File with its key."""
 
     def __post_init__(self) -> None:
         """Check what can be checked without a connection."""
@@ -56,13 +63,8 @@ class Broker:
             raise ValueError(f"port = {self.port}: allowed is 1 to 65535")
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Read the certificates to trust; None without TLS. OSError names the file that cannot be used."""
-        if not self.tls:
-            return None
-        try:
-            return ssl.create_default_context(cafile=self.tls_ca)
-        except OSError as error:
-            raise OSError(f"TLS needs {self.tls_ca}, which cannot be used: {error}") from None
+        """Read the certificates; None without TLS. OSError names the file that cannot be used."""
+        return tls_context(self.tls_ca, self.tls_cert, self.tls_key) if self.tls else None
 
 
 class Attempts:
@@ -97,9 +99,9 @@ class Attempts:
             self.on_refusal()
             return
         if not self._in_vain:
-            log.warning("%s: %s; trying again", self._where, error)
+            log.warning("%s: %s; trying again", self._where, of_address(error))
         elif self._in_vain % self._told_every == 0:
-            log.warning("%s: %s; %d attempts in vain, trying again", self._where, error, self._in_vain)
+            log.warning("%s: %s; %d attempts in vain, trying again", self._where, of_address(error), self._in_vain)
         self._in_vain += 1
 
     def check(self) -> None:

@@ -29,6 +29,7 @@ from store.journal import (
     list_segments,
 )
 from store.journal.segments import parse_header
+from store.system_words import of_file
 
 MIDDLE_M: Final = (360.0, 220.0)
 """Where the middle of a track is placed unless an offset is given: the middle of the small port, m."""
@@ -212,7 +213,8 @@ class JournalRecording:
                 self.voices[entry.sender].messages += 1
                 self.topics[entry.topic] = self.topics.get(entry.topic, 0) + 1
         except (JournalError, OSError) as error:
-            raise RecordingError(f"{path}: cannot be read: {error}") from error
+            words = of_file(error) if isinstance(error, OSError) else error
+            raise RecordingError(f"{path}: cannot be read: {words}") from error
 
     def entries(self) -> Iterator[Entry]:
         """Yield the messages in the order of the journal; a clock that was set back stands still meanwhile."""

@@ -28,6 +28,7 @@ import msgpack
 from devices.times import NS, parse_rfc3339
 from devices.vocabulary import INDEX, METRICS, DeviceClass, accepted_from
 from store.recorded_frames import payload_of, time_of
+from store.system_words import of_file
 
 MAX_NOTES: Final = 20
 """Bad rows that are described one by one; all are counted."""
@@ -95,7 +96,8 @@ def files(path: Path) -> Iterator[RecordingFile]:
             found += 1
             yield file
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise RecordingError(f"{path}: cannot be read: {error}") from error
+        words = of_file(error) if isinstance(error, OSError) else error
+        raise RecordingError(f"{path}: cannot be read: {words}") from error
     if not found:
         raise RecordingError(
             f"{path}: holds no recording; allowed are {', '.join(SUFFIXES)}, a folder or a .zip of these"

@@ -7,11 +7,14 @@
 The journal, the SQLite files and the outbox lie beside them and carry their own versions. Counts of what was shed too.
 """
 
+import errno
 import fcntl
 import os
 import secrets
 from pathlib import Path
 from typing import Final, Self
+
+from store.system_words import of_file
 
 FORMAT: Final = 1
 """Version of the folder's layout."""
@@ -125,7 +128,7 @@ def _write_whole(file: Path, text: str) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> DataFolderError:
-    reason = error.strerror or str(error)
+    reason = error.strerror if error.errno == errno.ENOENT else of_file(error)
     return DataFolderError(
         f"data folder {path} cannot be written: {reason}: correct its permissions, or choose another with --data"
     )

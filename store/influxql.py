@@ -14,6 +14,7 @@ import urllib3
 
 from devices.times import NS
 from store.interface import StoreRefusedError, StoreUnreachableError
+from store.system_words import of_address
 
 CONNECT_S: Final = 5.0
 READ_S: Final = 60.0
@@ -111,7 +112,7 @@ class InfluxqlClient:
             finally:
                 response.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {error}") from error
+            raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {of_address(error)}") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StoreUnreachableError(
                 f"InfluxDB at {self._url} sent an answer that is no InfluxQL: {error}"
@@ -140,7 +141,7 @@ class InfluxqlClient:
         try:
             return self._pool.urlopen("GET", self._url + path, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
-            raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {error}") from error
+            raise StoreUnreachableError(f"InfluxDB at {self._url} cannot be reached: {of_address(error)}") from error
 
     def close(self) -> None:
         """Close the connections; idempotent."""

@@ -7,6 +7,7 @@ the journal again, of which nothing is deleted before :func:`sync_wal`.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,7 +72,8 @@ def reaching(name: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error).strip()
+    # PostgreSQL asks on a second line whether it runs, and has the number of a name that cannot be found.
+    text = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split())).partition(" Is the server running")[0]
     if "locked" in text:
         return f"{text}: another process is writing to it for longer than {BUSY_S:g} s"
     if "readonly" in text or "unable to open" in text:

@@ -35,6 +35,7 @@ from store.line_protocol import (
     tags_of,
     unscaled_back,
 )
+from store.system_words import of_address
 
 LINES_PER_WRITE: Final = 5_000
 CONNECT_TIMEOUT_MS: Final = 5_000
@@ -158,7 +159,7 @@ class InfluxWindowStore:
                 raise PointsRejectedError(words) from error
             raise failure(self._name, error.status, words, error.headers) from error
         except urllib3.exceptions.HTTPError as error:
-            raise StoreUnreachableError(f"InfluxDB at {target.url} cannot be reached: {error}") from error
+            raise StoreUnreachableError(f"InfluxDB at {target.url} cannot be reached: {of_address(error)}") from error
 
     def check(self) -> None:
         """Read, or else write, no point: who only writes may have a token that does not let it read."""

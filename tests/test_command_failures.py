@@ -218,3 +218,78 @@ def test_ctrl_c_while_it_starts_ends_in_order(tmp_path: Path) -> None:
     assert "Traceback" not in errors
     assert running.returncode == 0, errors
     assert json.loads(said.splitlines()[-1])["ledger_balanced"]
+
+
+TLS = {"QUAYFLOW_BROKER_TLS": "true", "QUAYFLOW_BROKER_HOST": "127.0.0.1", "QUAYFLOW_BROKER_PORT": "1"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ingest"],
+        ["api", "--port", "0"],
+        ["up", "--no-open", "--port", "0", "--broker", "127.0.0.1:1"],
+        ["simulate"],
+        ["record", "--out", "recording"],
+        ["load"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_certificates_that_cannot_be_used_end_every_command_with_a_sentence(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("not yet")
+    status, said = failing(tmp_path, *arguments, QUAYFLOW_BROKER_CA_FILE="CA.pem", **TLS)
+    assert status == 2
+    assert "broker_ca_file CA.pem: there is no such file, but ca.pem: capitals count" in said
+    status, said = failing(tmp_path, *arguments, QUAYFLOW_BROKER_CA_FILE="ca.pem", **TLS)
+    assert status == 2
+    assert "broker_ca_file ca.pem: it holds no certificate in PEM" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"port = = 3", "quayflow.toml: it is no TOML: "),
+        (b"\x00\xff\xfe", "quayflow.toml: it is no text in UTF-8"),
+        (b"prot = 3", "prot: there is no such setting; did you mean port? (got 3)"),
+        (b"nonsense = 3", "nonsense: there is no such setting (got 3)"),
+        (None, "quayflow.toml: it is a folder, not a file"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_read_is_named(content: bytes | None, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "quayflow.toml"
+    file.mkdir() if content is None else file.write_bytes(content)
+    status, said = failing(tmp_path, "config", "show")
+    assert status == 2
+    assert words in said
+
+
+def test_a_list_in_the_environment_that_is_none_is_named(tmp_path: Path) -> None:
+    status, said = failing(tmp_path, "config", "show", QUAYFLOW_SOURCES="[{")
+    assert (status, "QUAYFLOW_SOURCES: it is no JSON" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "status", "words"),
+    [
+        (["check", "none", "--as", "vehicle", "--broker", "127.0.0.1:1"], {}, 3, "be asked: nobody listens there"),
+        (["load", "--broker", "127.0.0.1:1", "--for", "1s"], {}, 3, "broker 127.0.0.1:1: nobody listens there"),
+        (["replay", "van.csv"], {}, 2, "van.csv: cannot be read: there is no such file, but Van.csv: capitals count"),
+        (
+            ["ledger"],
+            {"QUAYFLOW_RECORDS_URL": "postgresql+psycopg://u:p@127.0.0.1:1/x"},
+            3,
+            'x: connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n',
+        ),
+    ],
+    ids=lambda words: words[0] if isinstance(words, list) else "",
+)  # fmt: skip
+def test_what_is_not_there_is_said_without_the_systems_words(
+    arguments: list[str], environment: dict[str, str], status: int, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "Van.csv").touch()
+    found, said = failing(tmp_path, *arguments, **environment)
+    assert (found, words in said) == (status, True), said
+    assert "Errno" not in said
+    assert len(said.splitlines()) == 1

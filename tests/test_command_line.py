@@ -333,7 +333,7 @@ def test_a_replay_without_a_broker_ends_with_status_3_whatever_was_asked_of_it(t
 def test_certificates_that_cannot_be_used_are_named_before_the_work(arguments: list[str], tmp_path: Path) -> None:
     done = quayflow(*arguments, cwd=tmp_path, QUAYFLOW_BROKER_TLS="true", QUAYFLOW_BROKER_CA_FILE="no-such.pem")
     assert done.returncode == 2
-    assert "TLS needs no-such.pem" in done.stderr
+    assert "broker_ca_file no-such.pem: there is no such file" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
