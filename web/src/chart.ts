@@ -277,7 +277,10 @@ export class ChartPanel {
       grid: { stroke: palette.chartGrid, width: 1 },
       ticks: { stroke: palette.chartGrid, width: 1, size: 4 },
     };
-    const line = { stroke: palette.chartLine, width: 1.5, points: { show: false } };
+    // A line needs two points: what stands alone, such as a device's first value, is a dot.
+    const alone = (plot: uPlot, series: number): number[] => lonePoints(plot.data[series] ?? []);
+    const points = { show: false, size: 5, fill: palette.chartLine, filter: alone };
+    const line = { stroke: palette.chartLine, width: 1.5, points };
     const edge = { stroke: "transparent", width: 0, points: { show: false } };
     const bars = uPlot.paths.bars?.({ size: [0.8, 24], align: 1 });
     return {
@@ -296,7 +299,7 @@ export class ChartPanel {
           label: shownUnit(answer.unit),
           labelSize: shownUnit(answer.unit) ? 16 : 0,
           space: 28,
-          values: (_plot, splits) => splits.map((value) => decimal(value, 2, language())),
+          values: (_plot, splits) => splits.map((value) => decimal(value, digitsOf(splits), language())),
         },
       ],
       series: tally
@@ -371,6 +374,23 @@ export function yRange(low: number | null, high: number | null, tally: boolean, 
   if (low === null || high === null || !Number.isFinite(low) || !Number.isFinite(high)) return [0, 1];
   if (tally) return [0, Math.max(1, high * 1.1)];
   if (state && low >= 0 && high <= 1) return [-0.05, 1.1];
-  const pad = Math.max((high - low) * 0.08, Math.abs(high) * 0.002, 0.01);
+  const pad = high > low ? Math.max((high - low) * 0.08, Math.abs(high) * 0.002, 0.01) : Math.max(Math.abs(high) * 0.05, 0.01);
   return [low - pad, high + pad];
+}
+
+/** How many decimals tell the marks of an axis from each other. */
+export function digitsOf(marks: readonly number[]): number {
+  const [first, second] = marks;
+  if (first === undefined || second === undefined || first === second) return 2;
+  const text = Math.abs(second - first).toFixed(6).replace(/0+$/, "");
+  return text.length - text.indexOf(".") - 1;
+}
+
+/** The indices of the values that have none beside them. */
+export function lonePoints(values: ArrayLike<number | null | undefined>): number[] {
+  const found: number[] = [];
+  for (let index = 0; index < values.length; index += 1) {
+    if (values[index] != null && values[index - 1] == null && values[index + 1] == null) found.push(index);
+  }
+  return found;
 }

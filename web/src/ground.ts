@@ -17,25 +17,31 @@ export const FONT = '"Inter", "Segoe UI", "Noto Sans CJK SC", "PingFang SC", "Mi
 /** Bay length drawn as a grid on blocks, m: a 20 ft container with its clearance. */
 const BAY_M = 6.5;
 
+/** What stands on the ground, in the language of the page. */
+export interface Words {
+  water: string;
+  metres: (length: number) => string;
+}
+
 export function drawGround(
   canvas: Canvas,
   view: View,
   layout: Layout | null,
   roads: Roads,
   palette: Palette,
-  water: string,
+  words: Words,
 ): void {
   const { context, width, height } = canvas;
   context.fillStyle = palette.ground;
   context.fillRect(0, 0, width, height);
   if (!layout) return;
-  if (layout.quay) drawQuay(canvas, view, palette, water);
+  if (layout.quay) drawQuay(canvas, view, palette, words);
   drawRoads(canvas, view, roads, palette);
   for (const block of layout.blocks) drawBlock(context, view, block, palette);
   for (const lane of layout.lanes) drawLane(context, view, lane, palette);
 }
 
-function drawQuay({ context, width }: Canvas, view: View, palette: Palette, water: string): void {
+function drawQuay({ context, width }: Canvas, view: View, palette: Palette, words: Words): void {
   const edge = toScreen(view, { x: 0, y: 0 }).y;
   const apron = toScreen(view, { x: 0, y: CRANE_REACH.land }).y;
   context.fillStyle = palette.apron;
@@ -62,12 +68,12 @@ function drawQuay({ context, width }: Canvas, view: View, palette: Palette, wate
   }
   context.fillStyle = palette.quayEdge;
   context.fillRect(0, Math.round(edge) - 2, width, 3);
-  drawQuayMetres(context, view, width, edge, palette);
+  drawQuayMetres(context, view, width, edge, palette, words.metres);
   context.font = `12px ${FONT}`;
   context.textAlign = "left";
   context.textBaseline = "top";
   context.fillStyle = palette.faintLabel;
-  if (edge > 30) context.fillText(water, 12, 10);
+  if (edge > 30) context.fillText(words.water, 12, 10);
 }
 
 function drawRoads({ context, width, height }: Canvas, view: View, roads: Roads, palette: Palette): void {
@@ -84,7 +90,7 @@ function drawRoads({ context, width, height }: Canvas, view: View, roads: Roads,
 export const RAILS_M = [3, 33] as const;
 
 /** Metres along the quay at its edge, as on the bollards. */
-function drawQuayMetres(context: CanvasRenderingContext2D, view: View, width: number, edge: number, palette: Palette): void {
+function drawQuayMetres(context: CanvasRenderingContext2D, view: View, width: number, edge: number, palette: Palette, label: (metres: number) => string): void {
   const step = roundLength(view.scale, 130);
   context.font = `10px ${FONT}`;
   context.textAlign = "center";
@@ -100,7 +106,7 @@ function drawQuayMetres(context: CanvasRenderingContext2D, view: View, width: nu
     context.lineTo(x, edge - 2);
     context.stroke();
     // Plan x is minus the metres along the quay; `+ 0` turns −0 into 0.
-    context.fillText(`${Math.round(-at) + 0} m`, x, edge - 8);
+    context.fillText(label(Math.round(-at) + 0), x, edge - 8);
   }
 }
 

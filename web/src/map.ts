@@ -241,7 +241,10 @@ export class YardMap {
     this.groundAt = now;
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     const canvas = { context, width: this.width, height: this.height };
-    drawGround(canvas, this.view, this.layout, this.roads, PALETTES[this.theme], t("map.water"));
+    drawGround(canvas, this.view, this.layout, this.roads, PALETTES[this.theme], {
+      water: t("map.water"),
+      metres: (length) => t("map.metres", { length }),
+    });
     if (this.layout) {
       drawScaleBar(canvas, this.view, PALETTES[this.theme], (metres) =>
         metres >= 1000 ? t("map.kilometres", { length: metres / 1000 }) : t("map.metres", { length: metres }),

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import type { CraneThroughput, GateThroughput, Ledger, Point } from "../src/answers";
-import { columnsOf, csvOf, yRange } from "../src/chart";
+import { columnsOf, csvOf, digitsOf, lonePoints, yRange } from "../src/chart";
 import { craneTotals, gateTotals, isQuiet, ledgerDifference, rateWindow } from "../src/figures";
 import { pauseBefore } from "../src/stream";
 
@@ -79,6 +79,23 @@ test("the y range has height, whatever the data", () => {
   expect(low).toBeLessThan(5);
   expect(high).toBeGreaterThan(5);
   expect(yRange(0, 0, true, false)).toEqual([0, 1]);
+});
+
+test("marks of an axis differ, whatever the range", () => {
+  expect(digitsOf([0, 5, 10])).toBe(0);
+  expect(digitsOf([1.99, 1.995, 2])).toBe(3);
+  expect(digitsOf([121.8301, 121.8302])).toBe(4);
+  expect(digitsOf([-8.4, -8.2])).toBe(1);
+  expect(digitsOf([])).toBe(2);
+  const [low, high] = yRange(2, 2, false, false);
+  expect(high - low).toBeCloseTo(0.2);
+});
+
+test("a value that stands alone is drawn, a line has no dots", () => {
+  expect(lonePoints([1])).toEqual([0]);
+  expect(lonePoints([1, 2, null, 3, null, 4, 5])).toEqual([3]);
+  expect(lonePoints([null, 0, null])).toEqual([1]);
+  expect(lonePoints([])).toEqual([]);
 });
 
 test("the CSV names the unit and keeps every digit", () => {

@@ -133,8 +133,8 @@ export const en = {
   "device.namesNote": "Their values are refused until somebody says what they mean. Check the metric and the factor, then adopt.",
   "device.namesNone": "None: every name that it has sent is known.",
   "device.namesAllAdopted": "None is left: these were adopted.",
-  "device.nameFacts": "last {value} · refused {count} times, last at {last}",
-  "device.nameFactsBare": "refused {count} times, last at {last}",
+  "device.nameFacts": "last {value} · refused {count}×, last at {last}",
+  "device.nameFactsBare": "refused {count}×, last at {last}",
   "device.meaning": "Metric that {name} is",
   "device.scale": "Factor",
   "device.offset": "Added after multiplying",
@@ -177,7 +177,7 @@ export const en = {
   "device.lost": "Lost on the way",
 
   "command.title": "Commands",
-  "command.name": "Command, such as status",
+  "command.name": "Command, e.g. status",
   "command.args": "Parameters",
   "command.argName": "parameter",
   "command.argValue": "value",
@@ -245,7 +245,7 @@ export const en = {
   "chart.noMetrics": "{device} has not sent any value yet.",
   "chart.noPoints": "No values of {metric} in this range.",
   "chart.failed": "The chart could not be loaded: {error}",
-  "chart.summary": "{observations} samples · coverage {coverage} · complete through {through}",
+  "chart.summary": "samples {observations} · coverage {coverage} · complete through {through}",
   "chart.plotLabel": "Chart of {metric} of {device}",
 
   "feed.title": "Events",
