@@ -19,6 +19,7 @@ from api import problems
 from api.asyncapi import describe_messages
 from api.broker_questions import broker_questions
 from api.commands import BrokerAddress, Commander
+from api.conditional import ConditionalGet
 from api.config import ApiConfig
 from api.docs_pages import pages
 from api.event_stream import ABORT_KEY
@@ -123,6 +124,7 @@ def create_app(config: ApiConfig, *, clock: Callable[[], int] = time.time_ns) ->
     app.include_router(pages(config.static_dir))
     describe(app)
     # The last one added is the outermost.
+    app.add_middleware(ConditionalGet)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=5)
     app.add_middleware(RequestLimits, config=config)
     app.add_middleware(FaultBarrier)
