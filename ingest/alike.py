@@ -24,17 +24,11 @@ from ingest.batch import Accepted
 from ingest.blocks import Float32s, Stack
 from ingest.checks import MAX_AHEAD, MAX_SPAN, YEAR_2000
 from ingest.directory import Device, Directory
+from ingest.layouts import FEW, Layouts
 from store.journal import Frame, FrameTable
 
-FEW: Final = 8
-"""Fewer frames than this are taken one by one."""
 PER_DEVICE: Final = 2
-"""So are those of a batch with no more frames of each device than this, on the average."""
-LAYOUTS_PER_LENGTH: Final = 4
-LENGTHS: Final = 256
-"""Lengths of payloads of which layouts are remembered; with more, all are forgotten."""
-LONGEST: Final = 1 << 18
-"""Payloads longer than this are taken one by one, bytes."""
+"""Those of a batch with no more frames of each device than this, on the average, are taken one by one."""
 
 TELEMETRY: Final = 0
 OTHER: Final = 1
@@ -63,6 +57,18 @@ class _Read(NamedTuple):
         """Return a number of its layout for each frame (n,), anything where it has none."""
         return np.array([*map(what, self.layouts), 0], np.int64)[self.layout]
 
+    def take(self, layout: Layout, at: Ints, some: bytes) -> Bools:
+        """Read the payloads at ``at`` (k,), ``some`` of which have a layout; return which do (k,)."""
+        fits = layout.fits(some)
+        if fits.any():
+            here, alike = at[fits], layout.read(some)
+            self.layout[here] = len(self.layouts)
+            self.row[here] = np.flatnonzero(fits)
+            self.boot[here], self.seq[here], self.ts[here] = alike.boot[fits], alike.seq[fits], alike.ts[fits]
+            self.layouts.append(layout)
+            self.values.append(alike.values)
+        return fits
+
 
 class _Run(NamedTuple):
     """The frames of one device in a batch, in sequence."""
@@ -89,12 +95,12 @@ class Together:
         self._directory = directory
         self._way = way
         self._ways: dict[str, int] = {}
-        self._layouts: dict[int, list[Layout]] = {}
+        self._layouts = Layouts(layout_of)
 
     def forget(self) -> None:
         """Look up anew where topics go, and how payloads are laid out."""
         self._ways.clear()
-        self._layouts.clear()
+        self._layouts.forget()
 
     def remember(self, topic: str, way: int) -> None:
         """Note where a topic goes."""
@@ -144,51 +150,12 @@ class Together:
             run.note()
         return accepted
 
-    # --- payloads ---------------------------------------------------------------------------------------------------
-
     def _read(self, payloads: Sequence[bytes], telemetry: Bools) -> _Read:
         """Read the payloads of telemetry that have a layout."""
-        count = len(payloads)
-        row, boot, seq, ts = np.zeros((4, count), np.int64)
-        read = _Read(np.full(count, -1), row, boot, seq, ts, [], [])
-        lengths = np.fromiter(map(len, payloads), np.int64, count)
-        sizes, times = np.unique(lengths[telemetry], return_counts=True)
-        for size in sizes[(times >= FEW) & (sizes <= LONGEST)].tolist():
-            at = np.flatnonzero(telemetry & (lengths == size))
-            self._read_length(payloads, at, read)
+        row, boot, seq, ts = np.zeros((4, len(payloads)), np.int64)
+        read = _Read(np.full(len(payloads), -1), row, boot, seq, ts, [], [])
+        self._layouts.read(payloads, read.take, telemetry)
         return read
-
-    def _read_length(self, payloads: Sequence[bytes], at: Ints, read: _Read) -> None:
-        """Read payloads of one length, which are at ``at`` (n,): by the layouts known, and by those found in them."""
-        known = self._layouts_of(len(payloads[at[0]]))
-        tried = 0
-        while len(at) >= FEW and tried < LAYOUTS_PER_LENGTH:
-            if tried == len(known):
-                layout = layout_of(payloads[at[0]])
-                if layout is None:
-                    return
-                known.append(layout)
-            layout = known[tried]
-            tried += 1
-            some = b"".join(payloads if len(at) == len(payloads) else [payloads[nth] for nth in at.tolist()])
-            fits = layout.fits(some)
-            if not fits.any():
-                continue
-            here, alike = at[fits], layout.read(some)
-            read.layout[here] = len(read.layouts)
-            read.row[here] = np.flatnonzero(fits)
-            read.boot[here], read.seq[here], read.ts[here] = alike.boot[fits], alike.seq[fits], alike.ts[fits]
-            read.layouts.append(layout)
-            read.values.append(alike.values)
-            at = at[~fits]
-        if len(at) >= FEW:
-            # None of those that are remembered: room for others.
-            del known[0]
-
-    def _layouts_of(self, size: int) -> list[Layout]:
-        if size not in self._layouts and len(self._layouts) >= LENGTHS:
-            self._layouts.clear()
-        return self._layouts.setdefault(size, [])
 
     # --- devices ----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ serial and facts; both ways come to the same.
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,12 +27,9 @@ from ingest.batch import Accepted
 from ingest.checks import MAX_AHEAD, YEAR_2000
 from ingest.directory import NOBODY, Device
 from ingest.foreign import add_info, digest_of_values
+from ingest.layouts import FEW, Layouts
 from ingest.sources import Feed
 from store.journal import Frame, FrameTable
-
-FEW: Final = 8
-"""Fewer frames of a length than this are taken one by one."""
-LAYOUTS_PER_LENGTH: Final = 4
 
 
 class Taken(NamedTuple):
@@ -76,13 +73,13 @@ class LocationsTogether:
         self._devices: list[Device] = []
         self._phones: Ints = np.empty(0, np.int64)
         """By slot: whose frames come under a topic, and the phone number that they have to have."""
-        self._layouts: dict[int, list[Layout]] = {}
+        self._layouts = Layouts(layout_of)
 
     def forget(self) -> None:
         """Let every topic be told anew."""
         self._slots.clear()
         self._devices.clear()
-        self._layouts.clear()
+        self._layouts.forget()
 
     def remember(self, topic: str, device: Device, stream: Stream | Feed) -> None:
         """Note a topic, if it is one of a terminal that can be taken here."""
@@ -135,31 +132,17 @@ class LocationsTogether:
         """Read the frames at ``here`` that have a layout; the groups hold nothing that is not sound."""
         payloads = table.payloads
         frames = list(map(plain, payloads if len(here) == len(table) else [payloads[nth] for nth in here.tolist()]))
-        lengths = np.fromiter(map(len, frames), np.int64, len(here))
-        groups = []
-        sizes, times = np.unique(lengths, return_counts=True)
-        for size in sizes[times >= FEW].tolist():
-            left = np.flatnonzero(lengths == size)
-            known = self._layouts.setdefault(size, [])
-            tried = 0
-            while len(left) >= FEW and tried < LAYOUTS_PER_LENGTH:
-                if tried == len(known):
-                    layout = layout_of(frames[left[0]])
-                    if layout is None:
-                        break
-                    known.append(layout)
-                layout = known[tried]
-                tried += 1
-                said = layout.read(b"".join([frames[nth] for nth in left.tolist()]))
-                at = here[left]
-                good = said.sound & (said.phone == self._phones[slots[at]])
-                good &= (said.ts >= YEAR_2000) & (said.ts <= table.recv_ts[at] + MAX_AHEAD)
-                if good.any():
-                    groups.append(_Group(layout, at[good], said if good.all() else _chosen(said, good)))
-                left = left[~good]
-            if len(known) == LAYOUTS_PER_LENGTH and len(left) >= FEW:
-                # None of those that are remembered: room for others.
-                del known[0]
+        groups: list[_Group] = []
+
+        def take(layout: Layout, which: Ints, some: bytes) -> Bools:
+            said, at = layout.read(some), here[which]
+            good: Bools = said.sound & (said.phone == self._phones[slots[at]])
+            good &= (said.ts >= YEAR_2000) & (said.ts <= table.recv_ts[at] + MAX_AHEAD)
+            if good.any():
+                groups.append(_Group(layout, at[good], said if good.all() else _chosen(said, good)))
+            return good
+
+        self._layouts.read(frames, take)
         return groups
 
     def _apart(self, table: FrameTable, slots: Ints, here: Ints, groups: Sequence[_Group]) -> set[int]:

@@ -19,8 +19,8 @@ from devices.vocabulary import DeviceClass
 from ingest.decoding import Decoder
 from ingest.directory import Directory
 from ingest.foreign import Foreign
+from ingest.layouts import FEW
 from ingest.ledger import Account
-from ingest.locations import FEW
 from ingest.pipeline import Pipeline
 from ingest.sources import Source
 from store.admission import Admission
