@@ -294,6 +294,14 @@ def test_another_identity_than_the_topic_is_refused(payload: Payload, field: str
     assert (found.reason, found.pointer) == (Reason.IDENTITY_MISMATCH, f"/{field}")
 
 
+@pytest.mark.parametrize("text", ["12.5", "nonsense", "temp=20\n", "箱号 CSQU3054383", "5 " * 40])
+def test_plain_text_is_refused_as_the_text_that_it_is(text: str) -> None:
+    found = reject_of(text.encode())
+    assert (found.reason, found.pointer) == (Reason.UNDECODABLE, "")
+    assert found.detail.startswith(f"expected a JSON or msgpack object, got the text '{text.strip()[:20]}")
+    assert len(found.detail) < 100
+
+
 def test_the_own_identity_is_accepted() -> None:
     assert identity_reject(Telemetry(1, {}), KEY) is None
     assert identity_reject(Status(1, True, site=KEY.site, class_=KEY.device_class, device=KEY.device), KEY) is None

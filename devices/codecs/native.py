@@ -239,11 +239,22 @@ def _explained(payload: bytes, kind: type[Payload], error: Exception) -> RejectE
     try:
         tree = _tree(payload)
     except Exception:  # noqa: BLE001 - whatever it is, the payload is not decodable
-        return RejectError(Reason.UNDECODABLE, "", _sentence(error))
+        return RejectError(Reason.UNDECODABLE, "", _plain_text(payload) or _sentence(error))
     if not isinstance(tree, dict):
         return RejectError(Reason.WRONG_TYPE, "", f"expected an object, got {_type_name(tree)}")
     reject = _field_at_fault(tree, kind)
     return RejectError(*(reject or (Reason.UNDECODABLE, "", _sentence(error))))
+
+
+def _plain_text(payload: bytes) -> str:
+    """Return what is wrong with a payload such as ``12.5``, which a decoder takes for msgpack; "" for others."""
+    try:
+        text = payload.decode().strip()
+    except UnicodeDecodeError:
+        return ""
+    if payload[:1] and (payload[0] in _JSON_STARTS or not text.isprintable()):
+        return ""
+    return f"expected a JSON or msgpack object, got the text {_shown(text)}" if text else ""
 
 
 def _tree(payload: bytes) -> Any:  # noqa: ANN401 - whatever it holds

@@ -77,6 +77,7 @@ export const SENTENCES: readonly Sentence[] = [
   [/^expected (a number or a boolean|text, a number, a boolean or null), got (text|an object|an array|a boolean|null|binary|a number)(?: (.*))?$/s, "应为$1，收到的是$2 $3"],
   [/^expected an object, got (.*)$/s, "应为对象，收到的是$1"],
   [/^expected an object$/, "应为对象"],
+  [/^expected a JSON or msgpack object, got the text (.*)$/s, "应为 JSON 或 msgpack 对象，收到的是文本 $1"],
   [/^expected a number, got (.*)$/s, "应为数值，收到的是 $1"],
   [/^expected "in" or "out", got (.*)$/s, '应为 "in" 或 "out"，收到的是 $1'],
   [/^expected text of 1 to (\d+) characters$/, "应为 1 到 $1 个字符的文本"],
