@@ -10,6 +10,7 @@ series, samples are reduced as they come.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -33,11 +34,13 @@ KEPT: Final = 1 << 24
 """Arrays up to this size, in bytes, are made of memory that the process has used before."""
 
 
+@cache
 def _keep_what_is_freed() -> None:
     """Let the C library keep memory that is freed, in place of giving it back to the system and asking for it again.
 
     The arrays of a run are larger than what it keeps at first, and the system takes longer to hand out empty pages than
-    numpy to fill them. glibc moves its limit up to the largest block that it has seen freed; others do not mind.
+    numpy to fill them. glibc moves its limit up to the largest block that it has seen freed; others do not mind. Once:
+    a second block would already come from the heap, and numpy asks for large pages for it, which would stay there.
     """
     np.empty(KEPT, np.uint8)
 
@@ -53,7 +56,8 @@ class Waiting:
         _keep_what_is_freed()
         self._loose: Ints = np.empty((4, RUN), np.int64)
         self._filled = 0
-        self._buckets: Ints = np.empty((0, FULL, 4), np.int64)
+        self._buckets: list[Ints] | Ints = []
+        """Pieces of their own at first, then one piece, shape (n, :data:`FULL`, 4)."""
         self._held: list[int] = []
         """By bucket: how many samples wait in it."""
 
@@ -108,28 +112,43 @@ class Waiting:
                 free = len(self._buckets[nth]) - self._held[nth]
                 self._put(nth, rows, which[:free])
                 if len(which) >= free:
+                    if isinstance(self._buckets, list):
+                        self._buckets = self._in_one_piece()
                     yield self._emptied(nth)
                 which = which[free:]
 
     def _make_room(self, buckets: int) -> None:
         had = len(self._held)
-        if buckets > had:
+        if buckets <= had:
+            return
+        if isinstance(self._buckets, list):
+            self._held += [0] * (buckets - had)
+            self._buckets += [np.empty((FULL, 4), np.int64) for _ in range(buckets - had)]
+        else:
             self._held += [0] * (max(buckets, had + had // 2) - had)
-            # One piece, that the system may give it large pages.
-            before, self._buckets = self._buckets, np.empty((len(self._held), *self._buckets.shape[1:]), np.int64)
-            for nth in range(had):
-                self._buckets[nth, : self._held[nth]] = before[nth, : self._held[nth]]
+            self._buckets = self._in_one_piece()
+
+    def _in_one_piece(self) -> Ints:
+        """Return the buckets with what they hold in one piece, that the system may give it large pages.
+
+        It is faster where they fill. Where samples come so slowly that a bucket is never full before all are taken, the
+        pages that no sample reaches take no memory if they are small ones: three quarters, of some thousand devices.
+        """
+        one = np.empty((len(self._held), FULL, 4), np.int64)
+        for nth, (bucket, held) in enumerate(zip(self._buckets, self._held, strict=False)):
+            one[nth, :held] = bucket[:held]
+        return one
 
     def _put(self, nth: int, rows: Ints, which: Ints) -> None:
         """Let some of the rows join a bucket that has room for them."""
         held = self._held[nth]
         self._held[nth] = end = held + len(which)
         # Without looking for positions out of bounds: half the time.
-        rows.take(which, 0, self._buckets[nth, held:end], "clip")
+        rows.take(which, 0, self._buckets[nth][held:end], "clip")
 
     def _emptied(self, nth: int) -> Ints:
         held, self._held[nth] = self._held[nth], 0
-        return self._buckets[nth, :held].T
+        return self._buckets[nth][:held].T
 
 
 class Reduced(NamedTuple):

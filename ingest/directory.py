@@ -26,6 +26,11 @@ NOBODY: Final = 0
 """Index of the entry to which frames are booked whose topic names no device."""
 
 
+NO_SERIES: Final[Ints] = np.empty(0, np.int64)
+NOTHING_ADOPTED: Final[Mapping[str, Adopted]] = {}
+"""What most devices have in common."""
+
+
 @dataclass(slots=True)
 class Device:
     """One device: what ingest knows of it beyond the arrays; times are ns UTC."""
@@ -44,7 +49,7 @@ class Device:
     """… and their series: a device repeats itself."""
     block_names: tuple[str, ...] = ()
     """Columns of the last packed block, likewise …"""
-    block_series: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    block_series: Ints = field(default_factory=lambda: NO_SERIES)
     """… and their series."""
     tracker: SequenceTracker = field(default_factory=SequenceTracker)
     first_seen: int = 0
@@ -54,7 +59,7 @@ class Device:
     """Two earlier pairs of ``last_seen`` and ``frames``, the older first: what the recent rate is measured from."""
     online: bool = False
     info: Mapping[str, Scalar] = field(default_factory=dict)
-    adopted: Mapping[str, Adopted] = field(default_factory=dict)
+    adopted: Mapping[str, Adopted] = field(default_factory=lambda: NOTHING_ADOPTED)
     """Names of its own → what the registry says that they mean."""
     touched: bool = False
     """Whether anything changed since the last commit."""
@@ -174,7 +179,7 @@ class Directory:
                 self._strange_devices += 1
             self._site_devices[key.site] += 1
             found = Device(len(self.devices), key, self._accepts[DeviceClass(key.device_class)])
-            found.adopted = self.admission.adopted.get(key.uid, {})
+            found.adopted = self.admission.adopted.get(key.uid, NOTHING_ADOPTED)
             self.devices.append(found)
             self._by_key[key] = found
         return found
@@ -187,7 +192,7 @@ class Directory:
             for of_site in (self._site_devices, self._site_series)
         )
         for device in self.devices:
-            device.adopted = admission.adopted.get(device.uid, {})
+            device.adopted = admission.adopted.get(device.uid, NOTHING_ADOPTED)
             device.block_names = ()
 
     def _is_strange(self, site: str) -> bool:

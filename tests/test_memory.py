@@ -12,7 +12,7 @@ import pytest
 from made_frames import topic
 from made_sessions import config_of
 
-from analytics.scattered import KEPT, Waiting
+from analytics.scattered import FULL, KEPT, RUN, SPAN_BITS, Waiting
 from faults.resident import now_mb
 from faults.scripted_broker import Wire, publish, scripted_broker
 from faults.simulation.world import Silent
@@ -113,6 +113,23 @@ def test_what_is_freed_below_something_in_use_is_given_back() -> None:
     give_back_memory()
     assert before - now_mb() > 0.7 * (count - len(held)) * size / (1 << 20)
     assert all(block.all() for block in held)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_samples_that_come_slowly_take_the_pages_that_they_reach() -> None:
+    count = 6 << SPAN_BITS
+    series, nothing = np.random.default_rng(3).permutation(count), np.zeros(count, np.int64)
+    Waiting()
+    give_back_memory()
+    before = now_mb()
+    waiting = Waiting()
+    for _ in range(2):
+        assert not list(waiting.add(series, nothing, nothing, nothing, nothing > 0))
+    give_back_memory()
+    room = 6 * FULL * 32 / (1 << 20)
+    # Besides, what is gathered before it goes to the buckets.
+    assert now_mb() - before < room / 2 + RUN * 32 / (1 << 20)
+    assert sum(each.shape[1] for each in waiting.take()) == 2 * count
 
 
 def test_a_worker_gives_memory_back_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
