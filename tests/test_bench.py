@@ -126,7 +126,15 @@ def test_a_process_that_has_gone_has_no_memory() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["ingest_packed_300", "latency_half_load", "recovery", "rss_flat", "api_throughput_day", "api_throughput_month"],
+    [
+        "ingest_packed_300",
+        "latency_half_load",
+        "recovery",
+        "rss_flat",
+        "api_throughput_day",
+        "api_throughput_month",
+        "gateway_5000_sustained",
+    ],
 )
 def test_rows_that_run_the_whole_product_can_be_taken(name: str) -> None:
     [measured] = chosen(name)
