@@ -55,7 +55,9 @@ SILENT_S: Final = 3.0
 """A broker that says nothing for so long, though it is asked every second, stands still."""
 RATE_PERIOD_S: Final = 1.0
 GIVE_BACK_S: Final = 20.0
-"""How often memory is given back that only a large batch or commit has needed, s."""
+"""How often memory is given back that only a large batch or commit has needed, s …"""
+BEHIND_COMMIT_S: Final = 5.0
+"""… and behind a commit, so that what it took and what others need beside it do not add up, if it is so long ago, s."""
 FIRST_DELAY_S: Final = 0.2
 """How long to wait before connecting again the first time, s; it doubles with every failure in a row."""
 STEADY_S: Final = 5.0
@@ -109,6 +111,8 @@ class Worker:
         """Answers to commands that terminals cannot be given."""
         self._unanswered = self._unannounced = 0
         """How many of them nobody was told, and how many events the broker was not."""
+        self._given_back = 0.0
+        """When memory was given back last, s of the loop's clock."""
         self._bytes = 0
         self._rates = (0.0, 0.0, 0.0)
 
@@ -499,13 +503,21 @@ class Worker:
             await pause(stop, self._committer.pause_s(config.commit_interval_s, config.commit_share, now))
             if not stop.is_set():
                 await self._commit(results)
+                await self._give_back(BEHIND_COMMIT_S)
 
     async def _give_memory_back(self, stop: asyncio.Event) -> None:
         """Let no moment, however much it took, decide what the process has resident from then on."""
         while not stop.is_set():
             await pause(stop, GIVE_BACK_S)
             if not stop.is_set():
-                await asyncio.get_running_loop().run_in_executor(self._storing, self._edges.give_back)
+                await self._give_back(GIVE_BACK_S)
+
+    async def _give_back(self, apart_s: float) -> None:
+        """Give memory back, unless that was done less than so many seconds ago."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._given_back >= apart_s:
+            self._given_back = loop.time()
+            await loop.run_in_executor(self._storing, self._edges.give_back)
 
     async def _commit(self, results: Results, *, last: bool = False) -> None:
         """Snapshot what changed and make it durable in the store; announce the events that it contains.

@@ -132,8 +132,12 @@ def test_samples_that_come_slowly_take_the_pages_that_they_reach() -> None:
     assert sum(each.shape[1] for each in waiting.take()) == 2 * count
 
 
-def test_a_worker_gives_memory_back_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(of_workers, "GIVE_BACK_S", 0.01)
+@pytest.mark.parametrize("constant", ["GIVE_BACK_S", "BEHIND_COMMIT_S"])
+def test_a_worker_gives_memory_back_again_and_again_and_behind_commits(
+    constant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GIVE_BACK_S", "BEHIND_COMMIT_S"):
+        monkeypatch.setattr(of_workers, name, 0.01 if name == constant else 1e9)
 
     async def script(wire: Wire) -> None:
         await wire.accept()
