@@ -14,7 +14,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from ingest.intake import Marks
 from ingest.packets import Message
@@ -54,13 +54,22 @@ def free_bytes(folder: Path) -> int:
     return about.f_bavail * about.f_frsize
 
 
-def tune_collector() -> None:
-    """Put long-lived objects out of the garbage collector's way: what is short-lived is freed by its references."""
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
+_set_option = getattr(ctypes.CDLL(None), "mallopt", lambda _, __: 0)
+_ARENA_MAX: Final = -8
+"""Option of glibc: how many heaps threads share."""
+
+
+def tune() -> None:
+    """Prepare the process for a long life.
+
+    Long-lived objects are put out of the garbage collector's way: what is short-lived is freed by its references. And
+    threads that begin from now on share one heap, if the C library is glibc: each would have its own, and keep what a
+    commit has freed where no other thread can use it.
+    """
     gc.freeze()
     gc.set_threshold(100_000, 20, 100)
-
-
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
+    _set_option(_ARENA_MAX, 1)
 
 
 def give_back_memory() -> None:
@@ -90,7 +99,7 @@ class Edges:
     """Returns the space that is free where a folder lies."""
     compressor: Callable[[Path, threading.Lock], Compressor] = Compressor
     """Compresses sealed segments of the journal in a folder, beside the worker; see there."""
-    tune: Callable[[], None] = tune_collector
+    tune: Callable[[], None] = tune
     """Prepares the process for a long life."""
     give_back: Callable[[], None] = give_back_memory
     """Gives memory back that was needed for a while; called now and then, in the thread that commits."""
