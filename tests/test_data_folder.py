@@ -106,7 +106,9 @@ except DataFolderError as error:
 """
 
 
-@pytest.mark.parametrize(("path", "reason"), [("/proc/quayflow", ""), ("/etc", ": Permission denied")])
+@pytest.mark.parametrize(
+    ("path", "reason"), [("/proc/quayflow", ""), ("/etc", ": this user may not do that: correct its permissions")]
+)
 def test_unwritable_folder_is_refused_by_name(path: str, reason: str) -> None:
     # Root may write anywhere but in /proc, so the other half of the law is tried as an ordinary user.
     done = subprocess.run([sys.executable, "-c", TRY, path], capture_output=True, text=True, check=True)
