@@ -175,7 +175,7 @@ time.sleep(60)"""
 def test_a_bench_that_is_told_to_end_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "--only", "rss_flat", "--quick"]
     with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}) as running:
-        wait_until(lambda: any(tmp_path.glob("quayflow-bench-*/persistence")), "the broker is set up", 30)
+        wait_until(lambda: any(tmp_path.glob("quayflow-bench-*/data/journal")), "ingest is set up", 30)
         running.terminate()
     assert running.returncode == TOLD_TO_END
     assert not list(tmp_path.iterdir())
