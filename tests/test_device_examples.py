@@ -7,10 +7,7 @@ import socketserver
 import struct
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from devices.client import add_broker_arguments, broker_settings
 from devices.codecs import native
 from devices.times import parse_rfc3339
 from devices.topics import DeviceKey, Stream, Topic, parse
+from engines.answers import serving
 from engines.mosquitto import running_mosquitto
 from engines.ports import free_port, wait_until
 from faults.ingest_process import IngestProcess
@@ -69,21 +67,6 @@ class Gpsd(socketserver.StreamRequestHandler):
         for _ in range(3):
             self.wfile.write(json.dumps(FIX).encode() + b"\n")
         time.sleep(3)
-
-
-@contextmanager
-def serving(handler: type[socketserver.BaseRequestHandler]) -> Iterator[str]:
-    """Serve on a free port and yield its address."""
-    socketserver.ThreadingTCPServer.daemon_threads = True
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
-        server.block_on_close = False
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 Told = list[tuple[Topic, bytes]]
