@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quayflow import broker
-from quayflow.supervisor import be_killed_with_parent
+from quayflow.supervisor import start_tied
 
 TIMEOUT_S: Final = 180.0
 
@@ -23,12 +23,7 @@ def running_broker() -> Iterator[int]:
     port = broker.free_port()
     with tempfile.TemporaryDirectory(prefix="quayflow-bench-") as folder:
         command = broker.configure(Path(folder), port)
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
-        )
+        process = start_tied(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             wait_listening(port)
             yield port
@@ -67,13 +62,7 @@ def receive(port: int, subscriber: str, messages: int, boot: int, samples: int =
 def start(module: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a module as a process that is spoken to on its standard input and output, and ends with this one."""
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
-    )
+    return start_tied(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def expect_ready(process: subprocess.Popen[str], name: str) -> None:

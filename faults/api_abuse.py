@@ -6,7 +6,6 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Final, NamedTuple
 
 from engines.ports import wait_until
 from faults import ROOT
-from quayflow.supervisor import be_killed_with_parent
+from quayflow.supervisor import start_tied
 
 PATH: Final = "/v1/devices/T-000/names?name=speed"
 """Where a body is read: what a name of a device's own means."""
@@ -41,15 +40,7 @@ def running_api(folder: Path, log: Path) -> Iterator[tuple[int, int]]:
     environment |= {"QUAYFLOW_DATA": str(folder), "QUAYFLOW_LOCAL_CHANGES": "true"}
     command = [sys.executable, "-m", "quayflow", "api", "--port", "0"]
     with log.open("wb") as words:
-        api = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=environment,
-            stdout=words,
-            stderr=words,
-            start_new_session=True,
-            preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
-        )
+        api = start_tied(command, cwd=ROOT, env=environment, stdout=words, stderr=words, start_new_session=True)
     try:
         wait_until(lambda: _port(log) > 0, f"the API listens: {log}", 40)
         yield _port(log), api.pid

@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from engines.ports import wait_until
 from faults import ROOT
 from faults.resident import peak_mb
-from quayflow.supervisor import be_killed_with_parent
+from quayflow.supervisor import start_tied
 
 CONNECT_S: Final = 40.0
 
@@ -56,14 +56,8 @@ class IngestProcess:
         with self.log.open("ab") as log:
             # Not the caller's process group: Ctrl-C is for the caller, who then stops it in order.
             # So whoever ends the caller does not reach it, and the kernel has to.
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
+            self._process = start_tied(
+                self._command, cwd=ROOT, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         if connected:
             wait_until(lambda: self.said("connected to") > before, f"ingest connects: {self.log}", CONNECT_S)

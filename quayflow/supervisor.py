@@ -14,11 +14,12 @@ import ctypes
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,13 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
         _libc.prctl(PR_SET_PDEATHSIG, number)
 
 
-def be_killed_with_parent() -> None:
-    """Do the same for a process that may be stopped or has nothing to put in order."""
-    die_with_parent(signal.SIGKILL)
+def start_tied(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401 - those of Popen
+    """Start a process that is killed when whoever starts it is gone: one that may be stopped, or puts nothing in order.
+
+    ``options`` are those of :class:`subprocess.Popen`.
+    """
+    return subprocess.Popen(
+        command,
+        preexec_fn=lambda: die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it takes no lock
+        **options,
+    )

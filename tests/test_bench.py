@@ -172,6 +172,11 @@ time.sleep(60)"""
     wait_until(lambda: now_mb(pid) == 0, "it ends", 10)
 
 
+def test_all_that_the_bench_starts_is_tied_to_it() -> None:
+    for file in (Path(__file__).parent.parent / "bench").rglob("*.py"):
+        assert "subprocess.Popen(" not in file.read_text(), file
+
+
 def test_a_bench_that_is_told_to_end_leaves_no_folder_and_no_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench", "--only", "rss_flat", "--quick"]
     with subprocess.Popen(command, env={**os.environ, "TMPDIR": str(tmp_path)}) as running:

@@ -16,6 +16,7 @@ from bench.registry import Pair, Round, Row, Scale, group
 from bench.trial import TIMEOUT_S, expect_ready, running_broker, start, wait_listening
 from faults.resident import now_mb, peak_mb
 from quayflow import broker
+from quayflow.supervisor import start_tied
 
 CPU_PERCENT: Final = 15.0
 RSS_MB: Final = 200.0
@@ -137,7 +138,7 @@ def _ingesting(broker_port: int) -> Iterator[tuple[subprocess.Popen[bytes], int]
         environment |= {"QUAYFLOW_JT808_PORT": str(port), "QUAYFLOW_JT808_ANYONE": "true"}
         environment |= {"QUAYFLOW_BROKER_PORT": str(broker_port), "QUAYFLOW_DATA": str(Path(folder) / "data")}
         command = [sys.executable, "-m", "quayflow", "ingest"]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        process = start_tied(command, env=environment, stderr=subprocess.DEVNULL)
         try:
             wait_listening(port)
             yield process, port

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +22,7 @@ from bench.wire import connect, publish_packet
 from devices.topics import DeviceKey, Stream, topic_of
 from devices.vocabulary import DeviceClass
 from quayflow import broker
-from quayflow.supervisor import be_killed_with_parent
+from quayflow.supervisor import start_tied
 
 PROBE: Final = DeviceKey(SITE, DeviceClass.VEHICLE, "PROBE")
 PERIOD_S: Final = 0.04
@@ -57,15 +56,7 @@ def _running(port: int, folder: Path) -> Iterator[str]:
     environment = {**os.environ, "QUAYFLOW_DATA": str(folder), "QUAYFLOW_BROKER_PORT": str(port)}
     environment |= {"QUAYFLOW_PORT": page.rpartition(":")[2], "QUAYFLOW_LOG_LEVEL": "error"}
     command = [sys.executable, "-m", "quayflow"]
-    parts = [
-        subprocess.Popen(
-            [*command, name],
-            env=environment,
-            cwd=folder,
-            preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
-        )
-        for name in ("ingest", "api")
-    ]
+    parts = [start_tied([*command, name], env=environment, cwd=folder) for name in ("ingest", "api")]
     try:
         deadline = time.monotonic() + READY_S
         while not _is_ready(page):

@@ -5,7 +5,6 @@ import json
 import os
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from devices.times import NS, format_rfc3339
 from devices.topics import DeviceKey
 from devices.vocabulary import INDEX, DeviceClass, scaled
 from quayflow import broker
-from quayflow.supervisor import be_killed_with_parent
+from quayflow.supervisor import start_tied
 from store.interface import Commit, DeviceRecord
 from store.open import open_sink
 
@@ -212,12 +211,7 @@ def _serving(folder: Path) -> Iterator[str]:
     port = broker.free_port()
     environment = {**os.environ, "QUAYFLOW_DATA": str(folder), "QUAYFLOW_BROKER_PORT": str(broker.free_port())}
     environment |= {"QUAYFLOW_PORT": str(port), "QUAYFLOW_LOG_LEVEL": "error"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "quayflow", "api"],
-        env=environment,
-        cwd=folder,
-        preexec_fn=be_killed_with_parent,  # noqa: PLW1509 - it takes no lock
-    )
+    process = start_tied([sys.executable, "-m", "quayflow", "api"], env=environment, cwd=folder)
     try:
         wait_listening(port, READY_S)
         yield f"http://127.0.0.1:{port}"
