@@ -3,8 +3,10 @@
 import asyncio
 import ctypes
 import gc
+import multiprocessing
 import socket
 import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,16 @@ def test_what_is_freed_below_something_in_use_is_given_back() -> None:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
 def test_samples_that_come_slowly_take_the_pages_that_they_reach() -> None:
+    # Where a process has had large pages already, as one that has run other tests, arrays may come to lie in them.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
+        grown = apart.submit(grown_by_slow_samples).result()
+    room = 6 * FULL * 32 / (1 << 20)
+    # Besides, what is gathered before it goes to the buckets.
+    assert grown < room / 2 + RUN * 32 / (1 << 20)
+
+
+def grown_by_slow_samples() -> float:
+    """Return how much more is resident, MB, once some samples of six buckets of series wait."""
     count = 6 << SPAN_BITS
     series, nothing = np.random.default_rng(3).permutation(count), np.zeros(count, np.int64)
     Waiting()
@@ -126,10 +138,9 @@ def test_samples_that_come_slowly_take_the_pages_that_they_reach() -> None:
     for _ in range(2):
         assert not list(waiting.add(series, nothing, nothing, nothing, nothing > 0))
     give_back_memory()
-    room = 6 * FULL * 32 / (1 << 20)
-    # Besides, what is gathered before it goes to the buckets.
-    assert now_mb() - before < room / 2 + RUN * 32 / (1 << 20)
+    grown = now_mb() - before
     assert sum(each.shape[1] for each in waiting.take()) == 2 * count
+    return grown
 
 
 @pytest.mark.parametrize("constant", ["GIVE_BACK_S", "BEHIND_COMMIT_S"])
