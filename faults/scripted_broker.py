@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import ctypes
+import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +14,9 @@ import mqtt5
 CONNACK: Final = mqtt5.ConnAckPacket().write()
 CONNACK_PRESENT: Final = mqtt5.ConnAckPacket(session_present=True).write()
 CHUNK: Final = 65_536
+SO_ATTACH_FILTER: Final = 26
+BPF_RETURN: Final = 0x06
+"""The instruction that ends a socket's filter with how many bytes of a packet are let in; none are, and it is lost."""
 
 
 class Wire:
@@ -61,6 +67,12 @@ class Wire:
     async def drain(self) -> None:
         """Wait until the kernel has taken what was sent."""
         await self._writer.drain()
+
+    def vanish(self) -> None:
+        """Be gone as a machine without power is: from now on the client's system gets no answer to what it sends."""
+        drop_all = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
+        program = struct.pack("HP", 1, ctypes.addressof(drop_all))
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
     def reset(self) -> None:
         """Cut the connection as a crash does."""

@@ -8,6 +8,7 @@ window for every acknowledgement.
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import socket
 import ssl
@@ -20,6 +21,7 @@ from typing import Final
 import mqtt5
 
 from ingest.packets import MessageTable, Splitter
+from store.system_words import of_address
 
 READ_STEP: Final = 65_536
 BUFFER: Final = 1 << 20
@@ -102,8 +104,7 @@ class Intake:
             except OSError as error:
                 if self._filled > start:
                     break
-                msg = f"connection to the broker lost: {error}"
-                raise SessionError(msg) from error
+                raise lost(error) from error
             if not count:
                 # What came before the end, such as the reason for it, is read first.
                 if self._filled > start:
@@ -185,6 +186,12 @@ class Intake:
             self._buffer = self._buffer[: self._filled].ljust(BUFFER, b"\0")
         self._buffer[:rest] = self._buffer[length : self._filled]
         self._filled = rest
+
+
+def lost(error: OSError) -> SessionError:
+    """Return the error of a connection that the system says is no more, in words."""
+    why = "its machine does not answer" if error.errno == errno.ETIMEDOUT else of_address(error)
+    return SessionError(f"connection to the broker lost: {why}")
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import mqtt5
 import numpy as np
 
 from devices.filters import fault_of
-from ingest.intake import Bounds, Intake, Marks, SessionError
+from ingest.intake import Bounds, Intake, Marks, SessionError, lost
 from ingest.packets import Message, MessageTable
 from ingest.waiting import first_of
 from store.system_words import of_address
@@ -88,6 +88,8 @@ class SessionConfig:
     """How long the broker keeps the session while we are away, s."""
     keep_alive_s: int = 30
     """Longest silence on the connection, s."""
+    gone_s: float = 10.0
+    """How long the broker's machine may leave unanswered what is sent to it before the connection counts as lost, s."""
     receive_max: int = 65_535
     """Messages that the broker may send before the first is acknowledged."""
     max_packet_bytes: int = 16 << 20
@@ -361,8 +363,7 @@ class Session:
             except (BlockingIOError, ssl.SSLWantWriteError):
                 return
             except OSError as error:
-                msg = f"connection to the broker lost: {error}"
-                raise SessionError(msg) from error
+                raise lost(error) from error
             del self._out[:sent]
             self._spoke = self._loop.time()
 
@@ -396,6 +397,7 @@ def _connect(config: SessionConfig) -> socket.socket:
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _give_up_after(connection, config.gone_s)
         if context is not None:
             connection = context.wrap_socket(connection, server_hostname=config.host)
         connection.settimeout(0)
@@ -403,6 +405,24 @@ def _connect(config: SessionConfig) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def _give_up_after(connection: socket.socket, seconds: float) -> None:
+    """Have the system end a connection whose other machine is gone without a word.
+
+    It is the other system that answers, however busy the broker is or where it stands still, so that nobody is given up
+    who is there. While nothing is sent, as where ingest waits for its own disk, the system asks by itself. Where it is
+    not Linux, the keep-alive of MQTT must do.
+    """
+    options = {
+        "TCP_USER_TIMEOUT": round(seconds * 1000),
+        "TCP_KEEPIDLE": max(1, round(seconds / 2)),
+        "TCP_KEEPINTVL": max(1, round(seconds / 5)),
+    }
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if (option := getattr(socket, name, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _tls_context(config: SessionConfig) -> ssl.SSLContext:
