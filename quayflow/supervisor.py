@@ -17,6 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -136,13 +137,21 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
         _libc.prctl(PR_SET_PDEATHSIG, number)
 
 
-def start_tied(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401 - those of Popen
-    """Start a process that is killed when whoever starts it is gone: one that may be stopped, or puts nothing in order.
+_starter: Final = ThreadPoolExecutor(1, thread_name_prefix="starter")
+"""The thread that starts what is tied to this process: one that lasts as long as the process does."""
 
-    ``options`` are those of :class:`subprocess.Popen`.
+
+def start_tied(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:  # noqa: ANN401 - those of Popen
+    """Start a process that is killed when this one is gone: one that may be stopped, or puts nothing in order.
+
+    It does not matter how long the thread lasts that asks for it. ``options`` are those of :class:`subprocess.Popen`.
     """
-    return subprocess.Popen(
-        command,
-        preexec_fn=lambda: die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it takes no lock
-        **options,
-    )
+
+    def start() -> subprocess.Popen[Any]:
+        return subprocess.Popen(
+            command,
+            preexec_fn=lambda: die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it takes no lock
+            **options,
+        )
+
+    return _starter.submit(start).result()

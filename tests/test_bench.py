@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from bench.report import keep, result_of
 from devices.codecs.native import decode_telemetry
 from engines.ports import wait_until
 from faults.resident import now_mb, peak_mb
+from quayflow.supervisor import start_tied
+
+ROOT = Path(__file__).parent.parent
 
 FIXED = {"name", "value", "unit", "reference", "reference_value", "ratio", "pairs"}
 
@@ -149,20 +153,27 @@ def test_rows_that_run_the_whole_product_can_be_taken(name: str) -> None:
     [
         "IngestProcess(Path(sys.argv[1]) / 'data', free_port()).start(connected=False)",
         "start('bench.pacer', str(free_port()), '1', '1', '1')",
+        "begun()",
     ],
-    ids=["ingest", "a part of the bench"],
+    ids=["ingest", "a part of the bench", "a broker for tests"],
 )
 def test_what_was_started_ends_with_whoever_started_it_even_where_that_is_killed(begin: str, tmp_path: Path) -> None:
     program = f"""import sys, time
 from pathlib import Path
 from bench.trial import start
 from faults.ingest_process import IngestProcess
+from engines.mosquitto import Mosquitto
 from quayflow.broker import free_port
+def begun():
+    broker = Mosquitto(Path(sys.argv[1]), {{}})
+    broker.start()
+    return broker
 child = {begin}
 print(child.pid, flush=True)
 time.sleep(60)"""
     command = [sys.executable, "-c", program, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         os.kill(pid, signal.SIGSTOP)
@@ -172,8 +183,20 @@ time.sleep(60)"""
     wait_until(lambda: now_mb(pid) == 0, "it ends", 10)
 
 
-def test_all_that_the_bench_starts_is_tied_to_it() -> None:
-    for file in (Path(__file__).parent.parent / "bench").rglob("*.py"):
+def test_what_was_started_outlives_the_thread_that_asked_for_it() -> None:
+    found: list[subprocess.Popen[bytes]] = []
+    thread = threading.Thread(target=lambda: found.append(start_tied([sys.executable, "-c", "input()"], stdin=-1)))
+    thread.start()
+    thread.join()
+    (child,) = found
+    with child, pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.5)
+    assert child.returncode != -signal.SIGKILL
+
+
+@pytest.mark.parametrize("folder", ["bench", "faults", "tests/engines"])
+def test_all_that_bench_faults_and_their_engines_start_is_tied_to_them(folder: str) -> None:
+    for file in (ROOT / folder).rglob("*.py"):
         assert "subprocess.Popen(" not in file.read_text(), file
 
 

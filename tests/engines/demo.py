@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+from quayflow.supervisor import start_tied
+
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 60.0
 STOP_S = 60.0
@@ -48,7 +50,7 @@ def running_demo(
     command = [sys.executable, "-m", "quayflow", verb, "--json", "--no-open", "--port", "0", "--data", str(data)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QUAYFLOW_")}
     with log.open("w") as errors:
-        process = subprocess.Popen(
+        process = start_tied(
             [*command, *arguments],
             cwd=ROOT,
             env={**environment, "QUAYFLOW_BROKER_PORT": "0", **settings},

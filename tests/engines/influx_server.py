@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from engines.ports import free_port
+from quayflow.supervisor import start_tied
 
 
 class InfluxServer(ABC):
@@ -78,7 +79,7 @@ class InfluxServer(ABC):
 
     def _run(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
-            self._processes[name] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            self._processes[name] = start_tied(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     def _end(self, name: str, *, kill: bool) -> None:
         process = self._processes.pop(name, None)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from engines.ports import free_port
 from engines.programs import program
+from quayflow.supervisor import start_tied
 
 READY_S = 10.0
 BASE = {
@@ -63,7 +64,7 @@ class Mosquitto:
         """Start and wait until an MQTT client gets an answer."""
         with self.log.open("ab") as log:
             # Not the test run's own process group: Ctrl-C is for pytest, which then stops the broker in order.
-            self._process = subprocess.Popen(
+            self._process = start_tied(
                 [program("mosquitto"), "-c", str(self.config)], stdout=log, stderr=log, start_new_session=True
             )
         deadline = time.monotonic() + READY_S

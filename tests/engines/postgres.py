@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 
 from engines.ports import wait_until
+from quayflow.supervisor import start_tied
 
 DEBIAN = Path("/usr/lib/postgresql")
 USER = "postgres"
@@ -51,7 +52,7 @@ class Postgres:
         options = [part for setting in settings for part in ("-c", setting)]
         command = [_program("postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), *options]
         with (self.folder / "postgres.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = start_tied(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
