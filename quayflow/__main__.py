@@ -1,5 +1,5 @@
 """``python -m quayflow``."""
 
-from quayflow.main import run
+from quayflow.entry import run
 
 run()

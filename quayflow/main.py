@@ -1,12 +1,9 @@
 """The command line. Exit status: 0 good, 1 failed, 2 usage, 3 something unreachable, 99 a threshold missed."""
 
-import asyncio
 import json
-import logging
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,7 +12,7 @@ from quayflow.checking import check
 from quayflow.commanding import command
 from quayflow.decoding import decode
 from quayflow.device_verbs import device_app
-from quayflow.failures import USAGE, status_of
+from quayflow.failures import USAGE
 from quayflow.journal import (
     Form,
     From,
@@ -47,8 +44,8 @@ from quayflow.options import (
     Tls,
     written,
 )
-from quayflow.readers import ending_with_its_reader
 from quayflow.registry_verbs import registry_app
+from quayflow.running import finish, log_from
 from quayflow.settings import Settings, SettingsError, SettingsFault, load
 from quayflow.usage_examples import end_helps_with_examples
 
@@ -391,29 +388,8 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
     except SettingsError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    # What fails is said in one sentence; that it is tried again is not worth a line each time.
-    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    log_from(settings.log_level)
     return settings
-
-
-def finish(work: Coroutine[Any, Any, int | None]) -> NoReturn:
-    """Run a part to its end and leave with its exit status; expected failures are one sentence, not a traceback."""
-    try:
-        result = asyncio.run(work)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except Exception as error:
-        status = status_of(error)
-        if status is None:
-            raise
-        typer.echo(f"quayflow: {error}", err=True)
-        raise SystemExit(status) from None
-    raise SystemExit(result or 0)
 
 
 def _run_stack(
@@ -435,9 +411,3 @@ def _run_stack(
         as_json=as_json,
     )
     finish(run(settings, options))
-
-
-def run() -> None:
-    """Entry point of the command ``quayflow``."""
-    with ending_with_its_reader():
-        app()

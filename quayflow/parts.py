@@ -6,7 +6,6 @@ import errno
 import gc
 import json
 import logging
-import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from quayflow import __version__
 from quayflow.failures import FAILED, UNREACHABLE
+from quayflow.ingesting import ingest
 from quayflow.settings import Settings, SettingsError
 from store.system_words import of_address
 
 if TYPE_CHECKING:
+    from ingest.config import IngestConfig
     from ingest.gateway import GatewayConfig
     from ingest.pipeline import PipelineConfig
     from ingest.session import SessionConfig
@@ -115,9 +115,9 @@ def gateway_config_of(settings: Settings) -> "GatewayConfig | None":
     )
 
 
-async def run_ingest(settings: Settings) -> None:
-    """Run an ingest worker until SIGTERM or SIGINT. Raises SettingsError where the settings let none run."""
-    from ingest.worker import IngestConfig, Worker  # noqa: PLC0415 - as above
+def ingest_config_of(settings: Settings) -> "IngestConfig":
+    """Return what an ingest worker is to be. Raises SettingsError where the settings let none run."""
+    from ingest.config import IngestConfig  # noqa: PLC0415 - as above
     from store.registry_entries import Policy  # noqa: PLC0415 - as above
 
     try:
@@ -126,7 +126,7 @@ async def run_ingest(settings: Settings) -> None:
     except (OSError, ValueError) as error:
         raise SettingsError(str(error)) from None
     windows_url, records_url = settings.store_urls
-    config = IngestConfig(
+    return IngestConfig(
         data=settings.data.absolute(),
         windows_url=windows_url,
         records_url=records_url,
@@ -143,10 +143,11 @@ async def run_ingest(settings: Settings) -> None:
         registration=Policy(settings.registration),
         shed_below_bytes=settings.shed_below_bytes,
     )
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await Worker(config, __version__).run(stop)
+
+
+async def run_ingest(settings: Settings) -> None:
+    """Run an ingest worker until SIGTERM or SIGINT. Raises SettingsError where the settings let none run."""
+    await ingest(ingest_config_of(settings), settings.log_level)
 
 
 async def run_api(settings: Settings) -> None:

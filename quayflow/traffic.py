@@ -1,13 +1,14 @@
 """`quayflow record`, `replay` and `load`: taking traffic down, and making it again."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from quayflow.failures import USAGE
 from quayflow.journal import From, To, refuse_backwards
 from quayflow.options import Broker, For, Json, Profile, Seed, duration, written
+from quayflow.running import finish
 from quayflow.settings import Settings
 
 Verify = Annotated[
@@ -54,7 +55,7 @@ def record(
         config = RecordConfig(out, broker_of(settings), tuple(topic or ("port/#",)), duration_s, limit)
     except ValueError as error:
         _refuse(error)
-    _finish(run_record(config, as_json=as_json))
+    finish(run_record(config, as_json=as_json))
 
 
 def replay(  # noqa: PLR0913 - one flag each
@@ -124,7 +125,7 @@ def replay(  # noqa: PLR0913 - one flag each
         )
     except ValueError as error:
         _refuse(error)
-    _finish(run_replay(config, html, as_json=as_json))
+    finish(run_replay(config, html, as_json=as_json))
 
 
 def load(  # noqa: PLR0913 - one flag each
@@ -180,7 +181,7 @@ def load(  # noqa: PLR0913 - one flag each
         )
     except ValueError as error:
         _refuse(error)
-    _finish(run_load(config, html, as_json=as_json))
+    finish(run_load(config, html, as_json=as_json))
 
 
 def _speed(text: str) -> float:
@@ -194,12 +195,6 @@ def _settings(broker: str | None, **flags: object) -> Settings:
     from quayflow.main import settings_of  # noqa: PLC0415 - it imports this module
 
     return settings_of(broker, **flags)
-
-
-def _finish(work: Any) -> NoReturn:  # noqa: ANN401 - a coroutine that gives the exit status
-    from quayflow.main import finish  # noqa: PLC0415 - as above
-
-    finish(work)
 
 
 def _refuse(error: ValueError) -> NoReturn:

@@ -396,7 +396,7 @@ def test_a_folder_of_a_newer_format_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_mosquitto_is_said_with_how_to_install_it(tmp_path: Path) -> None:
     # Debian's is also looked for where PATH does not reach, so both have to be closed.
-    code = "import quayflow.broker as b, quayflow.main as m; b.SEARCH_PATH = (); m.run()"
+    code = "import quayflow.broker as b, quayflow.entry as e; b.SEARCH_PATH = (); e.run()"
     program = [sys.executable, "-c", code, "demo", "--json", "--no-open", *FREE]
     said = ends_with_3("--data", str(tmp_path / "data"), program=program, PATH=str(tmp_path))
     assert "mosquitto is not installed" in said

@@ -7,7 +7,7 @@ there is lost.
 import threading
 import time
 
-from quayflow.main import run
+from quayflow.entry import run
 from store.journal import JournalWriter
 
 EVERY_S = 0.5

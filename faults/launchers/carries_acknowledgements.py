@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ingest.intake import Marks
 from ingest.session import Message, Session, SessionConfig, SessionError
-from quayflow.main import run
+from quayflow.entry import run
 
 DELAY_S = float(os.environ["QUAYFLOW_FAULT_FDATASYNC_S"])
 _acknowledge, _open = Session.acknowledge, Session.open

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from quayflow.main import run
+from quayflow.entry import run
 
 DIES_AT = int(os.environ["QUAYFLOW_FAULT_DIES_AT"])
 DIES_AFTER = os.environ["QUAYFLOW_FAULT_DIES_AFTER"] == "1"

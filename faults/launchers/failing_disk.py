@@ -5,7 +5,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from quayflow.main import run
+from quayflow.entry import run
 
 if TYPE_CHECKING:
     from _typeshed import HasFileno

@@ -1,7 +1,7 @@
 """A broken product for the mutation check: no frame is ever recognised as seen before."""
 
 from analytics.dedup import SequenceTracker, Verdict
-from quayflow.main import run
+from quayflow.entry import run
 
 
 def new(tracker: SequenceTracker, boot: int, seq: int) -> Verdict:
