@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from analytics.hashes import HASH_BYTES, Kept, RecentHashes, place_of
+from analytics.hashes import HASH_BYTES, NEVER, Kept, RecentHashes, place_of
 
 MAX_INTERVALS: Final = 4_096
 """Missing intervals remembered per boot; beyond, the oldest are given up and what lay in them is "too old"."""
@@ -71,6 +71,8 @@ class DeviceState(msgspec.Struct, array_like=True):
     """The boots forgotten, behind each other, the oldest first."""
     first_hash: int = 0
     hashes_in_blocks: int = 0
+    newest_hashed: int = NEVER
+    newest_since: int = 0
     """As in :class:`analytics.hashes.Kept`."""
 
 
@@ -80,14 +82,15 @@ class SequenceTracker:
     __slots__ = ("_boot", "_boots", "_current", "_forgotten", "_hashes", "_lost_before")
 
     def __init__(self, state: DeviceState | None = None, blocks: Mapping[int, bytes] | None = None) -> None:
-        """Start empty, or from what :meth:`state` or :meth:`take_state` gave: the last block of each slot."""
+        """Start empty, or from what :meth:`take_state` gave: the last block of each slot."""
         self._boots: dict[int, BootState] = dict(state.boots if state else {})
         """Those heard last at the end."""
         self._hashes: RecentHashes | None = None
         """Of a device that sends frames without a sequence."""
         if state and (state.hashes or state.hashes_in_blocks):
             tail = b"".join(map(_hashes_of, state.hashes))
-            self._hashes = RecentHashes(Kept(tail, state.first_hash, state.hashes_in_blocks), blocks)
+            kept = Kept(tail, state.first_hash, state.hashes_in_blocks, state.newest_hashed, state.newest_since)
+            self._hashes = RecentHashes(kept, blocks)
         self._forgotten = bytearray(state.forgotten if state else b"")
         self._lost_before = state.lost_before if state else 0
         self._boot = -1
@@ -119,11 +122,14 @@ class SequenceTracker:
         """Note the frames that go on behind the last one heard, up to number ``last`` of the same boot."""
         self._current.high = last
 
-    def see_hash(self, digest: bytes) -> Verdict:
-        """Note a frame without a sequence by the hash of its identity, and say whether it is new."""
+    def see_hash(self, digest: bytes, at: int | None = None) -> Verdict:
+        """Note a frame without a sequence by the hash of its identity, and say whether it is new.
+
+        ``at``: the device's time, ns UTC, where that is part of its identity.
+        """
         if self._hashes is None:
             self._hashes = RecentHashes()
-        return Verdict.DUPLICATE if self._hashes.see(digest) else Verdict.NEW
+        return Verdict.DUPLICATE if self._hashes.see(digest, at) else Verdict.NEW
 
     def count(self, stream: int, number: int) -> None:
         """Note a number that tells what is missing and not what is repeated: its device counts anew as it pleases.
@@ -192,7 +198,7 @@ class SequenceTracker:
         return list(self._boots.items())[-limit:]
 
     def state(self) -> DeviceState:
-        """Return all that is remembered."""
+        """Return all that is remembered, to be looked at: of hashes the bytes that :mod:`analytics.hashes` keeps."""
         hashes = [bytes(self._hashes)] if self._hashes is not None else []
         return DeviceState(dict(self._boots), hashes, self._lost_before, bytes(self._forgotten))
 
@@ -201,7 +207,8 @@ class SequenceTracker:
         kept, blocks = (Kept(b"", 0, 0), {}) if self._hashes is None else self._hashes.take()
         hashes = [kept.tail] if kept.tail else []
         boots, forgotten = dict(self._boots), bytes(self._forgotten)
-        return DeviceState(boots, hashes, self._lost_before, forgotten, kept.first, kept.in_blocks), blocks
+        rest = kept.first, kept.in_blocks, kept.newest, kept.since
+        return DeviceState(boots, hashes, self._lost_before, forgotten, *rest), blocks
 
     def _turn_to(self, boot: int, seq: int) -> Verdict | None:
         """Make ``boot`` current, and return None if it is known; else return what is to be said of ``seq``."""

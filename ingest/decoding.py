@@ -398,7 +398,8 @@ def _told_apart(frame: Frame, event: native.Event) -> str:
 
 def _verdict_by_hash(frame: Frame, device: Device, found: native.Payload) -> Verdict:
     """Judge a frame without a sequence by its payload, where that can be told from one sent again on purpose."""
-    verdict = device.tracker.see_hash(blake2b(frame.payload, digest_size=12).digest())
+    at = found.ts if type(found.ts) is int else None
+    verdict = device.tracker.see_hash(blake2b(frame.payload, digest_size=12).digest(), at)
     if not frame.flags & (DUPLICATE | RETAINED) and not _has_time(found):
         # Without a time the same payload may well come twice; only the broker's word makes it a repetition.
         return Verdict.NEW

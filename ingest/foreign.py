@@ -346,7 +346,7 @@ def _verdict_by_hash(frame: Frame, device: Device, reading: Reading) -> tuple[Ve
         # Sent again it has the same number: that is when it was said.
         place = _count_round(device, counter, seq)
     digest = _digest(reading, place)
-    verdict = device.tracker.see_hash(digest)
+    verdict = device.tracker.see_hash(digest, reading.ts)
     if place is not None:
         return verdict, digest
     if not is_set(reading.ts) and not frame.flags & (DUPLICATE | RETAINED):

@@ -188,7 +188,7 @@ def _note(table: FrameTable, rows: Sequence[_Row]) -> tuple[list[_Row], list[tup
         device.frames += 1
         device.last_seen = received[row.place]
         device.touched = True
-        known = device.tracker.see_hash(row.digest) is Verdict.DUPLICATE
+        known = device.tracker.see_hash(row.digest, row.ts) is Verdict.DUPLICATE
         device.tracker.count_round(stream, row.serial, wraps_at, known=known)
         if known:
             duplicates.append((device.index, len(row.series)))

@@ -1,5 +1,10 @@
 """Which frames have been seen: the tracker against a plain set of numbers."""
 
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -11,11 +16,12 @@ from analytics.dedup import (
     MAX_BOOTS,
     MAX_FORGOTTEN,
     MAX_INTERVALS,
+    BootState,
     DeviceState,
     SequenceTracker,
     Verdict,
 )
-from analytics.hashes import HASH_BYTES, MAX_HASHES
+from analytics.hashes import HASH_BYTES, MAX_HASHES, SHORT_BYTES
 
 frames = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), max_size=120)
 
@@ -38,8 +44,12 @@ class Model:
         return sum(max(seqs) - min(seqs) + 1 - len(seqs) for seqs in self.seen.values())
 
 
-def through_a_checkpoint(tracker: SequenceTracker) -> SequenceTracker:
-    return SequenceTracker(msgspec.msgpack.decode(msgspec.msgpack.encode(tracker.state()), type=DeviceState))
+def through_a_checkpoint(tracker: SequenceTracker, blocks: dict[int, bytes] | None = None) -> SequenceTracker:
+    """The tracker as the next life has it; ``blocks``: those of earlier checkpoints, which those of this one join."""
+    state, changed = tracker.take_state()
+    blocks = {} if blocks is None else blocks
+    blocks |= changed
+    return SequenceTracker(msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=DeviceState), blocks)
 
 
 @given(frames, st.sets(st.integers(0, 120)))
@@ -240,21 +250,28 @@ def test_a_frame_without_sequence_is_recognised_by_its_hash() -> None:
     digests = [nth.to_bytes(12, "big") for nth in range(MAX_HASHES + 1)]
     assert all(tracker.see_hash(digest) is Verdict.NEW for digest in digests[:-1])
     assert tracker.see_hash(digests[0]) is Verdict.DUPLICATE
-    # The oldest is forgotten, and the first has just been heard again.
+    # The two oldest are forgotten, and the first has just been heard again.
     assert tracker.see_hash(digests[-1]) is Verdict.NEW
     tracker = through_a_checkpoint(tracker)
     assert tracker.see_hash(digests[0]) is Verdict.DUPLICATE
     assert tracker.see_hash(digests[2]) is Verdict.DUPLICATE
     assert tracker.see_hash(digests[1]) is Verdict.NEW
-    assert [len(each) for each in tracker.state().hashes] == [MAX_HASHES * HASH_BYTES]
+    assert [len(each) for each in tracker.state().hashes] == [MAX_HASHES * SHORT_BYTES]
 
 
-@given(st.lists(st.integers(0, 9) | st.just("checkpoint") | st.just("many"), max_size=60), st.integers(1, 5))
-def test_hashes_kept_in_blocks_are_those_that_were_seen(steps: list[int | str], per_block: int) -> None:
+@contextmanager
+def small_blocks(per_block: int) -> Iterator[int]:
+    """As if so few hashes were kept together; yields how many are remembered."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hashes, "PER_BLOCK", per_block)
         patch.setattr(hashes, "MAX_HASHES", 4 * per_block)
         patch.setattr(hashes, "SLOTS", 6)
+        yield 4 * per_block
+
+
+@given(st.lists(st.integers(0, 9) | st.just("checkpoint") | st.just("many"), max_size=60), st.integers(1, 5))
+def test_hashes_kept_in_blocks_are_those_that_were_seen(steps: list[int | str], per_block: int) -> None:
+    with small_blocks(per_block):
         tracker, whole, fresh = SequenceTracker(), SequenceTracker(), 100
         blocks: dict[int, bytes] = {}
         for step in steps:
@@ -272,6 +289,77 @@ def test_hashes_kept_in_blocks_are_those_that_were_seen(steps: list[int | str], 
         assert tracker.state() == whole.state()
 
 
+said_when = st.tuples(st.integers(0, 60), st.sampled_from(["when it was", "late", "without a time"]))
+
+
+@given(st.lists(said_when | st.just("checkpoint") | st.just("a life"), max_size=200), st.integers(1, 5))
+def test_what_comes_again_is_recognised_and_what_does_not_is_new(steps: list[tuple[int, str] | str], per: int) -> None:
+    """Against all that was ever said: within the horizon what was said before is recognised, and nothing else ever."""
+    with small_blocks(per) as remembered:
+        tracker, blocks, now = SequenceTracker(), dict[int, bytes](), 1_000
+        last: dict[tuple[int, int | None], int] = {}
+        for step in steps:
+            if step == "checkpoint":
+                blocks |= tracker.take_state()[1]
+            elif isinstance(step, str):
+                tracker = through_a_checkpoint(tracker, blocks)
+            else:
+                back, when = step
+                now += back == 0
+                at = None if when == "without a time" else now - back * (when == "late")
+                said = back % 3, at
+                verdict = tracker.see_hash(hash_of(*said), at)
+                come_since = sum(each > last.get(said, 0) for each in last.values())
+                if said not in last:
+                    assert verdict is Verdict.NEW
+                elif come_since < remembered // 2:
+                    assert verdict is Verdict.DUPLICATE
+                last[said] = max(last.values(), default=0) + 1
+
+
+def hash_of(what: int, at: int | None) -> bytes:
+    return blake2b(repr((what, at)).encode(), digest_size=12).digest()
+
+
+def test_a_frame_is_recognised_among_the_last_thousand_however_its_device_s_time_goes() -> None:
+    for step in (1, 0, -1):
+        tracker, blocks = SequenceTracker(), dict[int, bytes]()
+        frames = [(hash_of(nth, 10**6 + step * nth), 10**6 + step * nth) for nth in range(5_000)]
+        for nth, frame in enumerate(frames):
+            assert tracker.see_hash(*frame) is Verdict.NEW
+            if nth % 100 == 0:
+                blocks |= tracker.take_state()[1]
+            # At once, and as late as the horizon allows.
+            assert tracker.see_hash(*frame) is Verdict.DUPLICATE
+            if nth % 1_013 == 0 and nth >= MAX_HASHES:
+                assert tracker.see_hash(*frames[nth - MAX_HASHES + 2]) is Verdict.DUPLICATE
+        kept = tracker.state().hashes[0]
+        assert len(kept) == MAX_HASHES * SHORT_BYTES
+
+
+def test_what_has_rested_in_a_checkpoint_takes_five_bytes() -> None:
+    trackers, devices = list[SequenceTracker](), 20
+    tracemalloc.start()
+    try:
+        for _ in range(devices):
+            trackers.append(SequenceTracker())
+            for nth in range(2 * MAX_HASHES):
+                trackers[-1].see_hash(hash_of(nth, nth), nth)
+                if nth % 64 == 0:
+                    trackers[-1].take_state()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / devices < MAX_HASHES * SHORT_BYTES + 2_000
+
+
+def test_a_time_that_no_checkpoint_has_room_for_is_none_to_go_by() -> None:
+    tracker, beyond = SequenceTracker(), 2**70
+    for verdict in (Verdict.NEW, Verdict.DUPLICATE):
+        assert [tracker.see_hash(hash_of(0, at), at) for at in (5, beyond, -beyond, 7)] == [verdict] * 4
+    assert through_a_checkpoint(tracker).see_hash(hash_of(0, beyond), beyond) is Verdict.DUPLICATE
+
+
 def test_a_frame_has_the_newest_hashes_written_again_and_not_all() -> None:
     tracker = SequenceTracker()
     for nth in range(2 * MAX_HASHES):
@@ -286,8 +374,43 @@ def test_a_frame_has_the_newest_hashes_written_again_and_not_all() -> None:
 def test_hashes_of_a_checkpoint_of_before_are_recognised() -> None:
     digests = [nth.to_bytes(12, "big") for nth in range(20)]
     tracker = SequenceTracker(DeviceState({}, digests))
-    assert all(tracker.see_hash(digest) is Verdict.DUPLICATE for digest in digests)
-    assert tracker.see_hash((20).to_bytes(12, "big")) is Verdict.NEW
+    # Which of them was from the latest time, such a checkpoint does not say.
+    assert tracker.see_hash((20).to_bytes(12, "big"), 5) is Verdict.NEW
+    assert all(tracker.see_hash(digest, 1_000) is Verdict.DUPLICATE for digest in digests)
+    tracker = through_a_checkpoint(tracker)
+    assert all(tracker.see_hash(digest, 2_000 + nth) is Verdict.DUPLICATE for nth, digest in enumerate(digests))
+
+
+class EarlierState(msgspec.Struct, array_like=True):
+    """A device's memory as an earlier release reads it."""
+
+    boots: dict[int, BootState]
+    hashes: list[bytes]
+    lost_before: int = 0
+    forgotten: bytes = b""
+    first_hash: int = 0
+    hashes_in_blocks: int = 0
+
+
+@pytest.mark.parametrize("frames", [7, 200, 1_100, 1_152, 3_000])
+def test_an_earlier_release_finds_all_hashes_whole_and_is_read_in_turn(frames: int) -> None:
+    tracker, blocks, digests = SequenceTracker(), dict[int, bytes](), [hash_of(nth, nth) for nth in range(frames)]
+    for nth, digest in enumerate(digests):
+        tracker.see_hash(digest, nth)
+        if nth % 60 == 0:
+            blocks |= tracker.take_state()[1]
+    state, changed = tracker.take_state()
+    blocks |= changed
+    earlier = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=EarlierState)
+    whole, first, end = b"", earlier.first_hash, earlier.first_hash + earlier.hashes_in_blocks
+    for nth in range(first // hashes.PER_BLOCK, end // hashes.PER_BLOCK):
+        live = (nth + 1) * hashes.PER_BLOCK - max(nth * hashes.PER_BLOCK, first)
+        whole += blocks[nth % hashes.SLOTS][-live * HASH_BYTES :]
+    whole += b"".join(earlier.hashes)
+    assert whole == b"".join(digest[-HASH_BYTES:] for digest in digests[-MAX_HASHES:])
+    again = SequenceTracker(msgspec.msgpack.decode(msgspec.msgpack.encode(earlier), type=DeviceState), blocks)
+    assert again.state().hashes == tracker.state().hashes
+    assert again.see_hash(digests[-1], frames + 9) is Verdict.DUPLICATE
 
 
 def test_a_hash_across_two_others_is_none_of_them() -> None:

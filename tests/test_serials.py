@@ -117,6 +117,14 @@ def test_what_is_sent_again_is_neither_lost_nor_stored_twice() -> None:
     assert (booked(pipeline), booked(pipeline, "duplicate")) == (1, 4)
 
 
+def test_a_serial_that_comes_again_after_it_has_gone_round_is_another_message() -> None:
+    pipeline = heard([signed_on(1), *(located(serial, serial) for serial in range(2, 40))])
+    # Half an hour later with the same serials, and then what was sent first once more.
+    heard([located(serial, 1_800 + serial) for serial in range(2, 40)], pipeline)
+    heard([located(serial, serial) for serial in range(2, 40)], pipeline)
+    assert (booked(pipeline, "windowed") + booked(pipeline, "merged_late"), booked(pipeline, "duplicate")) == (77, 38)
+
+
 def test_what_is_refused_or_damaged_is_in_the_journal_and_not_lost() -> None:
     short = said(3, LOCATION, bytes(20))
     future = said(4, LOCATION, bodies.location(T0 + 86_400 * NS, 29.9, 121.8))

@@ -10,9 +10,9 @@ def new(tracker: SequenceTracker, boot: int, seq: int) -> Verdict:
     return Verdict.NEW
 
 
-def new_by_hash(tracker: SequenceTracker, digest: bytes) -> Verdict:
+def new_by_hash(tracker: SequenceTracker, digest: bytes, at: int | None = None) -> Verdict:
     """Take it as new."""
-    _see_hash(tracker, digest)
+    _see_hash(tracker, digest, at)
     return Verdict.NEW
 
 
