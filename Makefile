@@ -42,7 +42,7 @@ endef
 test: setup-test ## everything: style, types, layers, page, tests; TEST_ARGS="-k windows"
 	$(checks)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web test
-	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 check: ## style, types and layers only
 	@deploy/setup.sh check

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import conftest
+
 FOLDERS = ("devices", "analytics", "store", "ingest", "api", "simulators", "quayflow", "bench", "faults", "tests")
 VAGUE = {"utils", "util", "common", "core", "helpers", "helper", "services", "managers", "manager", "misc", "base"}
 MOST_LINES = 600
@@ -30,3 +32,7 @@ def test_folders_are_at_most_two_deep_in_a_package(root: Path) -> None:
 def test_tests_are_no_package(root: Path) -> None:
     # tests/ingest/__init__.py would be imported as `ingest` and break the whole run at collection.
     assert list((root / "tests").rglob("__init__.py")) == []
+
+
+def test_the_long_files_that_come_first_are_there(root: Path) -> None:
+    assert [name for name in conftest.LONG if not (root / f"tests/test_{name}.py").is_file()] == []

@@ -20,6 +20,16 @@ from faults.simulation.world import played
 from store.interface import StoreUnreachableError
 from store.sqlite_files import sync_wal
 
+FOUND_OUT_BY = {
+    "early-ack": 6,
+    "no-epoch": 20,
+    "no-sync": 21,
+    "no-store-sync": 17,
+    "commit-ahead": 5,
+    "no-part-sync": 34,
+    "no-second-delivery": 5,
+}
+"""The first seed that finds a mutation, with which looking begins. Should it find it no more, another will do."""
 SEEDS = 300
 AT_ONCE = 25
 
@@ -36,7 +46,7 @@ def test_whatever_strikes_nothing_is_lost_and_everything_counts_once(first: int)
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_product_broken_on_purpose_is_found_out_by_some_seed(name: str) -> None:
     """Such as it is broken, and not otherwise; beside it, the product as it is passes."""
-    for seed in range(40):
+    for seed in sorted(range(40), key=lambda seed: seed != FOUND_OUT_BY.get(name, 0)):
         with mutated(name), played(plan_of(seed)) as world:
             found = findings(world)
         if any(MUTATIONS[name].shows in each for each in found):
