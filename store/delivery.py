@@ -163,9 +163,11 @@ class Delivery:
             return
         try:
             self._windows.check()
-        except StoreUnreachableError as error:
+        except Exception as error:
+            # Whatever it is, what comes is tried all the same.
             self._note(error)
-            logger.warning("the window store takes no commits: %s", self._trouble)
+            known = isinstance(error, StoreUnreachableError)
+            logger.warning("the window store takes no commits: %s", self._trouble, exc_info=None if known else error)
 
     def _note(self, error: Exception) -> None:
         if not self._trouble:

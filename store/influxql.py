@@ -34,6 +34,11 @@ REFUSED: Final = {
 """Statuses of a server that does not let us in or lacks what we name, and what to do then."""
 _NO_ORG: Final = "name the organisation as org=… in windows_url"
 
+FOREIGN: Final = (
+    "that is no answer of InfluxDB: begin windows_url with influxdbs:// if it speaks TLS, or correct the port"
+)
+"""What to do where somebody else answers than InfluxDB."""
+
 Value = int | float | str | bool | None
 
 
@@ -168,6 +173,15 @@ def said(body: bytes | str) -> str:
     if isinstance(answer, dict):
         return str(answer.get("error") or answer.get("message") or answer)[:300]
     return str(answer)[:300]
+
+
+def is_foreign(status: int, body: bytes | str) -> bool:
+    """Tell whether a refusal is not about what was sent, but says that somebody else listens, or that TLS is spoken.
+
+    That is 400 with a page in HTML, of a proxy, or with the words of a server that was to be spoken to in TLS.
+    """
+    text = (body if isinstance(body, str) else body.decode("utf-8", "replace")).lstrip()
+    return status == 400 and (text.startswith("<") or "HTTPS server" in text)  # noqa: PLR2004 - HTTP's own number
 
 
 def retry_after_s(headers: Mapping[str, str] | None) -> float | None:

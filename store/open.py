@@ -108,10 +108,16 @@ def _open_influx(url: str, *, read_only: bool) -> WindowStore:
 
 
 def _parse(name: str, url: str) -> URL:
+    no_port = f"{name}: the port must be a number from 1 to 65535"
     try:
-        return make_url(url)
+        parsed = make_url(url)
+    except ValueError as error:
+        raise StoreUrlError(no_port) from error
     except ArgumentError as error:
         raise StoreUrlError(f"{name}: not a URL; use for example sqlite:///quayflow-data/quayflow.db") from error
+    if parsed.port is not None and not 0 < parsed.port < 65_536:  # noqa: PLR2004 - TCP
+        raise StoreUrlError(no_port)
+    return parsed
 
 
 def _path(name: str, url: URL) -> Path:

@@ -22,7 +22,18 @@ from analytics.rows import TIERS_S, SeriesKey, WindowRows, WindowSums
 from devices.columns import Bools
 from devices.times import NS
 from devices.vocabulary import PERCENTILED
-from store.influxql import REFUSED, InfluxqlClient, InfluxqlError, Series, duration_ns, failure, quoted, said
+from store.influxql import (
+    FOREIGN,
+    REFUSED,
+    InfluxqlClient,
+    InfluxqlError,
+    Series,
+    duration_ns,
+    failure,
+    is_foreign,
+    quoted,
+    said,
+)
 from store.interface import EARLIEST_NS, PointsRejectedError, StoreRefusedError, StoreUnreachableError
 from store.line_protocol import (
     BINS_FIELD,
@@ -87,6 +98,8 @@ class InfluxTarget:
             raise ValueError(f"url: {self.url!r} must begin with http:// or https://")
         if not self.bucket.strip("/"):
             raise ValueError("bucket: missing; use influxdb://token@host:port/bucket")
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise ValueError("windows_url: the token has a letter that HTTP cannot carry: only ASCII can be sent")
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -155,6 +168,8 @@ class InfluxWindowStore:
             self._writes.write(target.bucket, target.org, body, _NANOSECONDS)
         except ApiException as error:
             words = said(error.body or error.reason or "")
+            if is_foreign(error.status, error.body or ""):
+                raise StoreRefusedError(f"{self._name} answered {error.status}: {words}; {FOREIGN}") from error
             if error.status in _REFUSED:
                 raise PointsRejectedError(words) from error
             raise failure(self._name, error.status, words, error.headers) from error

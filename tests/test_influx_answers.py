@@ -14,9 +14,11 @@ from made_rows import BEGIN, key, rows_of
 
 from devices.times import NS
 from engines.answers import serving
+from engines.ports import wait_until
 from store.interface import EARLIEST_NS, StoreRefusedError, StoreUnreachableError
 from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS
 from store.open import open_records, open_sink, open_windows
+from store.sinks import OutboxSink
 
 PIECE = 4_096
 Answer = tuple[int, dict[str, str], object]
@@ -47,7 +49,7 @@ class Saying(BaseHTTPRequestHandler):
         self.asked.append(self.path)
         answers = self.told.get(path, [(204, {}, None)])
         status, headers, document = answers.pop(0) if len(answers) > 1 else answers[0]
-        body = b"" if document is None else json.dumps(document).encode()
+        body = document if isinstance(document, bytes) else b"" if document is None else json.dumps(document).encode()
         self.send_response(status)
         for name, value in ({"Content-Type": "application/json"} | headers).items():
             self.send_header(name, value)
@@ -97,6 +99,46 @@ def test_who_is_not_served_is_told_which_setting_to_correct(status: int, documen
         # Who only reads needs no right to write.
         with closing(open_windows(url, read_only=True)) as reader:
             reader.check()
+
+
+PLAIN_TO_TLS = b"Client sent an HTTP request to an HTTPS server.\n"
+"""What influxd itself answers where TLS is on."""
+NGINX = b"<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>\r\n</html>\r\n"
+
+
+@pytest.mark.parametrize("body", [PLAIN_TO_TLS, NGINX], ids=["influxd", "nginx"])
+def test_who_speaks_to_a_server_without_the_tls_that_it_wants_has_no_rows_refused(body: bytes, tmp_path: Path) -> None:
+    told: dict[str, list[Answer]] = {"/api/v2/write": [(400, {"Content-Type": "text/plain"}, body)]}
+    with saying(told) as (url, _):
+        sink = open_sink(url, f"sqlite:///{tmp_path}/records.db", tmp_path)
+        wait_until(lambda: "begin windows_url with influxdbs://" in sink.trouble()[0], "it says what to do", 10)
+        sink.commit(commit(1, rows=rows_of([key()], [{}])))
+        assert not sink.drain(0.5)
+        assert sink.backlog() == 1
+        told["/api/v2/write"][:] = [(204, {}, None)]
+        assert sink.drain(30)
+        sink.close()
+    with closing(open_records(f"sqlite:///{tmp_path}/records.db")) as records:
+        assert not records.quarantine(limit=10)
+
+
+def test_a_window_store_that_fails_unforeseen_at_first_is_delivered_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = open_windows(f"sqlite:///{tmp_path}/windows.db", read_only=False)
+
+    def fail() -> None:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(windows, "check", fail)
+    sink = OutboxSink(
+        tmp_path / "outbox.db", windows, open_records(f"sqlite:///{tmp_path}/records.db", read_only=False)
+    )
+    wait_until(lambda: sink.trouble()[0] == "unforeseen", "it is told of", 10)
+    sink.commit(commit(1, rows=rows_of([key()], [{}])))
+    assert sink.drain(30)
+    assert sink.trouble() == ("", 0.0)
+    sink.close()
 
 
 def test_who_may_not_read_is_told_which_setting_to_correct() -> None:
