@@ -6,6 +6,7 @@ starting does not read them; those still open are among the blobs.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,8 +30,9 @@ from ingest.kept_hours import decode_open, encode_hour, encode_open
 from ingest.ledger import DeviceAccounts
 from ingest.packed_ints import PackedInts
 from ingest.pipeline import Newest, Pipeline
-from store.interface import HistoryRecord
+from store.interface import HistoryRecord, StoreUnreachableError
 from store.packed_devices import PackedDevices
+from store.sqlite_files import DAMAGED_HINT
 
 WORKER: Final = "worker"
 DEVICE: Final = "device:"
@@ -171,13 +173,33 @@ def freeze(
     return Frozen(blobs, history)
 
 
+class CheckpointError(StoreUnreachableError):
+    """A checkpoint that cannot be read: its file is damaged."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn whatever comes of bytes that nobody has written into a CheckpointError."""
+    try:
+        yield
+    except Exception as error:
+        msg = f"the checkpoint cannot be read: {type(error).__name__}: {error}; {DAMAGED_HINT}"
+        raise CheckpointError(msg) from error
+
+
 def worker_of(state: Mapping[str, bytes]) -> WorkerBlob:
-    """Return the worker's blob of a checkpoint, or a fresh one."""
-    return _decode_worker(state[WORKER]) if WORKER in state else WorkerBlob()
+    """Return the worker's blob of a checkpoint, or a fresh one. Raises CheckpointError."""
+    with _reading():
+        return _decode_worker(state[WORKER]) if WORKER in state else WorkerBlob()
 
 
 def thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
-    """Put the devices and the pending samples of a checkpoint into a new pipeline."""
+    """Put the devices and the pending samples of a checkpoint into a new pipeline. Raises CheckpointError."""
+    with _reading():
+        _thaw(pipeline, state)
+
+
+def _thaw(pipeline: Pipeline, state: Mapping[str, bytes]) -> None:
     for name, blob in sorted(state.items()):
         if name.startswith(DEVICE):
             uid, device_blob = name.removeprefix(DEVICE), _decode_device(blob)

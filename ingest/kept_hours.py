@@ -5,6 +5,7 @@ whenever it changes, and thousands of vehicles' change together by the minute, s
 packed, as in memory: an hour of sixty stretches has 1.1 KB and not 5.5.
 """
 
+import logging
 import zlib
 from collections.abc import Mapping
 
@@ -12,7 +13,10 @@ import msgspec
 
 from analytics.findings import STRETCH, DetectorState, Finding, Hour
 from analytics.held_times import HeldTime, HeldTimes
+from devices.times import format_rfc3339
 from devices.vocabulary import INDEX, METRICS
+
+log = logging.getLogger(__name__)
 
 
 class PlainHour(msgspec.Struct, array_like=True):
@@ -82,6 +86,17 @@ def encode_hour(hour: Hour) -> bytes:
 def decode_hour(blob: bytes) -> Hour:
     """Return the hour that :func:`encode_hour` was given."""
     return _decode(zlib.decompress(blob)).hour()
+
+
+def decode_history(history: Mapping[int, bytes], uid: str) -> dict[int, Hour]:
+    """Return the hours of a device that can be read, by their start in ns UTC; a damaged one is left out."""
+    hours = {}
+    for start, blob in history.items():
+        try:
+            hours[start] = decode_hour(blob)
+        except (zlib.error, msgspec.MsgspecError, ValueError, KeyError) as error:
+            log.error("%s: the findings kept of the hour %s cannot be read: %s", uid, format_rfc3339(start), error)  # noqa: TRY400
+    return hours
 
 
 def encode_open(hours: Mapping[int, Hour], *, plain: bool = False) -> bytes:

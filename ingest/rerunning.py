@@ -21,7 +21,7 @@ from devices.columns import Bools, Columns, Ints
 from devices.topics import DeviceKey
 from ingest.checks import MAX_AHEAD
 from ingest.detection import Outcome, Plan
-from ingest.kept_hours import decode_hour
+from ingest.kept_hours import decode_history
 from ingest.pipeline import Pipeline, PipelineConfig
 from store.interface import EventRecord
 from store.journal import Frame
@@ -95,9 +95,10 @@ class _Unwindowed(Windows):
 class _Start:
     """Where a device begins anew, and how far it goes."""
 
-    def __init__(self, plan: Plan, history: Mapping[int, bytes], hours_each: int) -> None:
-        self.plan, self.history = plan, history
-        self.hours = {start: decode_hour(blob) for start, blob in history.items()} | plan.hours
+    def __init__(self, plan: Plan, history: Mapping[int, bytes], hours_each: int, *, replaces: bool) -> None:
+        """``replaces``: what was found before is to be replaced, so it must be known."""
+        self.plan, self.history, self.replaces = plan, history, replaces
+        self.hours = decode_history(history, plan.uid) | plan.hours
         self.possible = True
         self.since, self.state = 0, DetectorState()
         first, starts = plan.need.first, sorted(self.hours)
@@ -118,6 +119,9 @@ class _Start:
         self.end = period_of(first) + hours_each * PERIOD
         if not any(start >= self.end for start in starts) or self.end > plan.until:
             self.end = plan.until + 1
+        unreadable = history.keys() - self.hours.keys()
+        if replaces and any(self.first_hour <= start < self.end for start in unreadable):
+            self.possible = False
 
     @property
     def received_from(self) -> int:
@@ -169,7 +173,7 @@ def run_again(
             in one hour says more than is held in memory, it cannot run again.
     """
     most = hours_each or max(1, DEVICE_HOURS // max(1, len(plans)))
-    starts = [_Start(plan, histories.get(plan.uid, {}), most) for plan in plans]
+    starts = [_Start(plan, histories.get(plan.uid, {}), most, replaces=not hours_each) for plan in plans]
     for start in starts:
         # Of a device that may not speak any more nothing would be found, and what it said while it might stands.
         refused = config.admission.refusal(DeviceKey.from_uid(start.plan.uid))
@@ -203,7 +207,7 @@ def _run_in_lots(
             lots += [lot[half:], lot[:half]]
         else:
             (start,) = lot
-            shorter = _Start(start.plan, start.history, 1)
+            shorter = _Start(start.plan, start.history, 1, replaces=start.replaces)
             if shorter.end < start.end:
                 lots.append([shorter])
             else:

@@ -26,6 +26,8 @@ from store.upgrading import add_missing_columns
 BUSY_S: Final = 10.0
 """How long a connection waits for another's lock, seconds."""
 
+DAMAGED_HINT: Final = "what to do is in docs/deploy.md, A damaged store"
+
 _WRITER_PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA cache_size=-4096",  # 4 MiB; what falls out of it is in the page cache of the system
@@ -61,7 +63,7 @@ def reaching(name: str) -> Iterator[None]:
     except DBAPIError as error:
         if type(error.orig) is not sqlite3.DatabaseError:
             raise
-        raise StoreUnreachableError(f"{name}: {error.orig}") from error
+        raise StoreUnreachableError(f"{name}: {error.orig}; {DAMAGED_HINT}") from error
     except PoolTimeoutError as error:
         raise StoreUnreachableError(f"{name}: no connection became free: {error}") from error
     except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
@@ -72,6 +74,8 @@ def reaching(name: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
+    if type(error) is sqlite3.DatabaseError:
+        return f"{error}; {DAMAGED_HINT}"
     # PostgreSQL asks on a second line whether it runs, and has the number of a name that cannot be found.
     text = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split())).partition(" Is the server running")[0]
     if "locked" in text:
