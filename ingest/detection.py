@@ -73,6 +73,10 @@ class Plan(NamedTuple):
     """Event time up to which its detectors have been told everything, ns UTC."""
     hours: dict[int, Hour]
     """Those still open."""
+    metrics: tuple[str, ...] = ()
+    """Those of which it has series, …"""
+    derived: tuple[str, ...] = ()
+    """… and of what is derived for it."""
 
 
 class Outcome(NamedTuple):
@@ -272,7 +276,8 @@ class Detection:
         for device in chosen:
             need = self._running[device] = self.needs.pop(device)
             entry, hours = self._directory.devices[device], dict(self.hours.get(device, {}))
-            plans.append(Plan(device, entry.uid, entry.first_seen, need, int(released[device]), hours))
+            until, names = int(released[device]), (tuple(entry.series), tuple(entry.derived))
+            plans.append(Plan(device, entry.uid, entry.first_seen, need, until, hours, *names))
         return plans
 
     def give_up(self) -> None:

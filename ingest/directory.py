@@ -184,6 +184,14 @@ class Directory:
             self._by_key[key] = found
         return found
 
+    def take_over(self, other: "Directory") -> None:
+        """Enter the devices and series of another directory, whatever the caps."""
+        for device in other.devices[NOBODY + 1 :]:
+            entered = self.device(device.key, capped=False)
+            for enter, names in ((self.series, device.series), (self.derived_series, device.derived)):
+                for name in names:
+                    enter(entered, name, capped=False)
+
     def admit(self, admission: Admission) -> None:
         """Take over what the registry says now."""
         self.admission = admission

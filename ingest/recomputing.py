@@ -17,8 +17,9 @@ from analytics.rows import TIERS_S, SeriesKey, WindowRows, fold
 from devices.topics import DeviceKey
 from ingest.checks import MAX_AHEAD
 from ingest.detection import NOTICES, Need, Outcome, Plan
+from ingest.directory import Directory
 from ingest.pipeline import Pipeline, PipelineConfig
-from ingest.rerunning import DEVICE_HOURS, OfDevices, Undated, run_again
+from ingest.rerunning import DEVICE_HOURS, OfDevices, Undated, closed, run_again
 from store.interface import EventRecord
 from store.journal import Frame
 
@@ -36,6 +37,15 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
+
+
+class Known(NamedTuple):
+    """What a checkpoint knows beside hours of findings."""
+
+    directory: Directory
+    """The devices and series that found a place: these have it, and no others, however full their site has become."""
+    codecs: Mapping[str, bytes]
+    """What the codecs of foreign formats remember."""
 
 
 class Should(NamedTuple):
@@ -56,7 +66,7 @@ def recompute(
     worker: str,
     plans: list[Plan],
     histories: Mapping[str, Mapping[int, bytes]],
-    codecs: Mapping[str, bytes],
+    known: Known,
 ) -> Should:
     """Return what a store should hold of whole hours.
 
@@ -67,9 +77,9 @@ def recompute(
         worker: in whose name the rows are.
         plans: the devices that have hours of findings, over the stretch and the hour after it.
         histories: device uid → start of an hour → the hour, as the checkpoint keeps them.
-        codecs: what the codecs of foreign formats remember.
+        known: what the checkpoint knows.
     """
-    rows, reported = _of_samples(frames, stretch, config, worker, codecs)
+    rows, reported = _of_samples(frames, stretch, lambda: _pipeline(worker, config, known), config.admission.aliases)
     hours: dict[str, dict[int, Hour]] = {}
     unknown: set[str] = set()
     events = reported
@@ -77,24 +87,24 @@ def recompute(
     at_once = max(1, DEVICE_HOURS // span)
     for first in range(0, len(plans), at_once):
         some = plans[first : first + at_once]
-        for outcome in run_again(some, histories, frames, 0, config, codecs, hours_each=span):
+        for outcome in run_again(some, histories, frames, 0, config, known.codecs, hours_each=span):
             _take(outcome, stretch, hours, events, unknown)
     return Should(_together([rows, _of_findings(hours, stretch, worker)], worker), events, unknown)
 
 
 def _of_samples(
-    frames: Frames, stretch: Stretch, config: PipelineConfig, worker: str, codecs: Mapping[str, bytes]
+    frames: Frames, stretch: Stretch, begin: Callable[[], Pipeline], aliases: Mapping[str, str]
 ) -> tuple[WindowRows, dict[str, EventRecord]]:
-    """Return the rows of samples, and the events that devices reported."""
-    pipeline = _pipeline(worker, config, codecs)
+    """Return the rows of samples, and the events that devices reported; ``begin`` makes a pipeline."""
+    pipeline = begin()
     pipeline.clocks = undated = Undated()
     found = _inside(pipeline, frames(stretch.start), stretch)
     if undated.devices:
         first = stretch.start - MAX_AHEAD
         uids = (pipeline.directory.devices[index].uid for index in undated.devices)
-        every = OfDevices(uids, config.admission.aliases)
+        every = OfDevices(uids, aliases)
         again = (frame for frame in frames(0) if frame.recv_ts >= first or frame.topic in every)
-        found = _inside(_pipeline(worker, config, codecs), again, stretch)
+        found = _inside(begin(), again, stretch)
     return found
 
 
@@ -109,10 +119,10 @@ def _inside(pipeline: Pipeline, frames: Iterable[Frame], stretch: Stretch) -> tu
     return fold_newest(WindowRows.concatenate(parts)).at_epoch(REBUILT), events
 
 
-def event_times(frames: Frames, config: PipelineConfig, worker: str, codecs: Mapping[str, bytes]) -> Stretch | None:
+def event_times(frames: Frames, config: PipelineConfig, worker: str, known: Known) -> Stretch | None:
     """Return the hours that the samples of all frames lie in, None if there are none."""
     first, last = [], []
-    for rows, _ in _processed(_pipeline(worker, config, codecs), frames(0)):
+    for rows, _ in _processed(_pipeline(worker, config, known), frames(0)):
         hours = rows.window[rows.tier_s == TIERS_S[-1]]
         if len(hours):
             first.append(int(hours.min()))
@@ -120,9 +130,10 @@ def event_times(frames: Frames, config: PipelineConfig, worker: str, codecs: Map
     return Stretch(min(first), max(last) + PERIOD) if first else None
 
 
-def _pipeline(worker: str, config: PipelineConfig, codecs: Mapping[str, bytes]) -> Pipeline:
-    pipeline = Pipeline(worker, 0, config)
-    for name, state in codecs.items():
+def _pipeline(worker: str, config: PipelineConfig, known: Known) -> Pipeline:
+    pipeline = Pipeline(worker, 0, closed(config))
+    pipeline.directory.take_over(known.directory)
+    for name, state in known.codecs.items():
         pipeline.foreign.feeds.restore(name, state, earlier=True)
     return pipeline
 
@@ -205,4 +216,5 @@ def plan_of(pipeline: Pipeline, device: int, stretch: Stretch) -> Plan:
     entry, hours = pipeline.directory.devices[device], pipeline.detection.hours.get(device, {})
     # Events of passages that end with the stretch are known in the hour after it.
     need = Need(stretch.start, stretch.end + PERIOD - 1, 0)
-    return Plan(device, entry.uid, entry.first_seen, need, int(pipeline.watermarks.released[device]), dict(hours))
+    until, names = int(pipeline.watermarks.released[device]), (tuple(entry.series), tuple(entry.derived))
+    return Plan(device, entry.uid, entry.first_seen, need, until, dict(hours), *names)

@@ -6,6 +6,7 @@ that ingests, so that it may run in a thread of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
@@ -49,6 +50,32 @@ class OfDevices:
         _, site, device_class, device, last, *_ = [*text.split("/"), "", "", "", ""]
         named = f"{site}/{device_class}/{device}" in self._uids or f"{last}:{device}" in self._aliases
         return named or not text.startswith("port/")
+
+
+def from_first_seen(frames: Iterable[Frame], times: Mapping[str, int]) -> Iterator[Frame]:
+    """Yield frames, but for those from before their device was first taken: what it said then was refused.
+
+    It may have been registered only later. Of foreign topics, which do not tell their device, all count.
+
+    Args:
+        frames: in the order of the journal.
+        times: uid → when its first frame was received, ns UTC. By a clock that was set back later, others that came
+            after it may be stamped earlier.
+    """
+    heard = set()
+    for frame in frames:
+        port, _, rest = frame.topic.partition("/")
+        uid = rest.rpartition("/")[0]
+        if port == "port" and uid not in heard:
+            if frame.recv_ts < times.get(uid, 0):
+                continue
+            heard.add(uid)
+        yield frame
+
+
+def closed(config: PipelineConfig) -> PipelineConfig:
+    """Return rules under which no device and no series finds a place but those that are entered: they have theirs."""
+    return replace(config, max_devices=0, max_series=0, max_site_devices=0, max_site_series=0)
 
 
 class Undated(ClockOffsets):
@@ -182,8 +209,13 @@ def run_again(
     for start in starts:
         if not start.possible:
             yield Outcome.impossible(start.plan)
+    first_seen = {start.plan.uid: start.plan.first_seen for start in possible}
+
+    def taken(since: int) -> Iterator[Frame]:
+        return from_first_seen(frames(since), first_seen)
+
     if possible:
-        yield from _run_in_lots(possible, frames, config, codecs, whole=hours_each > 0)
+        yield from _run_in_lots(possible, taken, closed(config), codecs, whole=hours_each > 0)
 
 
 def _run_in_lots(
@@ -274,6 +306,10 @@ def catch_up(
 
 def _enter(pipeline: Pipeline, start: _Start) -> int:
     device = pipeline.directory.device(DeviceKey.from_uid(start.plan.uid), capped=False)
+    for name in start.plan.metrics:
+        pipeline.directory.series(device, name, capped=False)
+    for name in start.plan.derived:
+        pipeline.directory.derived_series(device, name, capped=False)
     pipeline.detection.set_state(device.index, start.state)
     if kept := start.kept():
         pipeline.detection.hours[device.index] = kept

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -31,7 +32,8 @@ from ingest.checks import MAX_AHEAD
 from ingest.detection import NOTICES
 from ingest.directory import NOBODY
 from ingest.pipeline import Pipeline, PipelineConfig
-from ingest.recomputing import Should, Stretch, event_times, plan_of, recompute
+from ingest.recomputing import Known, Should, Stretch, event_times, plan_of, recompute
+from ingest.rerunning import from_first_seen
 from quayflow.failures import INTERRUPTED
 from quayflow.hashing import HASHED
 from quayflow.progress import count_progress
@@ -39,14 +41,17 @@ from quayflow.settings import Settings
 from store.data_folder import DataFolder
 from store.interface import Checkpoint, Commit, EventRecord, Sink, StoreUnreachableError, WindowStore
 from store.journal import Frame, JournalError, read
-from store.open import open_records, open_sink, open_windows
+from store.open import open_records, open_registry, open_sink, open_windows
 from store.records import SqlRecords
 from store.refusals import store_rows
+from store.registry_entries import Adoption, Alias, RegisteredDevice, Site
 
 ROWS_AT_ONCE: Final = 2_000_000
 """Rows held in memory together; hours are taken so many at a time that no more come."""
 ROWS_PER_HOUR: Final = sum(PERIOD // (tier_s * NS) for tier_s in TIERS_S)
 SERIES_AT_ONCE: Final = 500
+JUDGING_KINDS: Final = tuple(each.kind for each in (Site, RegisteredDevice, Alias, Adoption))
+"""Kinds of entries of the registry that decide what is taken of a frame."""
 DRAIN_S: Final = 60.0
 EVENTS_AT_ONCE: Final = 5_000
 
@@ -76,6 +81,9 @@ class Account:
     events_removed: int = 0
     devices_left_alone: int = 0
     """Devices whose events could not be found again, for want of a state to begin with."""
+    registry_changes: int = 0
+    """How often the registry has been changed since ``start`` in what frames are judged by: they are by what it says
+    now."""
     stopped_at: str = ""
     """Where Ctrl-C ended it: the hours before are right, those from there on are as they were. Empty otherwise."""
 
@@ -105,9 +113,9 @@ class Rebuild:
         self._refused = {each.uid for each in known if config.admission.refusal(each.key) is not None}
         self._devices = [each for each in known if each.uid not in self._refused]
         self._uids = {each.uid for each in self._devices}
-        self._codecs = {
-            name.removeprefix(CODEC): blob for name, blob in checkpoint.state.items() if name.startswith(CODEC)
-        }
+        self._first_seen = {each.uid: each.first_seen for each in known}
+        codecs = {name.removeprefix(CODEC): blob for name, blob in checkpoint.state.items() if name.startswith(CODEC)}
+        self._known = Known(self._pipeline.directory, codecs)
         self.account = Account()
 
     def run(self, start: int | None, end: int | None, is_stopped: Callable[[], bool] = lambda: False) -> Account:
@@ -131,7 +139,7 @@ class Rebuild:
                     for device in self._devices
                     if device.index in self._pipeline.detection.hours
                 ]
-                should = recompute(self._frames, stretch, self._config, self._worker, plans, histories, self._codecs)
+                should = recompute(self._frames, stretch, self._config, self._worker, plans, histories, self._known)
                 left_alone = len(should.unknown | self._refused)
                 self.account.devices_left_alone = max(self.account.devices_left_alone, left_alone)
                 self._put_rows_right(stretch, should)
@@ -145,7 +153,7 @@ class Rebuild:
         held = held_from(self._journal)
         least = -(-(held + MAX_AHEAD) // PERIOD) * PERIOD if held else 0
         if start is None or end is None:
-            all_of_it = event_times(self._frames, self._config, self._worker, self._codecs) or Stretch(least, least)
+            all_of_it = event_times(self._frames, self._config, self._worker, self._known) or Stretch(least, least)
             start = max(least, all_of_it.start) if start is None else start
             end = all_of_it.end if end is None else end
         first, last = period_of(start), -(-end // PERIOD) * PERIOD
@@ -156,11 +164,10 @@ class Rebuild:
         return Stretch(first, max(first, last))
 
     def _frames(self, since: int) -> Iterator[Frame]:
-        """Yield the frames that the store has been given, from those on that can concern event time ``since``."""
-        for frame in read(self._journal, from_ns=max(0, since - MAX_AHEAD)):
-            if frame.offset >= self._checkpoint.offset:
-                return
-            yield frame
+        """Return the frames that the store has been given, from those on that can concern event time ``since``."""
+        frames = read(self._journal, from_ns=max(0, since - MAX_AHEAD))
+        given = takewhile(lambda frame: frame.offset < self._checkpoint.offset, frames)
+        return from_first_seen(given, self._first_seen)
 
     def _put_rows_right(self, stretch: Stretch, should: Should) -> None:
         rows = should.rows
@@ -331,8 +338,16 @@ async def rebuild(
                     f"quayflow: cut short: what was being put right may lie there twice; again: {again}", err=True
                 )
                 return INTERRUPTED
+    with contextlib.closing(open_registry(records_url)) as registry:
+        account.registry_changes = registry.changes_since(parse_rfc3339(account.start), JUDGING_KINDS)
     shown = asdict(account)
     typer.echo(json.dumps(shown) if as_json else "\n".join(f"{name:<20} {value}" for name, value in shown.items()))
+    if account.registry_changes:
+        typer.echo(
+            f"quayflow: the registry has been changed {account.registry_changes} times since {account.start} in who "
+            "may speak and what names mean: frames were judged by what it says now, see docs/journal.md",
+            err=True,
+        )
     if account.stopped_at:
         rest = " ".join(["quayflow journal rebuild", *_flags(settings, parse_rfc3339(account.stopped_at), end)])
         typer.echo(f"quayflow: stopped: the hours before {account.stopped_at} are right; go on with: {rest}", err=True)

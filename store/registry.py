@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from store.audit import GENESIS, AuditRow, append, first_broken
@@ -106,6 +106,12 @@ class SqlRegistry(SqlStore):
         if before is not None:
             query = query.where(AUDIT.c.cursor < before)
         return [AuditRow(**row) for row in self._rows(query)]
+
+    def changes_since(self, since_ns: int, kinds: Iterable[str]) -> int:
+        """Return how often entries of some kinds have been changed since a time, ns UTC."""
+        of_kinds = or_(*(AUDIT.c.subject.startswith(f"{kind} ") for kind in kinds))
+        since = AUDIT.c.ts_ns >= since_ns, AUDIT.c.action.startswith("registry."), of_kinds
+        return sum(row["number"] for row in self._rows(select(func.count().label("number")).where(*since)))
 
     def audit_break(self) -> int | None:
         """Return the cursor of the first audit row that breaks the chain of digests, None if none does."""

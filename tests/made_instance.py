@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from made_frames import pipeline_of
 
@@ -21,8 +22,11 @@ LONG = 7 * 86_400 * NS
 class Instance:
     """One ingest worker on a data folder."""
 
-    def __init__(self, folder: Path, worker: str = "ingest-1", urls: tuple[str, str] | None = None) -> None:
-        """``urls``: of windows and records, by default the folder's own store."""
+    def __init__(
+        self, folder: Path, worker: str = "ingest-1", urls: tuple[str, str] | None = None, **config: Any
+    ) -> None:
+        """``urls``: of windows and records, by default the folder's own store; ``config``: of the pipeline."""
+        self.config = config
         self.folder = folder
         self.worker = worker
         DataFolder.open(folder).close()
@@ -37,7 +41,7 @@ class Instance:
         checkpoint = self._sink.load(self.worker)
         self.blob: WorkerBlob = worker_of(checkpoint.state if checkpoint else {})
         self.blob.life += 1
-        self.pipeline: Pipeline = pipeline_of(self.worker, self.blob.life)
+        self.pipeline: Pipeline = pipeline_of(self.worker, self.blob.life, **self.config)
         if checkpoint:
             thaw(self.pipeline, checkpoint.state)
         frames = list(read(self.folder / "journal", checkpoint.offset if checkpoint else 0))

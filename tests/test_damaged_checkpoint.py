@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from made_frames import everything, pipeline_of
-from test_running_again import LONG_AFTER, Store, event_time, in_order, received, shift
+from test_pipeline import LONG_AFTER
+from test_running_again import Store, event_time, in_order, received, shift
 
 from devices.times import NS
 from ingest.checkpoint import CheckpointError, thaw, worker_of

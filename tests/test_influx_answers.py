@@ -17,7 +17,7 @@ from engines.answers import serving
 from engines.ports import wait_until
 from store.interface import EARLIEST_NS, StoreRefusedError, StoreUnreachableError
 from store.line_protocol import FLOAT_FIELDS, INTEGER_FIELDS
-from store.open import open_records, open_sink, open_windows
+from store.open import StoreUrlError, open_records, open_sink, open_windows
 from store.sinks import OutboxSink
 
 PIECE = 4_096
@@ -139,6 +139,12 @@ def test_a_window_store_that_fails_unforeseen_at_first_is_delivered_to_all_the_s
     assert sink.drain(30)
     assert sink.trouble() == ("", 0.0)
     sink.close()
+
+
+@pytest.mark.parametrize("port", ["x", "0", "65536"])
+def test_a_port_that_is_none_is_refused_by_the_name_of_its_setting(port: str) -> None:
+    with pytest.raises(StoreUrlError, match="records_url: the port must be a number from 1 to 65535"):
+        open_records(f"postgresql://h:{port}/b")
 
 
 def test_who_may_not_read_is_told_which_setting_to_correct() -> None:

@@ -24,11 +24,12 @@ from ingest.recomputing import REBUILT
 from quayflow import rebuilding
 from quayflow.main import app
 from quayflow.rebuilding import Rebuild
+from store.admission import admission_of
 from store.data_folder import DataFolder
 from store.journal import DUPLICATE, Frame
 from store.line_protocol import measurement
 from store.open import open_registry
-from store.registry_entries import RegisteredDevice
+from store.registry_entries import Policy, RegisteredDevice, Site
 
 NOTHING_CHANGED = {
     "rows_missing": 0,
@@ -177,6 +178,59 @@ def test_a_device_that_may_not_speak_any_more_is_left_alone(tmp_path: Path) -> N
     forgotten = rows_in(instance)
     assert rebuild(instance)["rows_written"] > 0
     assert forgotten < rows_in(instance)
+
+
+def test_who_found_a_place_keeps_it_and_who_found_none_gets_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a site that is full, strangers are the first to speak in the hours that are rebuilt."""
+    for name, number in {"max_site_devices": 2, "max_site_series": 3}.items():
+        monkeypatch.setenv(f"QUAYFLOW_{name.upper()}", str(number))
+
+    def says(truck: str, seq: int, second: int, **metrics: float) -> Frame:
+        at = T0 + second * NS
+        return frame(topic("vehicle", truck), values(seq, at, 5, **metrics), recv_ts=at + NS)
+
+    instance = Instance(tmp_path, max_site_devices=2, max_site_series=3)
+    first = [says("A", 0, 10, speed_mps=3, odometer_km=7), says("B", 0, 11, speed_mps=3)]
+    strangers = [says(truck, 0, 3 * HOUR + nth, speed_mps=5) for nth, truck in enumerate("CDE")]
+    full = [says("B", 1, 3 * HOUR + 20, odometer_km=8, speed_mps=4), says("A", 1, 3 * HOUR + 21, odometer_km=9)]
+    instance.take([*first, *strangers, *full])
+    instance.settle(T0 + LONG)
+    before = instance.hash().hexdigest()
+    account = rebuild(instance, "--from", "2026-11-23T11:00:00Z")
+    assert account["rows"] > 0
+    assert {name: account[name] for name in NOTHING_CHANGED} == NOTHING_CHANGED
+    assert instance.hash().hexdigest() == before
+
+
+def test_what_a_device_said_before_it_was_registered_stays_refused(tmp_path: Path) -> None:
+    """Also where detectors run again in the hour in which it was."""
+    site = Site(site="CNNGB-DEMO", policy=Policy.CLOSED)
+    crane = RegisteredDevice(uid="CNNGB-DEMO/quay-crane/QC01")
+    instance = Instance(tmp_path, admission=admission_of([site]))
+    told = [each._replace(recv_ts=event_time(each) + NS) for each in (*lift("QC01", 100, 0), *lift("QC01", 400, 10))]
+    missing = told[-2]
+    instance.take(told[:5])
+    assert instance.pipeline.directory.devices[1:] == []
+    instance.pipeline.admit(admission_of([site, crane]))
+    instance.take(each for each in told[5:] if each != missing)
+    instance.commit()
+    instance.take(received([missing], [T0 + 2 * HOUR * NS]))
+    with closing(open_registry(instance.urls[1], read_only=False)) as registry:
+        for entry in (site, crane):
+            registry.put(entry, actor="test", now_ns=T0)
+    instance.settle(T0 + LONG)
+    assert instance.pipeline.detection.runs_again == 1
+    before = instance.hash().hexdigest()
+    with opened(instance) as connection:
+        assert connection.execute("SELECT start_ns FROM events WHERE type = 'crane_move'").fetchall() == [
+            (T0 + 410 * NS,)
+        ]
+    account = rebuild(instance)
+    assert account["registry_changes"] == 2
+    assert {name: account[name] for name in NOTHING_CHANGED} == NOTHING_CHANGED
+    assert instance.hash().hexdigest() == before
 
 
 def test_ingest_goes_on_after_a_rebuild_as_if_there_had_been_none(tmp_path: Path) -> None:
