@@ -393,7 +393,11 @@ def _outcome(pipeline: Pipeline, device: int, start: _Start, events: Mapping[str
     del hours[start.end]
     following = start.hours[min(each for each in start.hours if each >= start.end)]
     if following.since and following.state == state and start.plan.need.last < start.end:
-        # As it was: everything after this was found from the same state and the same inputs.
+        # As it was: everything after this was found from the same state and the same inputs, also what belongs here.
+        for since, hour in before.items():
+            known_later = {id_: finding for id_, finding in hour.findings.items() if finding.known >= start.end}
+            if known_later:
+                hours.setdefault(since, Hour(since, hour.state, {})).findings.update(known_later)
         return Outcome(start.plan, before, hours, concerned, state, start.end, settled=True)
     there = start.hours.get(start.end)
     hours[start.end] = (
