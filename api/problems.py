@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from store.interface import StoreUnreachableError
+from store.value_words import ValueFault, faults_of
 
 MEDIA_TYPE: Final = "application/problem+json"
 logger = logging.getLogger(__name__)
@@ -223,6 +224,9 @@ _KINDS: Final = (
     ),
 )
 KINDS: Final[Mapping[str, ProblemKind]] = {kind.slug: kind for kind in _KINDS}
+_FRAMEWORK_UNREADABLE: Final = "There was an error parsing the body"
+"""What FastAPI says of a body that is not even text."""
+BODY_UNREADABLE: Final = "the body is no JSON in UTF-8"
 _OF_STATUS: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "content-too-large"}
 
 
@@ -282,16 +286,20 @@ def _on_api_error(request: Request, error: Exception) -> Response:
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
-    entries = [_entry(found) for found in error.errors()]
-    detail = "; ".join(f"{next(iter(entry.values()))}: {entry['detail']}" for entry in entries)
+    entries = [_entry(fault) for fault in faults_of(error.errors(), error.body)]
+    detail = "; ".join(": ".join(filter(None, (next(iter(entry.values())), entry["detail"]))) for entry in entries)
     return problem_response(ApiError("invalid-parameter", detail, errors=entries), request.url.path)
 
 
-def _entry(found: Mapping[str, Any]) -> dict[str, str]:
-    where, *path = (str(part) for part in found["loc"])
-    name = "parameter" if where in {"query", "path", "header", "cookie"} else "pointer"
-    value = ".".join(path) if name == "parameter" else "".join(f"/{part}" for part in path)
-    return {name: value, "detail": str(found["msg"])}
+def _entry(fault: ValueFault) -> dict[str, str]:
+    where, *path = (str(part) for part in fault.where)
+    if where in {"query", "path", "header", "cookie"}:
+        return {"parameter": ".".join(path), "detail": fault.detail}
+    pointer = "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in path)
+    if not path and isinstance(fault.given, bytes):
+        # What is not called JSON is not read as such.
+        return {"pointer": pointer, "detail": "expected JSON, sent as Content-Type: application/json"}
+    return {"pointer": pointer, "detail": fault.detail}
 
 
 def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -308,7 +316,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
         headers["Allow"] = allowed
         detail = f"{request.method} is not allowed here; allowed: {allowed}"
     elif slug == "bad-request":
-        detail = str(error.detail)
+        detail = BODY_UNREADABLE if error.detail == _FRAMEWORK_UNREADABLE else str(error.detail)
     elif slug == "not-found":
         detail = f"nothing at {request.url.path[:200]}; /docs lists every path"
     return problem_response(ApiError(slug, detail, headers=headers), request.url.path)

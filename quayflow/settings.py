@@ -22,6 +22,7 @@ from pydantic_settings import (
 from devices.filters import fault_of
 from devices.vocabulary import DeviceClass
 from store.system_words import of_file
+from store.value_words import said_of
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -30,6 +31,9 @@ FILE: Final = Path("quayflow.toml")
 PREFIX: Final = "QUAYFLOW_"
 SECRETS: Final = frozenset({"broker_password", "access_secret", "change_secret"})
 """Settings that are never printed."""
+
+MAX_SHOWN: Final = 200
+"""Characters shown of a value that was refused."""
 
 
 class SettingsFault(NamedTuple):
@@ -133,7 +137,7 @@ class Settings(BaseSettings):
     """TCP port for Teltonika terminals; 0 takes a free one."""
     gateway_connections: int = Field(10_000, ge=1)
     """Connections of terminals beyond this many are closed."""
-    gateway_idle_s: float = Field(900.0, gt=0)
+    gateway_idle_s: float = Field(900.0, gt=0, allow_inf_nan=False)
     """Silence after which a terminal is taken for gone, s."""
 
     held_messages: int = Field(5_000, ge=1)
@@ -148,17 +152,17 @@ class Settings(BaseSettings):
 
     commit_interval_s: float = Field(1.0, gt=0, le=3_600)
     """Shortest time between two commits to the store, s."""
-    keep_10s_days: float = Field(7.0, ge=0)
+    keep_10s_days: float = Field(7.0, ge=0, allow_inf_nan=False)
     """How long an embedded store keeps windows of 10 s, days; 0 is for ever."""
-    keep_1m_days: float = Field(90.0, ge=0)
+    keep_1m_days: float = Field(90.0, ge=0, allow_inf_nan=False)
     """How long an embedded store keeps windows of 1 min, days; 0 is for ever."""
-    keep_15m_days: float = Field(730.0, ge=0)
+    keep_15m_days: float = Field(730.0, ge=0, allow_inf_nan=False)
     """How long an embedded store keeps windows of 15 min, days; 0 is for ever."""
-    keep_1h_days: float = Field(0.0, ge=0)
+    keep_1h_days: float = Field(0.0, ge=0, allow_inf_nan=False)
     """How long an embedded store keeps windows of 1 h, days; 0 is for ever."""
     journal_keep_bytes: int = Field(4 << 30, ge=0)
     """Sealed journal segments that are in the store are kept up to this many bytes in total."""
-    journal_keep_s: float = Field(7 * 86_400.0, ge=0)
+    journal_keep_s: float = Field(7 * 86_400.0, ge=0, allow_inf_nan=False)
     """Sealed journal segments that are in the store are kept up to this age, s."""
     journal_compress: bool = True
     """Whether sealed journal segments are compressed."""
@@ -262,11 +266,14 @@ def load(**flags: object) -> Settings:
 def _said(fault: "ErrorDetails") -> str:
     """Return what is wrong with a value; of a setting that does not exist, which one may be meant."""
     if fault["type"] != "extra_forbidden":
-        return fault["msg"]
+        return said_of([fault])
     near = difflib.get_close_matches(str(fault["loc"][-1]), Settings.model_fields, 1)
     return f"there is no such setting{f'; did you mean {near[0]}?' if near and len(fault['loc']) == 1 else ''}"
 
 
 def _shown(where: tuple[int | str, ...], given: object) -> str:
-    """Return a value that was refused, unless it is nobody's business."""
-    return "what is not shown" if where and where[0] in SECRETS else repr(given)
+    """Return a value that was refused, the begin of a long one, unless it is nobody's business."""
+    if where and where[0] in SECRETS:
+        return "what is not shown"
+    text = repr(given)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

@@ -25,11 +25,13 @@ log = logging.getLogger(__name__)
 
 
 def _tellable(value: Scalar) -> Scalar:
-    """Return an argument that a device can be told exactly; ValueError for a number that it cannot."""
+    """Return an argument that a device can be told exactly; ValueError for one that it cannot."""
     if is_beyond(value):
         raise ValueError("a whole number beyond 64 bits")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("not a finite number")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError("text with half of a character")
     return value
 
 
