@@ -194,6 +194,7 @@ class Telemetry(Figures):
     uid: str
     metric: str
     unit: str
+    resolution: float = Field(description="Smallest difference that is kept of a sample, in `unit`.")
     kind: str
     summary: Summary
     points: list[TelemetryPoint]

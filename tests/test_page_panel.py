@@ -40,7 +40,7 @@ def test_the_panel_of_a_device_ticks_and_adopts_an_unknown_name(browser: Browser
 
         row = page.locator('#device-names li[data-name="hoist mm"]')
         expect(row.locator("select")).to_have_value("hoist_height_m")
-        expect(row.locator(".preview")).to_have_text("= 14.5 m")
+        expect(row.locator(".preview")).to_have_text("= 14.500 m")
         row.locator(".adopt").click()
         expect(row).to_have_class("adopted")
         expect(page.locator("#device-names-said")).to_contain_text("“hoist mm” is Hoist height")

@@ -95,6 +95,7 @@ def _body(
         "uid": device.uid,
         "metric": metric.name,
         "unit": metric.unit,
+        "resolution": metric.resolution,
         "kind": metric.kind,
         "definition": definition_json(TELEMETRY),
         **range_json(span, complete_ns, [] if coverage is None else [coverage]),

@@ -52,6 +52,7 @@ export const telemetry = fields({
   uid: text,
   metric: text,
   unit: text,
+  resolution: number,
   kind: text,
   definition,
   start: text,
@@ -190,7 +191,7 @@ export type DeviceName = Infer<typeof deviceName>;
 
 export const deviceNames = fields({ uid: text, items: list(deviceName) });
 
-const vocabularyMetric = fields({ name: text, unit: text, classes: list(text), derived: flag });
+const vocabularyMetric = fields({ name: text, unit: text, resolution: number, classes: list(text), derived: flag });
 export type VocabularyMetric = Infer<typeof vocabularyMetric>;
 
 export const vocabulary = fields({ items: list(vocabularyMetric) });

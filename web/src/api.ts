@@ -78,6 +78,7 @@ export async function change<T>(
   body: string | null,
   shape: Shape<T>,
   timeoutMs = TIMEOUT_MS,
+  parse: (text: string) => unknown = JSON.parse,
 ): Promise<T> {
   const headers = {
     Accept: "application/json",
@@ -86,8 +87,15 @@ export async function change<T>(
   };
   const response = await answered(path, { method, headers, body }, timeoutMs);
   if (!response.ok) throw new ApiError(path, response.status, await explanation(response));
-  return shape(await response.json(), "");
+  return shape(parse(await response.text()), "");
 }
+
+/**
+ * JSON with each number as the text that it is written as, for people to read: to JavaScript 5.0 is 5, and above 2^53
+ * it reads another number.
+ */
+export const withNumbersAsWritten = (json: string): unknown =>
+  JSON.parse(json.replace(/"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g, (token) => (token.startsWith('"') ? token : `"${token}"`)));
 
 /** Ask; the browser's own words for why there is no answer are in no language of the page. */
 async function answered(path: string, request: RequestInit, timeoutMs: number): Promise<Response> {
@@ -174,6 +182,7 @@ export const sendCommand = (uid: string, command: CommandRequest, secret: string
     commandBody(command),
     answers.commandSent,
     command.waitSeconds * 1_000 + TIMEOUT_MS,
+    withNumbersAsWritten,
   );
 
 export const vocabulary = (): Promise<Infer<typeof answers.vocabulary>> => get("/v1/vocabulary", answers.vocabulary);

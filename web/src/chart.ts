@@ -7,7 +7,7 @@ import type { Point, Telemetry } from "./answers";
 import * as api from "./api";
 import { byId, copy, h, setText } from "./dom";
 import { failureOf } from "./failures";
-import { clockOf, csv, decimal, epochMs, shownUnit, threeFigures } from "./format";
+import { clockOf, csv, decimal, decimalsOf, epochMs, fixed, shownUnit } from "./format";
 import { FONT } from "./ground";
 import { language, named, onLanguage, t, type Key } from "./i18n";
 import { PALETTES } from "./palette";
@@ -22,6 +22,8 @@ const RANGES = [
 
 /** A device that the API does not list yet is asked for again after this long (ms). */
 const UNLISTED_MS = 1_000;
+/** Decimals of a mean at least: that of whole numbers is none. */
+const MEAN_DIGITS = 2;
 
 type Range = (typeof RANGES)[number];
 
@@ -354,12 +356,13 @@ export class ChartPanel {
       return;
     }
     const unit = shownUnit(answer.unit);
-    const figure = (column: number): string => threeFigures(data[column]?.[index], language());
+    const digits = decimalsOf(answer.resolution);
+    const figure = (column: number, least = 0): string => fixed(data[column]?.[index], Math.max(digits, least), language());
     const at = clockOf(new Date(time * 1000).toISOString());
     const values =
       answer.kind === "tally"
         ? `${t("chart.sum")} ${figure(1)}`
-        : `${t("chart.mean")} ${figure(3)} · ${t("chart.band")} ${figure(2)} – ${figure(1)}`;
+        : `${t("chart.mean")} ${figure(3, MEAN_DIGITS)} · ${t("chart.band")} ${figure(2)} – ${figure(1)}`;
     setText(this.readout, `${at} · ${values} ${unit}`.trim());
   }
 

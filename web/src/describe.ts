@@ -1,6 +1,6 @@
 /** One device in a few words: the tooltip on the map and the line in the list. */
 
-import { age, decimal, type Language } from "./format";
+import { age, decimal, fixed, type Language } from "./format";
 import { language, named, t } from "./i18n";
 import type { PortDevice } from "./port";
 
@@ -8,7 +8,7 @@ type Part = (device: PortDevice, shownIn: Language) => string | null;
 
 function value(device: PortDevice, metric: string, digits: number, shownIn: Language): string | null {
   const found = device.values.get(metric);
-  return found === undefined ? null : decimal(found, digits, shownIn);
+  return found === undefined ? null : fixed(found, digits, shownIn);
 }
 
 const state =

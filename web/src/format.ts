@@ -6,12 +6,22 @@ const LOCALE: Record<Language, string> = { en: "en-GB", zh: "zh-CN" };
 const numberFormats = new Map<string, Intl.NumberFormat>();
 
 /** A number with at most `digits` decimals, or an en dash for none. */
-export function decimal(value: number | null | undefined, digits: number, language: Language): string {
+export const decimal = (value: number | null | undefined, digits: number, language: Language): string => written(value, 0, digits, language);
+
+/** A measurement with exactly `digits` decimals, for 5.0 says more than 5; an en dash for none. */
+export const fixed = (value: number | null | undefined, digits: number, language: Language): string => written(value, digits, digits, language);
+
+/** How many decimals a value of this resolution has. */
+export function decimalsOf(resolution: number): number {
+  return resolution > 0 ? Math.max(0, Math.min(9, Math.ceil(-Math.log10(resolution) - 1e-9))) : 0;
+}
+
+function written(value: number | null | undefined, least: number, most: number, language: Language): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  const key = `${language}/${digits}`;
+  const key = `${language}/${least}/${most}`;
   let format = numberFormats.get(key);
   if (!format) {
-    format = new Intl.NumberFormat(LOCALE[language], { minimumFractionDigits: 0, maximumFractionDigits: digits });
+    format = new Intl.NumberFormat(LOCALE[language], { minimumFractionDigits: least, maximumFractionDigits: most });
     numberFormats.set(key, format);
   }
   return format.format(value);

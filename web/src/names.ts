@@ -4,7 +4,7 @@ import type { DeviceName, Meaning, VocabularyMetric } from "./answers";
 import * as api from "./api";
 import { byId, h, setText } from "./dom";
 import { failureOf } from "./failures";
-import { decimal, shownUnit, stampOf } from "./format";
+import { decimal, decimalsOf, fixed, shownUnit, stampOf } from "./format";
 import { language, named, t } from "./i18n";
 import type { Secret } from "./secret";
 import { someOpen } from "./unknownnames";
@@ -212,7 +212,7 @@ class RefusedRow implements NameRow {
     const found = [...this.choices.likely, ...this.choices.others].find(({ name }) => name === meaning.metric);
     const value = converted(this.item.value, meaning);
     const unit = found ? shownUnit(found.unit) : "";
-    setText(this.preview, found && right && Number.isFinite(value) ? `= ${decimal(value, 3, language())} ${unit}`.trim() : "");
+    setText(this.preview, found && right && Number.isFinite(value) ? `= ${fixed(value, decimalsOf(found.resolution), language())} ${unit}`.trim() : "");
   }
 }
 

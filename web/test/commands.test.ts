@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { ApiError, commandBody } from "../src/api";
+import { ApiError, commandBody, withNumbersAsWritten } from "../src/api";
 import { argumentsOf, fieldOf, jsonOf } from "../src/commands";
 
 test("a value is read as the command line reads it", () => {
@@ -15,6 +15,12 @@ test("a number is sent as it was typed", () => {
     '{"id":"c-1","name":"set","args":{"whole":5,"float":5.0,"long":9007199254740993,"a \\"b":"say \\"no\\""},"timeout":"5s"}',
   );
   expect(commandBody({ id: "c-1", name: "stop", args: {}, waitSeconds: 5 })).toBe('{"id":"c-1","name":"stop","args":{},"timeout":"5s"}');
+});
+
+test("a number of an answer is shown as the device wrote it", () => {
+  expect(withNumbersAsWritten('{"data":{"hz":5.0,"mode":"slow","long":9007199254740993,"on":true,"none":null,"t\\"5":"say \\"5\\" -1e5"}}')).toEqual({
+    data: { hz: "5.0", mode: "slow", long: "9007199254740993", on: true, none: null, 't"5': 'say "5" -1e5' },
+  });
 });
 
 test("rows become arguments, and a row left empty is none", () => {

@@ -99,7 +99,7 @@ test("a value that stands alone is drawn, a line has no dots", () => {
 });
 
 test("the CSV names the unit and keeps every digit", () => {
-  const text = csvOf({ ...frame, device: "QC01", uid: "u", metric: "load_t", unit: "t", kind: "gauge", points: [at(0, 1.0625)] });
+  const text = csvOf({ ...frame, device: "QC01", uid: "u", metric: "load_t", unit: "t", resolution: 0.001, kind: "gauge", points: [at(0, 1.0625)] });
   expect(text).toBe(
     "time,count,mean_load_t (t),min_load_t (t),max_load_t (t),sum_load_t (t)\r\n2026-11-23T08:00:00Z,5,1.0625,0.0625,2.0625,5.3125\r\n",
   );

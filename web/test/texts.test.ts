@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 
 import markup from "../index.html?raw";
-import { age, csvField, decimal, epochMs, shownUnit } from "../src/format";
+import { age, csvField, decimal, decimalsOf, epochMs, fixed, shownUnit } from "../src/format";
 import { countOf } from "../src/i18n";
 import { en, type Key } from "../src/i18n/en";
 import { zh } from "../src/i18n/zh";
@@ -72,4 +72,10 @@ test("what was refused is counted in messages and in values, each with its word"
     "values 7",
     "whole messages 1 · values 1,200",
   ]);
+});
+
+test("a measurement has the decimals of its resolution", () => {
+  expect([1, 0.1, 0.01, 0.001, 1e-5, 1e-7, 0.5, 10].map(decimalsOf)).toEqual([0, 1, 2, 3, 5, 7, 1, 0]);
+  expect([5, 5.04, -0.26].map((value) => fixed(value, 1, "en"))).toEqual(["5.0", "5.0", "-0.3"]);
+  expect(fixed(null, 1, "zh")).toBe("–");
 });
