@@ -93,6 +93,7 @@ EXAMPLES: Final[dict[str, Any]] = {
         "uid": "CNNGB-DEMO/quay-crane/QC01",
         "metric": "load_t",
         "unit": "t",
+        "resolution": 0.001,
         "kind": "gauge",
         "definition": {
             "id": "telemetry",

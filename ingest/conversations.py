@@ -30,7 +30,7 @@ from devices.codecs.jt808_frames import (
     frame_of,
     open_frame,
 )
-from devices.codecs.jt808_terminals import authentication, registration
+from devices.codecs.jt808_terminals import authentication, is_of_before, registration
 from devices.codecs.teltonika import IMEI_DIGITS, LAYOUTS, is_sound
 from devices.rejects import RejectError
 from ingest.part_requests import MEDIA_ID, PartRequests
@@ -234,8 +234,10 @@ class Jt808Conversation:
     def _registered(self, message: Message, frame: bytes) -> Said:
         """Hand out the code; the message is kept until the terminal has shown that it is the one it names."""
         try:
-            registration(message.body, of_2019=message.of_2019)
+            facts = registration(message.body, of_2019=message.of_2019)
         except RejectError:
+            return Said(reply=self._general(message, bodies.FAILED), refused="undecodable")
+        if self._strict and is_of_before(facts, of_2019=message.of_2019):
             return Said(reply=self._general(message, bodies.FAILED), refused="undecodable")
         known = self._registrations.get(message.phone, ())
         self._registrations = {message.phone: known if frame in known else (*known, frame)[-MAX_REGISTRATIONS:]}

@@ -20,7 +20,7 @@ import numpy as np
 
 from analytics.dedup import Verdict
 from devices.codecs.jt808 import SERIAL, Jt808
-from devices.codecs.jt808_columns import ALARM, PHONE_BITS, Layout, Locations, layout_of, plain
+from devices.codecs.jt808_columns import PHONE_BITS, Layout, Locations, layout_of, plain
 from devices.columns import Bools, Ints
 from devices.topics import Stream
 from ingest.batch import Accepted
@@ -170,8 +170,6 @@ class LocationsTogether:
                 if series is None or device.index in apart:
                     continue
                 info = dict(zip(layout.info, told, strict=True))
-                if not info[ALARM]:
-                    del info[ALARM]
                 digest = digest_of_values(ts, layout.values(*measured))
                 rows.append(_Row(place, device, ts, serial, digest, info, series, measured))
         if len(groups) > 1:

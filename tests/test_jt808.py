@@ -457,6 +457,8 @@ def test_in_strict_mode_a_body_that_breaks_the_rules_is_refused_as_well() -> Non
         "overrun": frame_of(0x0200, PHONE, 1, overrun),
         "count": frame_of(0x0704, PHONE, 1, bytes(batch)),
         "bare_code": frame_of(0x0102, PHONE, 1, b"code", of_2019=True),
+        "edition": frame_of(0x0100, PHONE, 1, bodies.registration("浙B12345"), of_2019=True),
+        "bare_items": frame_of(0x0704, PHONE, 1, b"\0\2\1" + where + where),
     }
     for flag, frame in broken.items():
         assert flag in decode(frame)[0].flags
@@ -474,6 +476,23 @@ def test_a_terminal_of_2019_may_leave_out_what_stands_around_its_code(code: byte
     assert decode(frame_of(0x0102, PHONE, 1, code, of_2019=True))[0].flags == ("bare_code",)
     full = authentication(bodies.authentication("code", of_2019=True, imei="123456789012345"), of_2019=True)
     assert (full.code, full.flags) == ("code", ())
+
+
+def test_an_altitude_below_the_level_of_the_sea_and_an_alarm_that_is_over() -> None:
+    def told(altitude: float, alarm: int) -> Reading:
+        return decode(frame_of(0x0200, PHONE, 1, bodies.location(T0, 29.9, 121.8, altitude_m=altitude, alarm=alarm)))[0]
+
+    assert told(-12, 1).values["altitude_m"] == -12
+    # What a device has said stands until it says otherwise.
+    assert (told(3, 1).info["alarm"], told(3, 0).info["alarm"]) == (1, 0)
+
+
+def test_a_batch_without_the_lengths_of_its_locations_is_read() -> None:
+    where = [bodies.location(T0 + nth * NS, 29.9, 121.8) for nth in range(3)]
+    bare = decode(frame_of(0x0704, PHONE, 1, b"\0\3\1" + b"".join(where)))
+    sound = decode(frame_of(0x0704, PHONE, 1, bodies.batch(where, late=True)))
+    assert [(each.ts, each.values) for each in bare] == [(each.ts, each.values) for each in sound]
+    assert [each.flags for each in bare] == [("historical", "bare_items"), ("historical",), ("historical",)]
 
 
 def test_status_bits() -> None:

@@ -31,7 +31,7 @@ from devices.codecs.jt808_frames import (
     open_frame,
 )
 from devices.codecs.jt808_parts import Joiner, Waiting
-from devices.codecs.jt808_terminals import authentication, driver_card, registration
+from devices.codecs.jt808_terminals import authentication, driver_card, is_of_before, registration
 from devices.codecs.jt808_times import time_of
 from devices.codecs.readings import Counter, Happening, Reading
 from devices.rejects import Reason, Reject, RejectError
@@ -40,6 +40,8 @@ from devices.times import NS
 from devices.vocabulary import DeviceClass
 
 LAYOUT: Final = struct.Struct(">IIIIHHH6s")
+BELOW_SEA: Final = 0x10000 - 500
+"""From here on an altitude is one below the level of the sea, for which the editions have no sign."""
 SOUTH: Final = 1 << 2
 WEST: Final = 1 << 3
 FIXED: Final = 1 << 1
@@ -76,6 +78,8 @@ BROKEN: Final = {
     "overrun": "an item reaches beyond the message",
     "count": "a batch holds another number of locations than it says",
     "bare_code": "a code without the length, IMEI and software of 2019",
+    "bare_items": "a batch without the lengths of its locations",
+    "edition": "a registration of 2019 laid out as in an edition before",
 }
 """Flag of a message that is not written after the rules → what is wrong with it; those of frames are not here."""
 READ: Final = frozenset({ACKNOWLEDGE, HEARTBEAT, QUERY_TIME, REGISTER, AUTHENTICATE, SYNC_TIME})
@@ -216,6 +220,8 @@ def _take_facts(message: Message, reading: Reading) -> None:
     """Read what a terminal says of itself; of a message that is not read, only which it is."""
     if message.kind == REGISTER:
         reading.info = registration(message.body, of_2019=message.of_2019)
+        if is_of_before(reading.info, of_2019=message.of_2019):
+            _flagged(reading, "edition")
     elif message.kind == AUTHENTICATE:
         said = authentication(message.body, of_2019=message.of_2019)
         reading.info = said.facts
@@ -267,6 +273,9 @@ def _batch(message: Message) -> Iterator[Reading]:
     if not items:
         raise RejectError(Reason.NO_SAMPLES, "/items", "a batch without locations")
     odd = () if count == len(items) else ("count",)
+    if odd and len(body) == 3 + count * LAYOUT.size:
+        # Some terminals leave the lengths out, of locations without items.
+        items, odd = [body[at : at + LAYOUT.size] for at in range(3, len(body), LAYOUT.size)], ("bare_items",)
     for nth, item in enumerate(items):
         reading = _bare(message)
         reading.flags += late + odd
@@ -301,7 +310,7 @@ def _take_location(body: bytes, reading: Reading) -> None:
     values: dict[str, float | bool] = {
         "latitude_deg": (-latitude if status & SOUTH else latitude) / 1e6,
         "longitude_deg": (-longitude if status & WEST else longitude) / 1e6,
-        "altitude_m": altitude,
+        "altitude_m": altitude if altitude < BELOW_SEA else altitude - 0x10000,
         # 0.1 km/h
         "speed_mps": speed / 36,
         "heading_deg": course,
@@ -310,9 +319,8 @@ def _take_location(body: bytes, reading: Reading) -> None:
         "laden": bool(status & 0x300),
     }
     reading.values = values
-    info: dict[str, Scalar] = {"status": status}
-    if alarm:
-        info["alarm"] = alarm
+    # Also that there is no alarm any more: what is told once stands until it is told anew.
+    info: dict[str, Scalar] = {"status": status, "alarm": alarm}
     reading.info = info
     if not status & FIXED:
         reading.flags += ("no_fix",)

@@ -43,7 +43,12 @@ def location(  # noqa: PLR0913 - the fields of the layout
 ) -> bytes:
     """Return a location (0x0200): ``ts`` in ns UTC, latitude and longitude in degrees."""
     status = ignition | 2 | 0x300 * laden | SOUTH * (latitude < 0) | WEST * (longitude < 0)
-    fields = (round(abs(latitude) * 1e6), round(abs(longitude) * 1e6), round(altitude_m), round(speed_mps * 36))
+    fields = (
+        round(abs(latitude) * 1e6),
+        round(abs(longitude) * 1e6),
+        round(altitude_m) & 0xFFFF,
+        round(speed_mps * 36),
+    )
     return LAYOUT.pack(alarm, status, *fields, round(heading_deg) % 360, digits_of(ts)) + items
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import defstruct
 from numpy.typing import NDArray
 
-from devices.codecs.jt808 import FIXED, FUEL, ITEMS, LAYOUT, ODOMETER, SOUTH, WEST
+from devices.codecs.jt808 import BELOW_SEA, FIXED, FUEL, ITEMS, LAYOUT, ODOMETER, SOUTH, WEST
 from devices.codecs.jt808_frames import (
     ENCRYPTED,
     ESCAPE,
@@ -30,7 +30,6 @@ from devices.columns import Bools, Ints
 Octets = NDArray[np.uint8]
 PHONE_BITS: Final = 48
 """Bits of a phone number that is read here: those of 2019 have room for more digits, which no number has."""
-ALARM: Final = "alarm"
 LAST: Final = 2
 """Checksum and flag behind the body, bytes."""
 _FORMATS: Final = {">B": "u1", ">H": ">u2", ">h": ">i2", ">I": ">u4"}
@@ -70,7 +69,7 @@ class Locations(NamedTuple):
     values: list[NDArray[Any]]
     """Of each name of the layout, float64, int64 or bool, in the metric's unit."""
     info: list[Ints]
-    """Of each fact of the layout. An :data:`ALARM` of 0 is told by nobody."""
+    """Of each fact of the layout."""
 
 
 class Layout:
@@ -82,7 +81,7 @@ class Layout:
         phone = body - 8
         fields = {"phone_high": (">u2", phone), "phone_low": (">u4", phone + 2), "serial": (">u2", phone + 6)}
         fields |= {name: (format_, body + at) for name, (format_, at) in _BODY.items()}
-        names, info = list(FIXED_NAMES), ["status", ALARM]
+        names, info = list(FIXED_NAMES), ["status", "alarm"]
         for at, number, _ in items:
             if number == ODOMETER:
                 names.append("odometer_m")
@@ -122,12 +121,12 @@ class Layout:
         sound &= np.bitwise_xor.reduce(octets[:, 1:-1], axis=1) == 0
         rows = np.frombuffer(frames, self._type)
         fields = {name: rows[name].astype(np.int64) for name in self._type.names or ()}
-        status = fields["status"]
+        status, altitude = fields["status"], fields["altitude"]
         sound &= status & FIXED != 0
         values: dict[str, NDArray[Any]] = {
             "latitude_deg": np.where(status & SOUTH, -fields["latitude"], fields["latitude"]) / 1e6,
             "longitude_deg": np.where(status & WEST, -fields["longitude"], fields["longitude"]) / 1e6,
-            "altitude_m": fields["altitude"],
+            "altitude_m": np.where(altitude < BELOW_SEA, altitude, altitude - 0x10000),
             "speed_mps": fields["speed"] / 36,
             "heading_deg": fields["course"],
             "ignition_on": status & 1 != 0,
