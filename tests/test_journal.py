@@ -364,11 +364,11 @@ def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 5, 12, 20, 30, 33])
-def test_a_damaged_header_stops_instead_of_guessing(tmp_path: Path, at: int) -> None:
+def test_a_header_with_more_than_a_wrong_bit_stops_instead_of_guessing(tmp_path: Path, at: int) -> None:
     written(tmp_path)
     path = the_segment(tmp_path)
     data = bytearray(path.read_bytes())
-    data[at] ^= 0x10
+    data[at] ^= 0x11
     path.write_bytes(data)
     with pytest.raises(JournalError, match="header is damaged"):
         list(read(tmp_path))

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import google_crc32c
 
 from store.journal.records import JournalError
+from store.journal.repair import with_bit_put_right
 
 MAGIC: Final = b"QFJL"
 PLAIN: Final = 1
@@ -61,10 +62,17 @@ def header(base: int, first_frame: int, created_ns: int, version: int = PLAIN) -
 
 
 def parse_header(path: Path) -> Segment:
-    """Read the header of a segment; HeaderError where it is damaged, JournalError where this build cannot read it."""
-    head = _head(path)
-    if not _is_header(head):
-        msg = f"{path}: not a journal segment, or its header is damaged"
+    """Read the header of a segment, also one with a single wrong bit.
+
+    HeaderError where more of it is damaged, JournalError where this build cannot read it.
+    """
+    found = _head(path)
+    head = found if _is_header(found) else _put_right(found, path)
+    if head is None:
+        msg = (
+            f"{path}: not a journal segment, or its header is damaged: move it out of the folder, and ingest goes on "
+            "without what it holds; quayflow journal verify tells how much that is"
+        )
         raise HeaderError(msg)
     _, version, codec, base, first_frame, created_ns, _, _ = HEADER.unpack(head)
     if version > VERSION or (version == COMPRESSED and codec != ZSTD):
@@ -76,7 +84,8 @@ def parse_header(path: Path) -> Segment:
 def without_header(path: Path) -> Segment:
     """Return what is known of a segment whose header is damaged, from its name and its first bytes after it.
 
-    For verification alone: the number of its first frame is not known and stands as -1.
+    For verification alone, and of one with more than a bit wrong: the number of its first frame is not known and
+    stands as -1.
     """
     with path.open("rb") as file:
         file.seek(HEADER.size)
@@ -88,6 +97,26 @@ def is_header_whole(path: Path) -> bool:
     """Tell whether the header of a segment is what was written, also in its last bytes, which nothing reads."""
     head = _head(path)
     return _is_header(head) and not any(head[HEADER.size - RESERVED :])
+
+
+def _put_right(head: bytes, path: Path) -> bytes | None:
+    """Return a header with its one wrong bit put right; None where that is not what is wrong.
+
+    What results must be a header of the segment that the file's name says.
+    """
+    if len(head) < HEADER.size:
+        return None
+    covered, checksum, rest = head[: HEADER.size - 8], HEADER.unpack(head)[-2], head[HEADER.size - RESERVED :]
+    right = google_crc32c.value(covered)
+    if (right ^ checksum).bit_count() > 1:
+        covered = with_bit_put_right(covered, checksum) or b""
+        right = checksum
+    found = covered + struct.pack("<I", right) + rest
+    if not _is_header(found):
+        return None
+    _, version, codec, base, *_ = HEADER.unpack(found)
+    is_of_it = f"{base:016x}{SUFFIX}" == path.name and (version, codec) in {(PLAIN, 0), (COMPRESSED, ZSTD)}
+    return found if is_of_it else None
 
 
 def sync_folder(folder: Path) -> None:
