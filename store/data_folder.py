@@ -107,8 +107,11 @@ def _identity(path: Path) -> str:
     if not file.exists():
         _write_whole(file, f"{secrets.token_hex(16)}\n")
     identity = file.read_text(encoding="utf-8", errors="replace").strip()
-    if not identity:
-        raise DataFolderError(f"data folder {path}: {file} is empty: restore it, or remove it to begin a new identity")
+    if not (identity.isascii() and identity.isalnum()):
+        found = "damaged" if identity else "empty"
+        raise DataFolderError(
+            f"data folder {path}: {file} is {found}: restore it, or remove it to begin a new identity"
+        )
     return identity
 
 

@@ -87,6 +87,16 @@ def test_unknown_format_is_refused_by_name(tmp_path: Path, text: str, message: s
     DataFolder.open(tmp_path).close()  # the refusal let the lock go
 
 
+@pytest.mark.parametrize(("content", "word"), [(b"", "empty"), (bytes(33), "damaged"), (b"\xff\xfe", "damaged")])
+def test_an_identity_that_a_failing_disk_has_changed_is_not_taken_for_one(
+    content: bytes, word: str, tmp_path: Path
+) -> None:
+    DataFolder.open(tmp_path).close()
+    (tmp_path / "identity").write_bytes(content)
+    with pytest.raises(DataFolderError, match=f"identity is {word}: restore it, or remove it"):
+        DataFolder.open(tmp_path)
+
+
 def test_path_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataFolderError, match="cannot be written"):

@@ -344,6 +344,14 @@ def test_gaps_in_the_sequence_are_counted_as_lost() -> None:
     assert total(pipeline, "duplicate") == (1, 1)
 
 
+def test_a_number_of_a_gap_that_is_not_remembered_any_more_is_refused_as_too_old() -> None:
+    where = topic("vehicle", "T1")
+    every_other = [frame(where, values(2 * nth, T0 + nth, speed_mps=1)) for nth in range(4_200)]
+    frames = numbered([*every_other, frame(where, values(1, T0 + 5_000, speed_mps=2))])
+    (refused,) = quarantine_of(*frames)
+    assert (refused.reason, refused.pointer) == (Reason.SEQUENCE_TOO_OLD, "/seq")
+
+
 def test_a_frame_without_counter_is_recognised_by_its_content_and_time() -> None:
     body = {"v": 1, "ts": T0, "m": {"load_t": 1}}
     pipeline = pipeline_of()
