@@ -64,6 +64,8 @@ class CatchUp:
         """Devices per pass: fewer where more comes for those that are held than may wait."""
         self._waiting = 0
         """Inputs that waited before the pass."""
+        self._holds = False
+        """Whether it holds detectors."""
 
     async def run(self, stop: asyncio.Event, undurable: asyncio.Lock, end: Callable[[], int]) -> None:
         """Make passes until ``stop``; ``undurable`` is held meanwhile frames are not in the journal yet.
@@ -81,6 +83,7 @@ class CatchUp:
             if not plans:
                 continue
             began, self._waiting = clock(), len(self._pipeline.detection.waiting)
+            self._holds = any(not plan.boundary for plan in plans)
             passing = asyncio.get_running_loop().run_in_executor(self._thread, self._outcomes, plans, offset, codecs)
             ending = asyncio.ensure_future(self._end_with(stop))
             try:
@@ -127,8 +130,8 @@ class CatchUp:
 
     @property
     def _held(self) -> int:
-        """How many inputs have come for the detectors that are held by the pass under way, and for all others."""
-        return len(self._pipeline.detection.waiting) - self._waiting
+        """How many inputs have come, if the pass under way holds any detectors: for these, and for all others."""
+        return len(self._pipeline.detection.waiting) - self._waiting if self._holds else 0
 
     def _outcomes(self, plans: list[Plan], end: int, codecs: dict[str, bytes]) -> list[Outcome]:
         histories = {plan.uid: self._history.history(self._worker, plan.uid) for plan in plans}
@@ -138,7 +141,7 @@ class CatchUp:
         def frames(received_from: int) -> Iterator[Frame]:
             return self._unhurried(read(self._journal, topics=topics, from_ns=received_from), end)
 
-        return list(run_again(plans, histories, frames, held_from(self._journal), config, codecs))
+        return list(run_again(plans, histories, frames, lambda: held_from(self._journal), config, codecs))
 
     def _unhurried(self, frames: Iterable[Frame], end: int) -> Iterator[Frame]:
         """Yield the frames before ``end``, resting as long as they take: ingest shares the interpreter with this."""

@@ -6,6 +6,7 @@ inputs ──► wait for the watermark ──► detectors ──► findings o
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
@@ -77,6 +78,20 @@ class Plan(NamedTuple):
     """Those of which it has series, …"""
     derived: tuple[str, ...] = ()
     """… and of what is derived for it."""
+    boundary: int = 0
+    """Where it has to join on to what its detectors find meanwhile: the newest hour's beginning, ns UTC; 0 if they are
+    held."""
+
+
+class Way(IntEnum):
+    """How a device runs again. Passes are of one way, in turn: none is held while the journal of a day is read."""
+
+    JOINING = 0
+    """Up to its newest hour: what is late seldom changes the state in which that found its detectors."""
+    HELD = 1
+    """To the end, for its newest hour is concerned: what comes for its detectors waits meanwhile."""
+    HELD_LONG = 2
+    """Likewise, for hours before leave another state to the newest one."""
 
 
 class Outcome(NamedTuple):
@@ -142,6 +157,12 @@ class Detection:
         self._watermarks = watermarks
         self._note_latest = note_latest
         self._running: dict[int, Need] = {}
+        self._held: set[int] = set()
+        """Those running again whose detectors wait."""
+        self._must_hold: set[int] = set()
+        """Devices that could not join on to what was found meanwhile."""
+        self._way = Way.HELD_LONG
+        """Of the pass before."""
         self._due: Ints = np.zeros(64, np.int64)
         """By device: the watermark at which there is more to tell of its states, ns UTC."""
         self._changed: set[int] = set()
@@ -154,7 +175,7 @@ class Detection:
     def tick(self) -> None:
         """Run the detectors on what the watermarks have passed."""
         limit = self._watermarks.mark.copy()
-        held = np.fromiter(self._running, np.int64, len(self._running))
+        held = np.fromiter(self._held, np.int64, len(self._held))
         limit[held] = self._watermarks.released[held]
         self._due = np.append(self._due, np.zeros(max(0, len(limit) - len(self._due)), np.int64))
         columns, reads = self._released_samples(limit), self._released_reads(limit)
@@ -266,25 +287,40 @@ class Detection:
     # --- running again ----------------------------------------------------------------------------------------------
 
     def plan(self, most: int = DEVICES_AT_ONCE) -> list[Plan]:
-        """Choose ``most`` devices to run again, oldest need first, and hold their detectors until :meth:`splice`."""
-        if self._running:
+        """Choose ``most`` devices to run again in one way, oldest need first; some are held until :meth:`splice`."""
+        if self._running or not self.needs:
             return []
         self.tick()
-        chosen = sorted(self.needs, key=lambda device: (self.needs[device].first, device))[:most]
+        ways = {device: self._way_of(device) for device in self.needs}
+        there = sorted(set(ways.values()))
+        way = self._way = next((way for way in there if way > self._way), there[0])
+        alike = [device for device in self.needs if ways[device] is way]
+        chosen = sorted(alike, key=lambda device: (self.needs[device].first, device))[:most]
+        self._held = set() if way is Way.JOINING else set(chosen)
         released = self._watermarks.released
         plans = []
         for device in chosen:
             need = self._running[device] = self.needs.pop(device)
             entry, hours = self._directory.devices[device], dict(self.hours.get(device, {}))
             until, names = int(released[device]), (tuple(entry.series), tuple(entry.derived))
-            plans.append(Plan(device, entry.uid, entry.first_seen, need, until, hours, *names))
+            boundary = max(hours) if way is Way.JOINING else 0
+            plans.append(Plan(device, entry.uid, entry.first_seen, need, until, hours, *names, boundary))
         return plans
+
+    def _way_of(self, device: int) -> Way:
+        """Return how a device can run again; it joins on where all before its newest hour is concluded."""
+        if device in self._must_hold:
+            return Way.HELD_LONG
+        newest = max(self.hours.get(device, ()), default=0)
+        open_before = any(passage.last < newest for passage in self.passages.open.get(device, {}).values())
+        return Way.HELD if open_before or self.needs[device].first >= newest else Way.JOINING
 
     def give_up(self) -> None:
         """Let go of what :meth:`plan` chose; it will be chosen again."""
         for device, need in self._running.items():
             self.needs[device] = need.and_(self.needs.get(device))
         self._running.clear()
+        self._held.clear()
 
     def splice(self, outcome: Outcome, mark: str) -> None:
         """Put what running again has found in the place of what was found before.
@@ -293,10 +329,19 @@ class Detection:
         """
         plan = outcome.plan
         device, need = plan.device, self._running.pop(plan.device)
+        self._held.discard(device)
         self._directory.devices[device].touched = True
         if not outcome.possible:
+            self._must_hold.discard(device)
             self.late_for_detectors += need.inputs
             return
+        if outcome.reached == plan.boundary and not outcome.settled:
+            # What its detectors have found since is from another state: once more, and to the end.
+            self._must_hold.add(device)
+            self.needs[device] = need.and_(self.needs.get(device))
+            return
+        if outcome.settled or outcome.reached > plan.until:
+            self._must_hold.discard(device)
         self.runs_again += 1
         open_hours = self.hours.setdefault(device, {})
         for start in sorted(outcome.before.keys() | outcome.hours.keys()):
@@ -310,7 +355,7 @@ class Detection:
             self._note_change(device)
         if outcome.reached > plan.until:
             self.set_state(device, outcome.state)
-        elif not outcome.settled:
+        elif not outcome.settled or need.last >= outcome.reached:
             rest = Need(outcome.reached, max(need.last, outcome.reached), 0)
             self.needs[device] = rest.and_(self.needs.get(device))
         self._find_latest(device)

@@ -19,7 +19,7 @@ from ingest.checks import MAX_AHEAD
 from ingest.detection import NOTICES, Need, Outcome, Plan
 from ingest.directory import Directory
 from ingest.pipeline import Pipeline, PipelineConfig
-from ingest.rerunning import DEVICE_HOURS, OfDevices, Undated, closed, run_again
+from ingest.rerunning import DEVICE_HOURS, OfDevices, Undated, closed, nothing_forgotten, run_again
 from store.interface import EventRecord
 from store.journal import Frame
 
@@ -87,7 +87,7 @@ def recompute(
     at_once = max(1, DEVICE_HOURS // span)
     for first in range(0, len(plans), at_once):
         some = plans[first : first + at_once]
-        for outcome in run_again(some, histories, frames, 0, config, known.codecs, hours_each=span):
+        for outcome in run_again(some, histories, frames, nothing_forgotten, config, known.codecs, hours_each=span):
             _take(outcome, stretch, hours, events, unknown)
     return Should(_together([rows, _of_findings(hours, stretch, worker)], worker), events, unknown)
 

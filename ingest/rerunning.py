@@ -34,6 +34,7 @@ DEVICE_HOURS: Final = 64
 
 MOST_INPUTS: Final = 2_000_000
 """Inputs that a pass holds in memory, however many its devices have in an hour: 80 MB, and as much to sort them."""
+NO_CAP: Final = 1 << 40
 
 
 class OfDevices:
@@ -76,6 +77,14 @@ def from_first_seen(frames: Iterable[Frame], times: Mapping[str, int]) -> Iterat
 def closed(config: PipelineConfig) -> PipelineConfig:
     """Return rules under which no device and no series finds a place but those that are entered: they have theirs."""
     return replace(config, max_devices=0, max_series=0, max_site_devices=0, max_site_series=0)
+
+
+def _for_known_series(config: PipelineConfig) -> PipelineConfig:
+    """Return rules under which no series finds a place but those that are entered.
+
+    Devices do, whatever comes of them: what they say may stand beside what is looked for, or carry it.
+    """
+    return replace(closed(config), max_devices=NO_CAP, max_site_devices=NO_CAP)
 
 
 class Undated(ClockOffsets):
@@ -146,6 +155,8 @@ class _Start:
         self.end = period_of(first) + hours_each * PERIOD
         if not any(start >= self.end for start in starts) or self.end > plan.until:
             self.end = plan.until + 1
+        if plan.boundary:
+            self.end = min(self.end, plan.boundary)
         unreadable = history.keys() - self.hours.keys()
         if replaces and any(self.first_hour <= start < self.end for start in unreadable):
             self.possible = False
@@ -181,7 +192,7 @@ def run_again(
     plans: Sequence[Plan],
     histories: Mapping[str, Mapping[int, bytes]],
     frames: Callable[[int], Iterable[Frame]],
-    held_from: int,
+    held_from: Callable[[], int],
     config: PipelineConfig,
     codecs: Mapping[str, bytes],
     *,
@@ -193,7 +204,8 @@ def run_again(
         plans: which devices, and from when.
         histories: device uid → start of an hour → the hour as :func:`ingest.kept_hours.encode_hour` made it.
         frames: gives the frames received since a time, in the order of the journal.
-        held_from: since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
+        held_from: tells since when the journal holds everything received, ns UTC; 0 if nothing has been forgotten.
+            It is asked again once the frames are read: what is forgotten meanwhile may not have been among them.
         config: rules of the pipeline; devices that its registry does not admit now cannot run again.
         codecs: what the codecs of foreign formats remember, as of now: names told before the stretch count in it.
         hours_each: how many hours each device goes on; by default so many as memory allows, and where even one device
@@ -201,10 +213,11 @@ def run_again(
     """
     most = hours_each or max(1, DEVICE_HOURS // max(1, len(plans)))
     starts = [_Start(plan, histories.get(plan.uid, {}), most, replaces=not hours_each) for plan in plans]
+    reaching = held_from()
     for start in starts:
         # Of a device that may not speak any more nothing would be found, and what it said while it might stands.
         refused = config.admission.refusal(DeviceKey.from_uid(start.plan.uid))
-        start.possible = start.possible and start.received_from >= held_from and refused is None
+        start.possible = start.possible and start.received_from >= reaching and refused is None
     possible = [start for start in starts if start.possible]
     for start in starts:
         if not start.possible:
@@ -215,7 +228,10 @@ def run_again(
         return from_first_seen(frames(since), first_seen)
 
     if possible:
-        yield from _run_in_lots(possible, taken, closed(config), codecs, whole=hours_each > 0)
+        reaching_to = {start.plan.uid: start.received_from for start in possible}
+        for outcome in _run_in_lots(possible, taken, _for_known_series(config), codecs, whole=hours_each > 0):
+            forgotten = reaching_to[outcome.plan.uid] < held_from()
+            yield Outcome.impossible(outcome.plan) if forgotten else outcome
 
 
 def _run_in_lots(
@@ -287,6 +303,11 @@ def _found(pipeline: Pipeline, starts: list[_Start]) -> Iterator[Outcome]:
         yield _outcome(pipeline, index, start, events)
 
 
+def nothing_forgotten() -> int:
+    """Return since when a journal holds everything of which nothing has been forgotten."""
+    return 0
+
+
 def catch_up(
     pipeline: Pipeline, frames: Sequence[Frame], histories: Mapping[str, Mapping[int, bytes]] | None = None
 ) -> None:
@@ -300,7 +321,7 @@ def catch_up(
         def received(since: int, topics: OfDevices = topics) -> Iterator[Frame]:
             return (frame for frame in frames if frame.recv_ts >= since and frame.topic in topics)
 
-        for outcome in run_again(plans, histories or {}, received, 0, config, codecs):
+        for outcome in run_again(plans, histories or {}, received, nothing_forgotten, config, codecs):
             pipeline.detection.splice(outcome, f"{len(frames)}.{passes}")
 
 
@@ -392,7 +413,8 @@ def _outcome(pipeline: Pipeline, device: int, start: _Start, events: Mapping[str
         return Outcome(start.plan, before, hours, concerned, state, start.end)
     del hours[start.end]
     following = start.hours[min(each for each in start.hours if each >= start.end)]
-    if following.since and following.state == state and start.plan.need.last < start.end:
+    joins_on = start.end == start.plan.boundary
+    if following.since and following.state == state and (joins_on or start.plan.need.last < start.end):
         # As it was: everything after this was found from the same state and the same inputs, also what belongs here.
         for since, hour in before.items():
             known_later = {id_: finding for id_, finding in hour.findings.items() if finding.known >= start.end}

@@ -49,11 +49,14 @@ def journalled(folder: Path, frames: list[Frame]) -> list[Frame]:
     return held
 
 
-def late_crane(folder: Path) -> tuple[Pipeline, int]:
-    """A pipeline that was told of a lift before the one that came first, and where its journal ends."""
+def late_crane(folder: Path, late_s: int = 50) -> tuple[Pipeline, int]:
+    """A pipeline that was told of a lift before the one that came first, and where its journal ends.
+
+    ``late_s``: when that was, s; beyond an hour it is in the same as the other.
+    """
     now = T0 + 6_000 * NS
     frames = journalled(
-        folder, [each._replace(recv_ts=now) for each in [*lift("QC01", 5_000, 9), *lift("QC01", 50, 0)]]
+        folder, [each._replace(recv_ts=now) for each in [*lift("QC01", 5_000, 9), *lift("QC01", late_s, 0)]]
     )
     pipeline = pipeline_of()
     for half in (frames[:5], frames[5:]):
@@ -100,7 +103,7 @@ def test_a_pass_meanwhile_too_much_comes_ends_and_a_device_that_has_it_alone_is_
 ) -> None:
     monkeypatch.setattr(catching_up, "SHORTEST_WAIT_S", 0.01)
     monkeypatch.setattr(catching_up, "MOST_HELD", 3)
-    pipeline, end = late_crane(tmp_path)
+    pipeline, end = late_crane(tmp_path, 4_000)
     keeper = Keeper()
     keeper.go_on.clear()
     catch_up, run = running(pipeline, tmp_path, keeper, end)

@@ -401,7 +401,7 @@ def test_what_the_journal_does_not_hold_any_more_is_counted() -> None:
         store.take([each._replace(recv_ts=T0 + 5_200 * NS) for each in lift("QC01", second, second)])
         store.pipeline.tick(T0 + 5_300 * NS)
     plans = store.pipeline.detection.plan()
-    (outcome,) = run_again(plans, {}, lambda _: store.journal, T0 + 4_901 * NS, store.pipeline.config, {})
+    (outcome,) = run_again(plans, {}, lambda _: store.journal, lambda: T0 + 4_901 * NS, store.pipeline.config, {})
     assert not outcome.possible
     store.pipeline.detection.splice(outcome, "1")
     detection = store.pipeline.detection
