@@ -57,6 +57,11 @@ SUFFIXES: Final = frozenset(
 """How names of files end, which a topic filter hardly does."""
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(check)
+
+
 def check(  # noqa: PLR0913 - one flag each
     source: Annotated[
         str | None,

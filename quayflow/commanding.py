@@ -21,6 +21,7 @@ from quayflow.device_verbs import (
     Look,
     SiteCode,
     actor,
+    device_app,
     known_key,
     registry_of,
     settings_with,
@@ -39,6 +40,12 @@ BROKER_FOLDER: Final = "mosquitto"
 WAIT_S: Final = 10.0
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command and those beside it."""
+    app.add_typer(device_app, name="device")
+
+
+@device_app.command(short_help="Have a device do something, and see its answer.")
 def command(  # noqa: PLR0913 - one flag each
     device: Id,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What it is to do, in its own words.")],

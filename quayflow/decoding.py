@@ -34,6 +34,11 @@ Stdin = Annotated[Literal["-"] | None, typer.Argument(metavar="[-]", help="Read 
 Json = Annotated[bool, typer.Option("--json", help="JSON lines alone, also for a reject.")]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(decode)
+
+
 def decode(  # noqa: PLR0913 - the options
     source: Stdin = None,
     *,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn
 import msgpack
 import typer
 
-from devices.times import format_rfc3339, parse_rfc3339
+from devices.times import format_rfc3339
 from quayflow.failures import FAILED, UNREACHABLE
 from quayflow.progress import bytes_progress
 from quayflow.settings import Settings
@@ -35,8 +35,6 @@ WORDS: Final = {
     "index": "damaged index",
     "header": "damaged header",
 }
-
-journal_app = typer.Typer(help="Look into the journal of raw frames.", no_args_is_help=True)
 
 
 def folder_of(settings: Settings) -> Path:
@@ -181,24 +179,6 @@ def line_of(frame: Frame) -> dict[str, Any]:
     }
 
 
-def time_of(text: str) -> int:
-    """Parse an RFC 3339 time given on the command line."""
-    try:
-        return parse_rfc3339(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-def refuse_backwards(start: int | None, end: int | None) -> None:
-    """Refuse a range that ends before it begins; ends with status 2."""
-    if start is not None and end is not None and end < start:
-        raise typer.BadParameter(
-            f"{format_rfc3339(end)} is before --from {format_rfc3339(start)}: expected a later time", param_hint="--to"
-        )
-
-
-From = Annotated[int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="Received at or after this.")]
-To = Annotated[int | None, typer.Option("--to", parser=time_of, metavar="TIME", help="Received before this.")]
 Topic = Annotated[str | None, typer.Option(help="Only topics that contain this.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many frames.")]
 

@@ -3,31 +3,12 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from quayflow import __version__, traffic
-from quayflow.checking import check
-from quayflow.commanding import command
-from quayflow.decoding import decode
-from quayflow.device_verbs import device_app
+from quayflow import __version__, on_demand
 from quayflow.failures import USAGE
-from quayflow.journal import (
-    Form,
-    From,
-    Limit,
-    To,
-    Topic,
-    cat,
-    folder_of,
-    info,
-    journal_app,
-    leave,
-    refuse_backwards,
-    time_of,
-)
-from quayflow.journal import verify as verify_journal
 from quayflow.options import (
     Broker,
     BrokerPort,
@@ -44,18 +25,14 @@ from quayflow.options import (
     Tls,
     written,
 )
-from quayflow.registry_verbs import registry_app
 from quayflow.running import finish, log_from
-from quayflow.settings import Settings, SettingsError, SettingsFault, load
 from quayflow.usage_examples import end_helps_with_examples
 
-app = typer.Typer(
-    name="quayflow",
-    help="The telemetry backend of a port: takes what cranes, gates and vehicles publish, loses nothing, answers.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+if TYPE_CHECKING:
+    from quayflow.settings import Settings
+
+app = on_demand.program(
+    "The telemetry backend of a port: takes what cranes, gates and vehicles publish, loses nothing, answers."
 )
 
 
@@ -251,100 +228,6 @@ def ledger(*, data: Data = None, as_json: Json = False) -> None:
     finish(print_ledger(settings_of(None, data=data), as_json=as_json))
 
 
-app.command(short_help="Print what one message of any format says.")(decode)
-app.command(short_help="Judge what a device sends.")(check)
-traffic.register(app)
-app.add_typer(journal_app, name="journal")
-device_app.command("command", short_help="Have a device do something, and see its answer.")(command)
-app.add_typer(device_app, name="device")
-app.add_typer(registry_app, name="registry")
-
-
-@journal_app.command("info")
-def journal_info(*, data: Data = None, as_json: Json = False) -> None:
-    """Print what the journal holds."""
-    folder = folder_of(settings_of(None, data=data))
-    leave(lambda: info(folder, as_json=as_json))
-
-
-@journal_app.command("verify")
-def journal_verify(*, data: Data = None, as_json: Json = False) -> None:
-    """Check every record; exit status 1 names each that is damaged."""
-    folder = folder_of(settings_of(None, data=data))
-    leave(lambda: verify_journal(folder, as_json=as_json))
-
-
-@journal_app.command("cat", short_help="Write frames to standard output.")
-def journal_cat(
-    *,
-    data: Data = None,
-    start: From = None,
-    end: To = None,
-    topic: Topic = None,
-    limit: Limit = None,
-    form: Form = "jsonl",
-) -> None:
-    """Write frames to standard output, in a form that `quayflow replay` reads."""
-    refuse_backwards(start, end)
-    folder = folder_of(settings_of(None, data=data))
-    leave(lambda: cat(folder, start, end, topic, limit, form))
-
-
-@journal_app.command("rebuild", short_help="Put the store right from the journal.")
-def journal_rebuild(
-    *,
-    start: Annotated[
-        int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="Event time. [default: the first]")
-    ] = None,
-    end: Annotated[
-        int | None, typer.Option("--to", parser=time_of, metavar="TIME", help="Event time. [default: the last]")
-    ] = None,
-    data: Data = None,
-    worker: Annotated[str | None, typer.Option(help="Name of the worker. [default: ingest-1]")] = None,
-    as_json: Json = False,
-) -> None:
-    """Compute the hours from --from to --to of the store again from the journal, and put right what differs.
-
-    Ingest must not be running on the data folder.
-    """
-    from quayflow.parts import registered_config_of  # noqa: PLC0415 - as above
-    from quayflow.rebuilding import rebuild  # noqa: PLC0415 - as above
-
-    refuse_backwards(start, end)
-    settings = settings_of(None, data=data, worker=worker)
-    folder_of(settings)
-    finish(rebuild(settings, registered_config_of(settings), start, end, as_json=as_json))
-
-
-@journal_app.command("export", short_help="Write samples or frames to a Parquet or JSON-lines file.")
-def journal_export(  # noqa: PLR0913 - one flag each
-    *,
-    out: Annotated[Path, typer.Option(help="File to write; it appears when it is complete.")],
-    form: Annotated[Literal["parquet", "jsonl"], typer.Option("--format", help="Form of the file.")] = "parquet",
-    raw: Annotated[bool, typer.Option("--raw", help="Frames as they came, instead of their samples.")] = False,
-    data: Data = None,
-    start: From = None,
-    end: To = None,
-    topic: Topic = None,
-    as_json: Json = False,
-) -> None:
-    """Write what was received to a file for other tools: a row per sample, or with --raw a row per frame."""
-    from quayflow.exporting import ExportConfig  # noqa: PLC0415 - as above
-    from quayflow.exporting import run as run_export  # noqa: PLC0415 - as above
-    from quayflow.parts import sources_of, strict_codecs_of  # noqa: PLC0415 - as above
-
-    refuse_backwards(start, end)
-    settings = settings_of(None, data=data)
-    try:
-        sources, strict = sources_of(settings), strict_codecs_of(settings)
-    except SettingsError as error:
-        typer.echo(f"quayflow: {error}", err=True)
-        raise typer.Exit(2) from None
-    last = 2**63 - 1 if end is None else end
-    config = ExportConfig(folder_of(settings), out, form, raw, start or 0, last, topic, sources, strict)
-    leave(lambda: run_export(config, as_json=as_json))
-
-
 config_app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
@@ -360,6 +243,8 @@ def config_show(*, as_json: Json = False) -> None:
 @config_app.command("validate", short_help="Check quayflow.toml and the environment.")
 def config_validate(*, as_json: Json = False) -> None:
     """Check quayflow.toml and the environment; exit status 2 names what cannot be used."""
+    from quayflow.settings import SettingsError, SettingsFault, load  # noqa: PLC0415 - as above
+
     if not as_json:
         settings_of(None)
         typer.echo("settings are good")
@@ -374,10 +259,13 @@ def config_validate(*, as_json: Json = False) -> None:
 
 
 end_helps_with_examples(app)
+on_demand.register(app)
 
 
-def settings_of(broker: str | None, **flags: object) -> Settings:
+def settings_of(broker: str | None, **flags: object) -> "Settings":
     """Return the settings under the flags; ends with status 2 where they cannot be used."""
+    from quayflow.settings import SettingsError, load  # noqa: PLC0415 - help needs none
+
     if broker is not None:
         host, _, number = broker.removeprefix("mqtt://").rpartition(":")
         if not host or not number.isdigit() or not 1 <= int(number) <= 65_535:  # noqa: PLR2004 - TCP
@@ -393,7 +281,7 @@ def settings_of(broker: str | None, **flags: object) -> Settings:
 
 
 def _run_stack(
-    settings: Settings,
+    settings: "Settings",
     duration_s: float | None,
     broker: str | None,
     *,

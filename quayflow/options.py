@@ -6,6 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
+from devices.times import format_rfc3339, parse_rfc3339
+
 UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
@@ -29,6 +31,22 @@ def written(path: Path | None) -> Path | None:
     if not there:
         path.unlink()
     return path
+
+
+def time_of(text: str) -> int:
+    """Parse an RFC 3339 time given on the command line."""
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def refuse_backwards(start: int | None, end: int | None) -> None:
+    """Refuse a range that ends before it begins; ends with status 2."""
+    if start is not None and end is not None and end < start:
+        raise typer.BadParameter(
+            f"{format_rfc3339(end)} is before --from {format_rfc3339(start)}: expected a later time", param_hint="--to"
+        )
 
 
 Data = Annotated[Path | None, typer.Option(help="Folder of journal and store. [default: quayflow-data]")]
@@ -60,3 +78,5 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on standard output, all else on standard error.")
 ]
 Broker = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Broker. [default: 127.0.0.1:1883]")]
+From = Annotated[int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="Received at or after this.")]
+To = Annotated[int | None, typer.Option("--to", parser=time_of, metavar="TIME", help="Received before this.")]

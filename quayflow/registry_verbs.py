@@ -29,6 +29,11 @@ Kind = Annotated[str | None, typer.Option(help="Only this kind; needed for CSV."
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 
 
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.add_typer(registry_app, name="registry")
+
+
 @registry_app.command("export")
 def export_entries(
     path: Annotated[str, typer.Argument(help="File .json, .csv or .geojson (zones); - is JSON on standard output.")],

@@ -1,15 +1,16 @@
 """`quayflow record`, `replay` and `load`: taking traffic down, and making it again."""
 
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from quayflow.failures import USAGE
-from quayflow.journal import From, To, refuse_backwards
-from quayflow.options import Broker, For, Json, Profile, Seed, duration, written
+from quayflow.options import Broker, For, From, Json, Profile, Seed, To, duration, refuse_backwards, written
 from quayflow.running import finish
-from quayflow.settings import Settings
+
+if TYPE_CHECKING:
+    from quayflow.settings import Settings
 
 Verify = Annotated[
     str | None, typer.Option("--verify", metavar="URL", help="Read back from this API, such as http://127.0.0.1:8080.")
@@ -31,9 +32,9 @@ TopicFilters = Annotated[list[str] | None, typer.Option("--topic", help="Topic f
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(short_help="Record what a broker delivers.")(record)
-    app.command(short_help="Publish recorded tracks and messages.")(replay)
-    app.command(short_help="Publish at a given rate, and find what limits it.")(load)
+    app.command()(record)
+    app.command()(replay)
+    app.command()(load)
 
 
 def record(
@@ -191,7 +192,7 @@ def _speed(text: str) -> float:
         raise ValueError(f"speed = {text!r}: allowed is a number above 0, or max") from None
 
 
-def _settings(broker: str | None, **flags: object) -> Settings:
+def _settings(broker: str | None, **flags: object) -> "Settings":
     from quayflow.main import settings_of  # noqa: PLC0415 - it imports this module
 
     return settings_of(broker, **flags)

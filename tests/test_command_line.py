@@ -14,6 +14,7 @@ import typer
 from engines.ports import free_port
 from quayflow import __version__
 from quayflow.main import app
+from quayflow.on_demand import PLACES
 from quayflow.options import duration
 from quayflow.usage_examples import EXAMPLES
 
@@ -88,6 +89,25 @@ def test_no_command_is_missing_from_the_front_page(tmp_path: Path) -> None:
     said = quayflow("--help", cwd=tmp_path).stdout
     for name in ("demo", "up", "ingest", "api", "simulate", "replay", "verify", "ledger", "journal", "config"):
         assert re.search(rf"^  {name} +[A-Z].*\.$", said, re.MULTILINE), name
+
+
+def test_what_is_loaded_on_demand_is_found_and_is_what_the_list_says() -> None:
+    root = typer.main.get_command(app)
+    for name, place in PLACES.items():
+        command = getattr(root, "commands", {})[name].loaded
+        assert command.name == name
+        assert not hasattr(command, "commands") or command.help == place.purpose
+
+
+def test_help_is_said_before_anything_is_loaded_that_it_does_not_need(tmp_path: Path) -> None:
+    script = "import sys; from quayflow.entry import run; sys.argv[1:] = {!r}\ntry: run()\nfinally: print(*sys.modules)"
+    heavy = {"numpy", "pydantic_settings", "sqlalchemy", "msgspec", "aiomqtt", "cryptography"}
+    for words in ([], ["--version"], ["demo", "--help"], ["ingest", "--help"], ["replay", "--help"], ["nonsense"]):
+        command = [sys.executable, "-c", script.format(words)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        loaded = set(done.stdout.splitlines()[-1].split())
+        assert "quayflow.main" in loaded
+        assert loaded & heavy == set(), words
 
 
 def test_the_version_is_one_line(tmp_path: Path) -> None:
