@@ -12,7 +12,7 @@ before it could delete it, changes nothing.
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -21,6 +21,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, delete, func, select
 
 from analytics.packing import whole
+from devices.scalars import Scalar
 from devices.times import NS
 from store.entries import decode
 from store.interface import (
@@ -49,6 +50,9 @@ class RecordsWriter(Protocol):
 
         ``refused``: numbers of its rows that the window store lacks as of ``now_ns``, ns UTC.
         """
+
+    def workers(self) -> Mapping[str, Mapping[str, Scalar]]:
+        """Return worker → its last status."""
 
     def last_cursor(self) -> int:
         """Return the greatest event cursor given so far."""

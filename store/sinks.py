@@ -204,7 +204,24 @@ class OutboxSink:
     def load(self, worker: str) -> Checkpoint | None:
         """Return the last committed checkpoint and state of a worker, None if it never committed."""
         with reaching(self._name), self._engine.connect() as connection:
-            return load_progress(connection, worker)
+            found = load_progress(connection, worker)
+        if found is None:
+            self._tell_of_lost_checkpoint(worker)
+        return found
+
+    def _tell_of_lost_checkpoint(self, worker: str) -> None:
+        """Say so where the records have heard of a worker that has no checkpoint: what it does again counts twice."""
+        try:
+            known = worker in self._records.workers()
+        except StoreUnreachableError as error:
+            logger.warning("it is not known whether %s has written to these stores before: %s", worker, error)
+            return
+        if known:
+            logger.error(
+                "%s has no checkpoint of %s, which has written to these stores: what the journal still holds counts "
+                "twice there until it is read and quayflow journal rebuild --worker %s has run",
+                *(self._name, worker, worker),
+            )
 
     def commit(self, commit: Commit) -> list[EventRecord]:
         """Put a commit into the outbox with checkpoint and state; return its new events with their cursors."""

@@ -72,7 +72,7 @@ class Instance:
                 quarantine=pipeline.take_quarantine(),
                 ledger=pipeline.ledger_rows(touched),
                 state=frozen.state,
-                status={},
+                status={"worker": self.worker},
                 retracted=pipeline.detection.take_retracted(),
                 history=frozen.history,
             )

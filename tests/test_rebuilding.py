@@ -233,6 +233,23 @@ def test_what_a_device_said_before_it_was_registered_stays_refused(tmp_path: Pat
     assert instance.hash().hexdigest() == before
 
 
+def test_a_lost_outbox_is_told_of_and_what_was_done_twice_for_it_is_put_right(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance = filled(tmp_path, (f"sqlite:///{tmp_path}/windows.db", f"sqlite:///{tmp_path}/records.db"))
+    before = instance.hash().hexdigest()
+    assert "no checkpoint" not in caplog.text
+    for file in tmp_path.glob("outbox.db*"):
+        file.unlink()
+    instance.start()
+    assert "has no checkpoint of ingest-1, which has written to these stores" in caplog.text
+    assert "quayflow journal rebuild --worker ingest-1" in caplog.text
+    instance.settle(T0 + LONG)
+    assert instance.hash().hexdigest() != before
+    rebuild(instance)
+    assert instance.hash().hexdigest() == before
+
+
 def test_ingest_goes_on_after_a_rebuild_as_if_there_had_been_none(tmp_path: Path) -> None:
     chance, frames = random.Random(3), port(random.Random(5), late=0.3)
     never, once = Instance(tmp_path / "never"), Instance(tmp_path / "once")

@@ -16,6 +16,7 @@ import numpy as np
 
 from analytics.rows import SeriesKey, WindowRows, WindowSums
 from devices.columns import Bools
+from devices.scalars import Scalar
 from faults.simulation.store import Moods, SimulatedSink, Store
 from store.delivery import Backoff, Delivery
 from store.interface import EARLIEST_NS, Commit, EventRecord, StoreUnreachableError
@@ -183,6 +184,10 @@ class RemoteRecords:
             lambda: self._inner.write(commit, refused=refused, now_ns=now_ns), half=lambda: None
         )
         return found
+
+    def workers(self) -> Mapping[str, Mapping[str, Scalar]]:
+        """See the protocol."""
+        return self._inner.workers()
 
     def last_cursor(self) -> int:
         """Return the greatest cursor given so far."""
