@@ -85,6 +85,11 @@ class Attempts:
         self._in_vain = 0
         self._was_let_in = False
 
+    @property
+    def was_let_in(self) -> bool:
+        """Whether a connection has ever stood."""
+        return self._was_let_in
+
     def succeeded(self) -> None:
         """Note a connection that stands."""
         self._was_let_in = True

@@ -22,7 +22,7 @@ from devices.times import format_rfc3339
 from devices.topics import SITE
 from simulators import profiles, scenarios, truth
 from simulators.accounts import devices_of
-from simulators.broker import Broker
+from simulators.broker import LONGEST_BACKOFF_S, Broker
 from simulators.fault_chain import Chain
 from simulators.faults import AnyFault
 from simulators.messages import NS, PAYLOADS, Message, PortMessages
@@ -41,7 +41,9 @@ CHUNK_S: Final = 0.5
 MAX_OUTSTANDING: Final = 20_000
 """Messages that may wait for the broker before the clock stands still: a few MB."""
 DRAIN_S: Final = 15.0
-"""How long the end waits for outstanding acknowledgements, s."""
+"""How long the end waits for outstanding acknowledgements, s: a broker that restarts is there again by then."""
+NEVER_REACHED_S: Final = LONGEST_BACKOFF_S + 1.0
+"""The same of a broker that nobody has reached in all the run, s: every connection tries once more."""
 SUMMARY_EVERY_S: Final = 1.0
 FOREVER_NS: Final = 2**62
 JT808: Final = "jt808"
@@ -160,11 +162,14 @@ async def run(
                 fleet.send_what_is_under_way()
                 for message in source.goodbye():
                     publisher.offer(message._replace(due_ns=clock()))
-                complete = await drain(publisher, DRAIN_S) and await terminals.drain(DRAIN_S)
+                patience_s = DRAIN_S if publisher.attempts.was_let_in else NEVER_REACHED_S
+                if not publisher.connected:
+                    log.warning("no broker: waiting %g s more for %d acknowledgements", patience_s, fleet.outstanding)
+                complete = await drain(publisher, patience_s) and await terminals.drain(DRAIN_S)
             finally:
                 reporter.cancel()
             if not complete:
-                log.error("%d messages were not acknowledged within %g s", fleet.outstanding, DRAIN_S)
+                log.error("%d messages were not acknowledged within %g s", fleet.outstanding, patience_s)
             return fleet.report(finished=True)
 
 

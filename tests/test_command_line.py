@@ -324,6 +324,7 @@ def test_a_simulated_port_without_a_broker_ends_with_status_3(tmp_path: Path) ->
     done = quayflow("simulate", "--for", "1s", "--broker", broker, "--json", cwd=tmp_path)
     assert done.returncode == 3
     assert broker in done.stderr
+    assert "no broker: waiting 6 s more for" in done.stderr
     result = json.loads(done.stdout)
     assert result["acked"] == 0
     assert result["outstanding"] > 0
