@@ -31,22 +31,23 @@ setup-test: ## install what testing needs (test does it)
 demo: setup ## a small port, live, on this machine; DEMO_ARGS="--for 60s --no-open"
 	@exec $(BIN)/quayflow demo $(DEMO_ARGS)
 
-define checks
+define style
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/lint-imports
 endef
 
+# Types and layers are tests as well (test_types, test_layers): half a minute of one core, while others wait.
 # The page's tests come first, so that the last line is pytest's count.
-test: setup-test ## everything: style, types, layers, page, tests; TEST_ARGS="-k windows"
-	$(checks)
+test: setup-test ## everything: style, page, types, layers, tests; TEST_ARGS="-k windows"
+	$(style)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" npm --prefix web test
 	@$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 check: ## style, types and layers only
 	@deploy/setup.sh check
-	$(checks)
+	$(style)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 
 bench: setup ## side-by-side figures of this machine; BENCH_ARGS
 	@exec $(BIN)/python -m bench $(BENCH_ARGS)

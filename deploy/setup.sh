@@ -152,11 +152,14 @@ pip_install() { # LOG-TEXT ARGUMENT… : with the user's own pip configuration (
 
 install_self() { pip_install "quayflow itself" --no-build-isolation --no-deps --editable .; }
 
-python_packages() {
+python_environment() {
     # An environment is bound to its place: one that was moved or copied here would run the other's programs.
     if [[ ! -x .venv/bin/python ]] || ! python_is_new .venv/bin/python || ! grep -qF "$PWD/.venv" .venv/pyvenv.cfg; then
         step "Python environment .venv" make_venv
     fi
+}
+
+python_packages() {
     local lock=requirements.lock want
     [[ "$mode" == demo ]] || lock=requirements-dev.lock
     want="$(hash_of $lock)"
@@ -194,12 +197,17 @@ build_page() {
         [[ -f api/static/index.html ]]
 }
 
+page_hash() {
+    find web -name node_modules -prune -o -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64
+}
+
+page_is_there() {
+    stamped page "$(page_hash)" && [[ -f api/static/index.html && ($mode == demo || -d web/node_modules) ]]
+}
+
 page() {
     local want
-    want="$(find web -name node_modules -prune -o -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-64)"
-    if stamped page "$want" && [[ -f api/static/index.html && ($mode == demo || -d web/node_modules) ]]; then
-        return
-    fi
+    want="$(page_hash)"
     if ! node_is_new; then
         stamped node "$(hash_of requirements-node.lock)" || step "Node.js into .venv, for this machine has none ≥ 20.19" bring_node
         PATH="$PWD/.venv/bin:$PATH"
@@ -217,8 +225,19 @@ if has flock; then # two at once would trip over each other
     flock 9
 fi
 system_packages
-python_packages
-[[ "$mode" == check ]] || page
+python_environment
+if [[ "$mode" == check ]] || page_is_there; then
+    python_packages
+elif node_is_new; then
+    # Beside each other: either uses one core. If one fails, the other comes to its end, and holds the lock until then.
+    page &
+    python_packages
+    wait $!
+    did_something=yes
+else
+    python_packages
+    page
+fi
 if [[ $did_something == yes ]]; then
     say "ready in $(elapsed "$started")"
 else

@@ -11,8 +11,9 @@ pytest_plugins = ["engines.fixtures"]
 ROOT = Path(__file__).resolve().parent.parent
 
 LONG = (
-    *("same_store", "simulation", "command_line", "worker", "scenarios", "demo", "faults", "page", "command_failures"),
-    *("access", "page_panel", "bench", "device_watch", "terminal", "api_live", "hearers", "commands", "port_model"),
+    *("same_store", "types", "simulation", "worker", "command_line", "demo", "scenarios", "faults", "page"),
+    *("command_failures", "page_panel", "bench", "device_watch", "terminal", "api_live", "access", "hearers"),
+    *("port_model", "commands"),
     *("record_and_replay", "fleet", "device_client_broker", "gateway", "simulated_terminals", "readers", "load"),
 )
 """The files that take longest, those that mostly wait between those that mostly compute."""
