@@ -13,7 +13,8 @@ from devices.codecs.readings import Happening
 from devices.codecs.registry import CODECS
 from devices.codecs.tic40 import encode
 from devices.codecs.tic40_flat import encode_flat
-from devices.rejects import Reason
+from devices.codecs.zebra import Zebra
+from devices.rejects import Reason, RejectError
 from devices.times import NS, format_rfc3339
 from devices.vocabulary import DeviceClass
 from ingest.pipeline import Pipeline
@@ -145,6 +146,36 @@ def test_a_frequency_in_no_band_is_kept_as_a_fact() -> None:
     good, odd = Impinj().decode(json.dumps(message).encode())
     assert (good.values, good.info) == ({"frequency_mhz": 920.625}, {"reader": "R1"})
     assert (odd.values, odd.info) == ({}, {"reader": "R1", "frequency": 7})
+
+
+def test_a_tid_in_base64_is_read_as_one_in_digits_is() -> None:
+    def tag(**written: str) -> dict[str, Any]:
+        message = {"timestamp": format_rfc3339(T0), "eventType": "tagInventory", "tagInventoryEvent": written}
+        (reading,) = Impinj().decode(json.dumps(message).encode())
+        return dict(reading.happenings[0].data)
+
+    both = {"tag": "E2801191A5030065F26CCBFF", "tid": "E280112000000000"}
+    assert (
+        tag(epc="4oARkaUDAGXybMv_", tid="4oARIAAAAAA=")
+        == tag(epc="4oARkaUDAGXybMv_", tidHex="e280112000000000")
+        == both
+    )
+    assert tag(tid="4oARIAAAAAA=")["tag"] == tag(tidHex="E280112000000000")["tag"] == "E280112000000000"
+    with pytest.raises(RejectError) as caught:
+        tag(epcHex="E280", tid="!")
+    assert caught.value.reject.pointer == "/tagInventoryEvent/tid"
+
+
+def test_an_event_of_a_zebra_reader_keeps_what_it_says() -> None:
+    pin = {
+        "type": "GPI",
+        "component": "RC",
+        "timestamp": format_rfc3339(T0),
+        "data": {"pin": 1, "state": "HIGH", "x": [1]},
+    }
+    for payload in (json.dumps(pin), f"[{zebra_read(1).decode()},{json.dumps(pin)}]"):
+        reading = Zebra().decode(payload.encode())[-1]
+        assert reading.happenings == (Happening("gpi", {"component": "RC", "pin": 1, "state": "HIGH"}),)
 
 
 @pytest.mark.parametrize("between", [b"\n", b","])

@@ -112,3 +112,27 @@ def test_any_time_is_one_that_ingest_can_judge(tst: float) -> None:
     ts = one({"_type": "location", "lat": 1, "lon": 2, "tst": tst}).ts
     assert ts is not None
     assert 0 <= ts < 2**63
+
+
+def test_an_event_that_traccar_forwards_is_one_and_its_position_is_not_counted_again() -> None:
+    event = {
+        "id": 7, "type": "geofenceExit", "eventTime": "2026-11-23T08:00:01.000+00:00", "geofenceId": 3,
+        "attributes": {"alarm": "sos", "raw": [1]},
+    }  # fmt: skip
+    reading = one({"event": event, **FORWARD})
+    assert (reading.device, reading.ts) == ("865284041968706", parse_rfc3339("2026-11-23T08:00:01Z"))
+    assert (reading.values, reading.online) == ({}, None)
+    [happening] = reading.happenings
+    assert happening.type == "geofenceExit"
+    assert happening.data == {"alarm": "sos", "geofenceId": 3, "latitude": 29.93, "longitude": 121.85}
+
+
+def test_a_device_that_traccar_says_is_gone_is_gone() -> None:
+    for kind, online in (("deviceOnline", True), ("deviceOffline", False), ("deviceUnknown", None)):
+        event = {"type": kind, "eventTime": 1_795_000_000_000}
+        reading = one({"event": event, "position": None, "device": {"uniqueId": "7"}})
+        assert (reading.device, reading.online, reading.ts) == ("7", online, 1_795_000_000 * NS)
+    for broken, pointer in (({"eventTime": 1}, "/event/type"), ({"type": "alarm"}, "/event/serverTime")):
+        with pytest.raises(RejectError) as caught:
+            one({"event": broken})
+        assert caught.value.reject.pointer == pointer

@@ -154,3 +154,14 @@ def test_what_is_written_is_read(latitude: float, longitude: float, second: int,
     assert reading.values["longitude_deg"] == pytest.approx(longitude, abs=1e-7)
     raw = {int(name.removeprefix("io_")): value for name, value in reading.info.items() if name.startswith("io_")}
     assert raw == {number: value for number, value in elements.items() if number not in {16, 113, 239}}
+
+
+def test_an_answer_of_codec_14_names_its_terminal() -> None:
+    """After the example of the protocol's description."""
+    text = b"Ver:03.18.14_04 GPS:AXN_5.10_3333"
+    said = bytes.fromhex("0352093081452251") + text
+    content = b"\x0e\x01\x06" + len(said).to_bytes(4) + said + b"\x01"
+    packet = bytes(4) + len(content).to_bytes(4) + content + crc16(content).to_bytes(4)
+    [reading] = decode(packet)
+    assert reading.happenings[0].data == {"type": 6, "imei": "352093081452251", "text": text.decode()}
+    assert reading.flags == ()

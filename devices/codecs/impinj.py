@@ -30,6 +30,7 @@ MAX_DATA: Final = 64
 class _TagInventory(msgspec.Struct, gc=False, rename="camel"):
     epc: str = ""
     epc_hex: str = ""
+    tid: str = ""
     tid_hex: str = ""
     antenna_port: int | None = None
     antenna_name: str = ""
@@ -107,14 +108,16 @@ def _readings(found: Decoded[_Message], payload: bytes, topic: str) -> list[Read
 
 
 def _inventory(message: _Message, found: _TagInventory, topic: str) -> Reading:
+    # The reader writes either as digits, or in base64, or as both.
+    tid = found.tid_hex or (found.tid and _base64_tag(found.tid, "/tagInventoryEvent/tid"))
     if found.epc_hex:
         tag = hex_tag(found.epc_hex, "/tagInventoryEvent/epcHex")
     elif found.epc:
-        tag = _base64_tag(found.epc)
-    elif found.tid_hex:
-        tag = hex_tag(found.tid_hex, "/tagInventoryEvent/tidHex")
+        tag = _base64_tag(found.epc, "/tagInventoryEvent/epc")
+    elif tid:
+        tag = hex_tag(tid, "/tagInventoryEvent/tidHex")
     else:
-        raise RejectError(Reason.MISSING_FIELD, "/tagInventoryEvent/epc", "neither epc nor epcHex nor tidHex")
+        raise RejectError(Reason.MISSING_FIELD, "/tagInventoryEvent/epc", "neither epc nor epcHex nor a TID")
     rssi_cdbm = found.peak_rssi_cdbm
     rssi_dbm = None if rssi_cdbm is None else rssi_cdbm / CENTI
     values: dict[str, float | bool] = {}
@@ -129,7 +132,7 @@ def _inventory(message: _Message, found: _TagInventory, topic: str) -> Reading:
         device_class=DeviceClass.RFID_GATE,
         ts=read_time(message.timestamp, "/timestamp"),
         values=values,
-        happenings=(tag_read(tag, found.antenna_port, rssi_dbm, found.tid_hex, found.antenna_name),),
+        happenings=(tag_read(tag, found.antenna_port, rssi_dbm, tid, found.antenna_name),),
     )
 
 
@@ -191,7 +194,7 @@ def _event(message: _Message, topic: str, written: bytes | msgspec.Raw) -> Readi
 
 
 @lru_cache(4_096)
-def _base64_tag(text: str) -> str:
+def _base64_tag(text: str, where: str) -> str:
     """Return the digits of a code in base64, of either alphabet, with or without its padding.
 
     Remembered, because each tag of a passage is read dozens of times.
@@ -200,8 +203,8 @@ def _base64_tag(text: str) -> str:
     try:
         code = a2b_base64(plain + PADDING[len(plain) % 4], strict_mode=True)
     except ValueError as error:
-        raise RejectError(Reason.WRONG_TYPE, "/tagInventoryEvent/epc", f"{text[:64]!r}: {error}") from None
+        raise RejectError(Reason.WRONG_TYPE, where, f"{text[:64]!r}: {error}") from None
     if not 0 < len(code) <= MAX_BYTES:
         detail = f"{len(code)} bytes: expected 1 to {MAX_BYTES}"
-        raise RejectError(Reason.WRONG_TYPE, "/tagInventoryEvent/epc", detail)
+        raise RejectError(Reason.WRONG_TYPE, where, detail)
     return code.hex().upper()

@@ -3,7 +3,8 @@
 A location is ``{"_type":"location","lat","lon","tst","vel","cog","acc","alt","batt","tid","t",…}``: degrees, seconds
 since 1970, km/h, degrees, m, m, per cent. Only ``_type``, ``lat``, ``lon`` and ``tst`` are sure to be there, in any
 order. Traccar's position forward is ``{"position":{…},"device":{…}}`` in knots. Facts from the booklet of OwnTracks
-(JSON) and the sources of Traccar; ``t`` is the trigger (``u`` by the user, ``p`` ping, ``t`` timer, …).
+(JSON) and the sources of Traccar, whose event forward is ``{"event":{…},"position"?,"device":{…}}``; ``t`` is the
+trigger (``u`` by the user, ``p`` ping, ``t`` timer, …).
 """
 
 from typing import Any, Final
@@ -33,6 +34,9 @@ MEASURED: Final = (
 FORWARDED: Final = (("altitude_m", "altitude", 1.0), ("speed_mps", "speed", KNOT), ("heading_deg", "course", 1.0))
 """The same of a position that Traccar forwards."""
 EVENTS: Final = frozenset({"transition", "waypoint"})
+ONLINE: Final = {"deviceOnline": True, "deviceOffline": False}
+"""Type of an event that Traccar forwards → whether the device came or went."""
+MAX_DATA: Final = 64
 SILENT: Final = frozenset({"beacon", "card", "configuration", "dump", "steps", "request", "status", "waypoints"})
 """Types of message without a position, kept as a sign of life."""
 
@@ -50,6 +54,8 @@ class OwnTracks:
             tree = _decode(payload)
         except Exception as error:  # noqa: BLE001 - besides DecodeError also RecursionError and UnicodeDecodeError
             raise RejectError(Reason.UNDECODABLE, "", str(error)[:200] or "no JSON object") from None
+        if isinstance(tree.get("event"), dict):
+            return [_announced(tree["event"], tree.get("position"), tree.get("device"))]
         if isinstance(tree.get("position"), dict):
             return [_forwarded(tree["position"], tree.get("device"))]
         return [_reading_of(tree, topic)]
@@ -116,26 +122,49 @@ def _forwarded(position: dict[str, Any], device: object) -> Reading:
             del facts[member]
     if isinstance(facts.get("ignition"), bool):
         values["ignition_on"] = facts.pop("ignition")
-    told = device if isinstance(device, dict) else {}
-    unique = told.get("uniqueId")
     return Reading(
-        device=device_id(str(unique)) if unique is not None else "",
+        device=_forwarded_device(device),
         device_class=DeviceClass.VEHICLE,
-        ts=_time(position),
+        ts=_time(position, where, ("fixTime", "deviceTime")),
         values=values,
         info={name: value for name, value in facts.items() if _is_scalar(value)},
         flags=() if position.get("valid", True) else ("no_fix",),
     )
 
 
-def _time(position: dict[str, Any]) -> int:
-    name = "fixTime" if position.get("fixTime") is not None else "deviceTime"
-    if not isinstance(position.get(name), str):
-        return _nanoseconds(_number(position, name, "/position") / 1e3)
+def _announced(event: dict[str, Any], position: object, device: object) -> Reading:
+    """Return the reading of an event that Traccar forwards. The position with it is forwarded by itself as well."""
+    kind = event.get("type")
+    if not isinstance(kind, str) or not kind:
+        raise RejectError(Reason.MISSING_FIELD, "/event/type", 'field "type" is required and is text')
+    attributes = event.get("attributes")
+    found = [*(attributes.items() if isinstance(attributes, dict) else ()), ("geofenceId", event.get("geofenceId"))]
+    if isinstance(position, dict):
+        found += [(name, position.get(name)) for name in ("latitude", "longitude")]
+    data = {name: value for name, value in found[-MAX_DATA:] if value is not None and _is_scalar(value)}
+    return Reading(
+        device=_forwarded_device(device),
+        device_class=DeviceClass.VEHICLE,
+        ts=_time(event, "/event", ("eventTime", "serverTime")),
+        happenings=(Happening(kind[:64], data),),
+        online=ONLINE.get(kind),
+    )
+
+
+def _forwarded_device(device: object) -> str:
+    unique = device.get("uniqueId") if isinstance(device, dict) else None
+    return device_id(str(unique)) if unique is not None else ""
+
+
+def _time(tree: dict[str, Any], where: str, names: tuple[str, str]) -> int:
+    """Return the time under the first of two names, else the second: RFC 3339, or ms since 1970."""
+    name = names[0] if tree.get(names[0]) is not None else names[1]
+    if not isinstance(tree.get(name), str):
+        return _nanoseconds(_number(tree, name, where) / 1e3)
     try:
-        return parse_rfc3339(position[name])
+        return parse_rfc3339(tree[name])
     except ValueError as error:
-        raise RejectError(Reason.WRONG_TYPE, f"/position/{name}", str(error)) from None
+        raise RejectError(Reason.WRONG_TYPE, f"{where}/{name}", str(error)) from None
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -48,6 +48,9 @@ COMMANDS: Final = frozenset({0x0C, 0x0D, 0x0E, 0x0F})
 """Codecs of commands and their answers: text, kept as an event."""
 TIMED: Final = 0x0D
 """The one of these whose text has its time before it."""
+OF_IMEI: Final = 0x0E
+"""The one whose text has the terminal's IMEI before it, in BCD."""
+IMEI_BYTES: Final = 8
 YEAR_2000_S: Final = 946_684_800
 METRICS: Final[dict[int, tuple[str, float]]] = {
     16: ("odometer_m", 1.0),
@@ -227,7 +230,10 @@ def _command(payload: bytes, flags: tuple[str, ...]) -> Reading:
     said, ts = payload[FRAME.size + 5 : -5], None
     if payload[8] == TIMED:
         said, ts = _timed(said)
-    data: dict[str, Scalar] = {"type": payload[FRAME.size], "text": said.decode("latin-1")[:1_000]}
+    data: dict[str, Scalar] = {"type": payload[FRAME.size]}
+    if payload[8] == OF_IMEI and len(said) >= IMEI_BYTES:
+        data["imei"], said = said[:IMEI_BYTES].hex().removeprefix("0"), said[IMEI_BYTES:]
+    data["text"] = said.decode("latin-1")[:1_000]
     happenings = (Happening("command_text", data),)
     return Reading(device_class=DeviceClass.VEHICLE, ts=ts, happenings=happenings, flags=flags)
 

@@ -6,11 +6,12 @@ since 1970. The reader numbers what it sends and says itself that it does not se
 left out is told with the read that comes after them.
 """
 
-from typing import Annotated, Final
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from devices.codecs.json_frames import JsonFrames
+from devices.codecs.json_frames import JsonFrames, objects_of, reject_of
 from devices.codecs.readings import Counter, Happening, Reading
 from devices.codecs.tag_reads import hex_tag, in_band, radians, read_time, reader_of, tag_read
 from devices.rejects import Reason, Reject, RejectError
@@ -23,6 +24,9 @@ TID_DIGITS: Final = 24
 MAX_SOURCES: Final = 1_024
 MAX_BACKWARD: Final = 1_000
 """A number so far behind the last one or less is late; one further behind means that the reader has started again."""
+READS: Final = frozenset({"tag_read", "barcode_read"})
+"""Events whose members are named here; of the others the members stay as they are."""
+MAX_DATA: Final = 64
 HEARTBEATS: Final = frozenset({"heartbeat", "heartbeatevt"})
 COUNTERS: Final = (Counter(0), Counter(1))
 """Of heartbeats and other events, and of reads."""
@@ -57,6 +61,16 @@ class _Message(msgspec.Struct, rename="camel"):
     component: str = ""
 
 
+def _with_data(happening: Happening, written: bytes | msgspec.Raw) -> Happening:
+    """Return an event, such as that of an input pin, with what the message says in its data."""
+    try:
+        found = msgspec.json.decode(written, type=dict[str, Any]).get("data")
+    except Exception as error:  # noqa: BLE001 - decoders raise RecursionError, UnicodeDecodeError and more on bad input
+        raise reject_of(error) from None
+    scalars = [(name, value) for name, value in found.items() if isinstance(value, str | int | float)] if found else []
+    return Happening(happening.type, {**happening.data, **dict(scalars[:MAX_DATA])})
+
+
 class Zebra:
     """Decodes what Zebra readers publish, and remembers the last number of each reader to tell how many are missing."""
 
@@ -74,9 +88,16 @@ class Zebra:
         found = self._frames.decode(payload)
         readings: list[Reading] = []
         rejects = list(found.refused)
+        # As they are written: only events are looked into once more, and only few frames hold any.
+        written: Sequence[bytes | msgspec.Raw] | None = None
         for nth, message in enumerate(found.messages):
             try:
-                readings += self._readings(message, rejects, topic)
+                made = self._readings(message, rejects, topic)
+                said = made[0].happenings if made and message.data is not None else ()
+                if said and said[0].type not in READS:
+                    written = written or objects_of(payload) or (payload,)
+                    made[0].happenings = (_with_data(said[0], written[found.places[nth]]),)
+                readings += made
             except RejectError as error:
                 reason, pointer, detail = error.reject
                 rejects.append(Reject(reason, found.pointer(nth) + pointer, detail))
