@@ -20,7 +20,7 @@ from quayflow.options import duration
 from quayflow.settings import Settings
 from store.access import username_of
 from store.admission import read_admission
-from store.device_health import Health, health_of
+from store.device_health import NEWEST, Health, health_of
 from store.interface import StoreUnreachableError, UnknownName
 from store.open import StoreUrlError, open_records, open_registry
 from store.registry import Credential, SqlRegistry
@@ -107,7 +107,8 @@ def known_key(registry: SqlRegistry, settings: Settings, text: str, device_class
     if len(uids) == 1:
         return DeviceKey.from_uid(uids[0])
     found = ", ".join(uids) or "none"
-    raise typer.BadParameter(f"{text!r}: expected one device of this id, found {found}; write SITE/CLASS/ID")
+    what = f"expected one device of this id, found {found}; write SITE/CLASS/ID, or see `quayflow device list`"
+    raise typer.BadParameter(f"{text!r}: {what}")
 
 
 def uids_called(registry: SqlRegistry, settings: Settings, text: str) -> list[str]:
@@ -147,14 +148,16 @@ class Look:
 
     def health(self, key: DeviceKey) -> Health:
         """Return what is known of one device."""
+        found = self._records.device(key.uid)
         return health_of(
             key,
-            self._records.device(key.uid),
+            found,
             self._records.ledger(uids=[key.uid]),
             self._records.quarantine(uid=key.uid, limit=3),
             self._admission,
             self._credentials.get(username_of(key)),
             time.time_ns(),
+            newest=self._records.quarantine(limit=NEWEST) if found is None else (),
         )
 
     def workers(self) -> Mapping[str, Mapping[str, Any]]:

@@ -18,6 +18,8 @@ SKEW_S: Final = 10.0
 UNSET_S: Final = 20 * 365 * 86_400.0
 """A clock that is behind by more has never been set, s."""
 SHOWN: Final = 3
+NEWEST: Final = 200
+"""Refusals of anybody that are looked through for a message sent to a wrong topic."""
 
 
 class Cause(StrEnum):
@@ -84,7 +86,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The newest refusals."""
 
 
-def health_of(
+def health_of(  # noqa: PLR0913 - what is known of a device comes from as many places
     key: DeviceKey,
     device: DeviceRecord | None,
     ledger: Sequence[LedgerRow],
@@ -92,10 +94,13 @@ def health_of(
     admission: Admission,
     credential: str | None,
     now_ns: int,
+    *,
+    newest: Iterable[QuarantineRecord] = (),
 ) -> Health:
     """Return what is known of a device.
 
     ``ledger``: its rows. ``refusals``: its newest, newest first. ``credential``: its kind, None where it has none.
+    ``newest``: refusals of anybody, newest first, among which a message that it sent to a wrong topic may be.
     """
     refusal = admission.refusal(key)
     counts = {row.account: row.frames for row in ledger if not row.reason}
@@ -105,7 +110,14 @@ def health_of(
     if device is not None and device.last_event_ns > 0:
         skew_s = round((device.last_seen_ns - device.last_event_ns) / NS, 3)
     offset_s = None if device is None else device.clock_offset_s
-    cause, verdict = _silence(device, refusal, refusals, silent_s, now_ns) or _doubt(lost, skew_s, offset_s)
+    every = device is not None and sum(row.frames for row in ledger if row.account == "quarantined") >= device.frames
+    accepted = device is not None and device.last_event_ns > 0 and not every
+    cause, verdict = _silence(device, refusal, refusals, silent_s, now_ns, accepted=accepted) or _doubt(
+        lost, skew_s, offset_s
+    )
+    stray = _stray(key, newest) if cause is Cause.NEVER_HEARD else None
+    if stray is not None:
+        verdict = f"never heard on its own topics; on {stray.topic} it may be refused as {stray.reason}: {stray.detail}"
     return Health(
         uid=key.uid,
         verdict=verdict,
@@ -157,20 +169,24 @@ def _silence(
     refusals: Sequence[QuarantineRecord],
     silent_s: float | None,
     now_ns: int,
+    *,
+    accepted: bool,
 ) -> tuple[Cause, str] | None:
     """Return the first reason that explains a silence, in a word and in a sentence; None where the device is live."""
     last = refusals[0] if refusals else None
-    # Of whom nothing was ever accepted nobody knows whether it went.
-    accepted = device is not None and device.last_event_ns > 0
     gone = device is not None and not device.online
     silent = silent_s is not None and silent_s > SILENT_S
     recent = last is not None and now_ns - last.recv_ns < SILENT_S * NS
     why = "" if last is None else f"{last.reason} at {last.pointer or '/'}: {last.detail}"
     refused = f"everything that it sends is refused, last as {why}"
-    never = "never heard: nothing has come on its topics; check network, address and user name"
+    never = (
+        "never heard: nothing has come on its topics; check network, address, user name, password and topic: "
+        "what it may not publish, the broker drops without a word"
+    )
     quiet = f"silent for {silent_s or 0:.0f} s without a last will: the network is gone, or the program hangs"
     reasons = (
         (refusal is not None, Cause.NOT_ADMITTED, f"not admitted: {refusal}"),
+        # Of whom nothing was ever accepted nobody knows whether it went.
         (not accepted and last is not None, Cause.ALL_REFUSED, refused),
         (device is None, Cause.NEVER_HEARD, never),
         (gone, Cause.OFFLINE, f"offline: it, or its last will, said so; last heard {silent_s or 0:.0f} s ago"),
@@ -178,6 +194,11 @@ def _silence(
         (recent, Cause.PARTLY_REFUSED, f"live, and in part refused as {why}"),
     )
     return next(((cause, words) for holds, cause, words in reasons if holds), None)
+
+
+def _stray(key: DeviceKey, newest: Iterable[QuarantineRecord]) -> QuarantineRecord | None:
+    """Return the newest refusal under another name whose topic has the device's id as one of its levels."""
+    return next((each for each in newest if each.uid != key.uid and key.device in each.topic.split("/")), None)
 
 
 def _doubt(lost: int | None, skew_s: float | None, offset_s: float | None) -> tuple[Cause, str]:

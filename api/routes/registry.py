@@ -12,6 +12,7 @@ from api.wiring import Given, Wiring
 from devices.topics import DeviceKey
 from store.access import username_of
 from store.admission import read_admission_of
+from store.device_health import NEWEST as EVERYBODYS
 from store.device_health import health_of
 from store.registry_entries import KINDS, Policy, document_of
 from store.trying_out import broker_address, publish_command
@@ -75,14 +76,16 @@ def _health(wiring: Wiring, key: DeviceKey) -> dict[str, Any]:
     credential = registry.credential(username_of(key))
     address = broker_address(records.workers(), (config.broker_host, config.broker_port))
     ca = None if config.broker_ca_file is None else str(config.broker_ca_file)
+    found = records.device(key.uid)
     health = health_of(
         key,
-        records.device(key.uid),
+        found,
         records.ledger(uids=[key.uid]),
         records.quarantine(uid=key.uid, limit=NEWEST),
         read_admission_of(registry, key, Policy(wiring.config.registration)),
         None if credential is None else credential.kind,
         wiring.clock(),
+        newest=records.quarantine(limit=EVERYBODYS) if found is None else (),
     )
     command = publish_command(key, address, credential, ca, tls=config.broker_tls)
     return {**msgspec.to_builtins(health), "publish": command}

@@ -213,7 +213,7 @@ export const en = {
   "cause.partly_refused": "Live, but part of what it sends is refused ({reason}).",
   "cause.silent": "Silent for {age} without signing off: the network is gone, or its program hangs.",
   "cause.offline": "Offline: the device, or the broker on its behalf, has said so. Last heard {age} ago.",
-  "cause.never_heard": "Never heard: nothing has come on its topics. Check its network, the broker's address and its user name.",
+  "cause.never_heard": "Never heard: nothing has come on its topics. Check its network, the broker's address, its user name, password and topic.",
   "cause.all_refused": "Everything that it sends is refused ({reason}): {detail}",
   "cause.not_admitted": "Not allowed to speak: it is not registered, and this site takes registered devices only.",
   "cause.disabled": "Not allowed to speak: it is registered, and disabled.",

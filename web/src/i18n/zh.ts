@@ -212,7 +212,7 @@ export const zh: Dictionary = {
   "cause.partly_refused": "在线，但部分内容被拒收（{reason}）。",
   "cause.silent": "已 {age} 没有数据，且未通知下线：网络中断，或设备程序卡死。",
   "cause.offline": "离线：设备自己或服务器代其通知下线。最近一次数据在 {age}前。",
-  "cause.never_heard": "从未收到：其主题上没有任何消息。请检查网络、服务器地址和用户名。",
+  "cause.never_heard": "从未收到：其主题上没有任何消息。请检查网络、服务器地址、用户名、密码和主题。",
   "cause.all_refused": "发来的内容全部被拒收（{reason}）：{detail}",
   "cause.not_admitted": "不允许上报：设备未登记，而本码头只接收已登记的设备。",
   "cause.disabled": "不允许上报：设备已登记，但已停用。",
