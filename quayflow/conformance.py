@@ -42,6 +42,8 @@ MOST_FINDINGS: Final = 1_000
 """Different findings that are listed; more are counted together."""
 PAUSE: Final = 10.0
 """Times the usual distance of two messages that are a pause."""
+REMEMBERED: Final = 4_096
+"""Numbers of a device that are remembered, to find one that is used again for something else."""
 MOST_REFUSED: Final = 1 << 31
 """None is left out: they are counted here, not kept."""
 STATE: Final = "spBv1.0/STATE/"
@@ -128,9 +130,18 @@ class _Told:
     numbered: int = 0
     unnumbered: int = 0
     untimed: int = 0
+    said: dict[tuple[int, int], int] = field(default_factory=dict)
+    """(boot, seq) → hash of the message that had it, of the last of them."""
     received: Pace = field(default_factory=Pace)
     skews: Sample = field(default_factory=Sample)
     """Time of receipt minus the device's own, ns, where both are known."""
+
+    def repeats(self, number: tuple[int, int], payload: bytes) -> bool:
+        """Tell whether another message had a number, and remember that this one has it."""
+        said = hash(payload)
+        if len(self.said) >= REMEMBERED:
+            del self.said[next(iter(self.said))]
+        return self.said.setdefault(number, said) != said
 
 
 def judge(
@@ -249,6 +260,9 @@ class Judging:
         body = body_of(message.payload)
         numbered = isinstance(body.get("seq"), int) and isinstance(body.get("boot"), int)
         told.numbered += numbered
+        if numbered and told.repeats((body["boot"], body["seq"]), message.payload):
+            detail = "a number that another message had: it is taken for a repetition, and not counted"
+            self._found(ERROR, "sequence", message, detail, "/seq")
         if not body:
             return
         # A last will is written before anybody knows when it will be sent.
@@ -306,12 +320,12 @@ class Judging:
         hint = ": set its class there" if says.startswith("its source") else ""
         self._found(ERROR, "identity", message, f"{says} {key.device_class}, expected {self._class}{hint}")
 
-    def _found(self, severity: str, check: str, message: Message, detail: str) -> None:
+    def _found(self, severity: str, check: str, message: Message, detail: str, pointer: str = "") -> None:
         topic = message.topic if message.own_topic else ""
         place = (severity, check, topic, detail)
         if place not in self._said:
             self._said.add(place)
-            self._note(Finding(severity, check, topic, "", detail, first=message.place), place)
+            self._note(Finding(severity, check, topic, pointer, detail, first=message.place), place)
 
     def _told(self, key: DeviceKey, message: Message, codec: str) -> _Told:
         told = self._devices.setdefault(key, _Told())

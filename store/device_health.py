@@ -17,6 +17,8 @@ SKEW_S: Final = 10.0
 """Difference between a device's clock and that of ingest that is worth saying, s."""
 UNSET_S: Final = 20 * 365 * 86_400.0
 """A clock that is behind by more has never been set, s."""
+REPETITIONS: Final = 20
+"""Repetitions of which there have to be more, and more than messages kept, before they are worth saying."""
 SHOWN: Final = 3
 NEWEST: Final = 200
 """Refusals of anybody that are looked through for a message sent to a wrong topic."""
@@ -28,6 +30,7 @@ class Cause(StrEnum):
     LIVE = "live"
     CLOCK_OFF = "clock_off"
     SEVERAL_WORKERS = "several_workers"
+    REPEATING = "repeating"
     PARTLY_REFUSED = "partly_refused"
     SILENT = "silent"
     OFFLINE = "offline"
@@ -36,7 +39,7 @@ class Cause(StrEnum):
     NOT_ADMITTED = "not_admitted"
 
 
-LIVELY: Final = frozenset({Cause.LIVE, Cause.CLOCK_OFF, Cause.SEVERAL_WORKERS, Cause.PARTLY_REFUSED})
+LIVELY: Final = frozenset({Cause.LIVE, Cause.CLOCK_OFF, Cause.SEVERAL_WORKERS, Cause.REPEATING, Cause.PARTLY_REFUSED})
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -115,6 +118,10 @@ def health_of(  # noqa: PLR0913 - what is known of a device comes from as many p
     cause, verdict = _silence(device, refusal, refusals, silent_s, now_ns, accepted=accepted) or _doubt(
         lost, skew_s, offset_s
     )
+    repeated, kept = counts.get("duplicate", 0), counts.get("windowed", 0) + counts.get("merged_late", 0)
+    if cause in {Cause.LIVE, Cause.CLOCK_OFF} and repeated > max(REPETITIONS, kept):
+        cause = Cause.REPEATING
+        verdict = f"live, and {repeated} of its messages were taken for repetitions: their numbers had come before"
     stray = _stray(key, newest) if cause is Cause.NEVER_HEARD else None
     if stray is not None:
         verdict = f"never heard on its own topics; on {stray.topic} it may be refused as {stray.reason}: {stray.detail}"
@@ -133,11 +140,11 @@ def health_of(  # noqa: PLR0913 - what is known of a device comes from as many p
         last_seen=None if device is None else format_rfc3339(device.last_seen_ns),
         silent_s=None if silent_s is None else round(silent_s, 1),
         frames=0 if device is None else device.frames,
-        accepted=counts.get("windowed", 0) + counts.get("merged_late", 0),
+        accepted=kept,
         rate_hz=None if device is None else device.rate_hz,
         skew_s=skew_s,
         lost_before_journal=lost,
-        duplicate=counts.get("duplicate", 0),
+        duplicate=repeated,
         quarantined=refused,
         refused={
             row.reason: Refused(row.frames, row.samples)

@@ -133,3 +133,13 @@ def test_a_file_without_times_says_nothing_of_a_rate(tmp_path: Path) -> None:
     path.write_text('{"v":1,"m":{"load_t":1}}\n' * 3)
     result = CliRunner().invoke(app, ["check", str(path), "--as", "quay-crane", "--json"])
     assert json.loads(result.stdout)["devices"][0]["rate_hz"] is None
+
+
+def test_a_number_that_is_used_again_for_something_else_loses_what_it_says() -> None:
+    stuck = [message(good(7, load_t=float(nth)), nth) for nth in range(20)]
+    report = judge(stuck, DeviceClass.QUAY_CRANE, "test")
+    (finding,) = [each for each in report.findings if each.severity == "error"]
+    assert (finding.check, finding.pointer, finding.count, report.conforms) == ("sequence", "/seq", 19, False)
+    # The same message once more is what QoS 1 does.
+    again = [message(good(7, load_t=1.0), 7), message(good(7, load_t=1.0), 8)]
+    assert judge(again, DeviceClass.QUAY_CRANE, "test").conforms

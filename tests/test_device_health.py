@@ -52,3 +52,13 @@ def test_a_device_that_publishes_to_a_wrong_topic_is_told_which() -> None:
     assert said(None, [], [], others).verdict.startswith("never heard: nothing has come on its topics; check network")
     # Whoever is heard has the right topics.
     assert said(heard(1), [row("windowed", 1)], [], [wrong]).verdict == "live"
+
+
+def test_a_device_whose_number_stands_still_is_told_so() -> None:
+    """Every message after the first passes for a repetition of it."""
+    stuck = said(heard(100), [row("windowed", 1), row("duplicate", 99)], [], [])
+    assert (stuck.cause, stuck.live) == ("repeating", True)
+    assert stuck.verdict.startswith("live, and 99 of its messages were taken for repetitions")
+    # Whoever sends its store again after a breakdown of the network is in order.
+    assert said(heard(100), [row("windowed", 60), row("duplicate", 40)], [], []).cause == "live"
+    assert said(heard(5), [row("windowed", 1), row("duplicate", 4)], [], []).cause == "live"

@@ -141,6 +141,7 @@ export const CAUSES = [
   "live",
   "clock_off",
   "several_workers",
+  "repeating",
   "partly_refused",
   "silent",
   "offline",

@@ -210,6 +210,7 @@ export const en = {
   "cause.live": "Live: messages arrive and are accepted.",
   "cause.clock_off": "Live, but its clock is {skew} {direction}. Set the device's clock.",
   "cause.several_workers": "Live, but several ingest processes hear it: what it sends may count twice.",
+  "cause.repeating": "Live, but most of what it sends is taken for a repetition: its sequence number does not count up.",
   "cause.partly_refused": "Live, but part of what it sends is refused ({reason}).",
   "cause.silent": "Silent for {age} without signing off: the network is gone, or its program hangs.",
   "cause.offline": "Offline: the device, or the broker on its behalf, has said so. Last heard {age} ago.",

@@ -209,6 +209,7 @@ export const zh: Dictionary = {
   "cause.live": "在线：消息正常到达并已接收。",
   "cause.clock_off": "在线，但设备时钟{direction} {skew}，请校准设备时钟。",
   "cause.several_workers": "在线，但有多个采集进程同时接收该设备，数据可能重复计入。",
+  "cause.repeating": "在线，但大部分消息被视为重复：设备的序号没有递增。",
   "cause.partly_refused": "在线，但部分内容被拒收（{reason}）。",
   "cause.silent": "已 {age} 没有数据，且未通知下线：网络中断，或设备程序卡死。",
   "cause.offline": "离线：设备自己或服务器代其通知下线。最近一次数据在 {age}前。",
