@@ -165,7 +165,7 @@ async def run_api(settings: Settings) -> None:
         _check_tls(settings)
     except OSError as error:
         raise SettingsError(str(error)) from None
-    listening = _listening(settings.host, settings.port)
+    listening = listen(settings.host, settings.port)
     log.info("serving at http://%s:%d", settings.host, listening.getsockname()[1])
     windows_url, records_url = settings.store_urls
     config = ApiConfig(
@@ -299,16 +299,20 @@ def _record_port(config: "FleetConfig", out: Path, *, as_json: bool) -> int:
     return 0
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Listen before anything else is begun, so that a port that is taken is one sentence."""
+def listen(host: str, port: int) -> socket.socket:
+    """Listen, before anything else is begun, so that a port that is taken is one sentence: StackError."""
     from quayflow.stack import StackError  # noqa: PLC0415 - as above
 
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StackError(f"port {port} is taken; choose another with --port, or 0 for a free one") from None
         raise StackError(f"cannot listen on {host}, port {port}: {of_address(error)}") from None
+    # For all that will be accepted. asyncio sees to that only where a socket names its protocol, which create_server
+    # leaves open: a value would then wait up to 40 ms, until the reader's system has acknowledged the one before.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _check_tls(settings: Settings) -> None:

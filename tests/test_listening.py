@@ -13,6 +13,7 @@ from engines.ports import wait_until
 from quayflow.broker import Protection, configure, free_port
 from quayflow.certificates import Authority
 from quayflow.main import app
+from quayflow.parts import listen
 
 NOW = 1_795_421_730 * NS
 ELSEWHERE = "127.0.0.2"
@@ -79,3 +80,10 @@ def test_a_device_elsewhere_meets_the_broker_with_a_certificate_that_it_can_chec
     finally:
         process.terminate()
         process.wait(10)
+
+
+def test_no_live_value_waits_until_its_reader_has_acknowledged_the_one_before() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from collections.abc import Iterator
 from itertools import count
 from typing import Self
@@ -13,6 +14,7 @@ from made_records import event
 
 import ingest.results
 from devices.codecs.readings import Request
+from engines.mosquitto import Mosquitto, running_mosquitto
 from faults.simulation.clock import VirtualLoop
 from ingest.results import BROKER_S, EVENTS_TOGETHER, LIVE_LEAST_S, STATUS_PERIOD_S, Live, Results
 from ingest.session import SessionConfig
@@ -56,6 +58,34 @@ async def told_for_a_while(results: Results) -> None:
     await asyncio.sleep(SECONDS)
     stop.set()
     await running
+
+
+def test_no_live_value_waits_until_the_one_before_is_acknowledged(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurries: list[int] = []
+    connected = asyncio.Event()
+
+    class Watched(aiomqtt.Client):
+        async def __aenter__(self) -> Self:
+            await super().__aenter__()
+            connection = self._client.socket()
+            assert isinstance(connection, socket.socket)
+            hurries.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            connected.set()
+            return self
+
+    monkeypatch.setattr(aiomqtt, "Client", Watched)
+
+    async def scenario(broker: Mosquitto) -> None:
+        config, stop = SessionConfig(host=broker.host, port=broker.port), asyncio.Event()
+        running = asyncio.ensure_future(Results(config, "w1", live=dict, status=dict, now=lambda: 0).run(stop))
+        async with asyncio.timeout(10):
+            await connected.wait()
+        stop.set()
+        await running
+
+    with running_mosquitto() as broker:
+        asyncio.run(scenario(broker))
+    assert hurries == [1]
 
 
 def test_live_values_are_not_put_off_for_what_else_the_loop_has_to_do(
