@@ -31,6 +31,7 @@ from ingest.ledger import DeviceAccounts
 from ingest.packed_ints import PackedInts
 from ingest.pipeline import Newest, Pipeline
 from store.interface import HistoryRecord, StoreUnreachableError
+from store.lots import Blobs
 from store.packed_devices import PackedDevices
 from store.sqlite_files import DAMAGED_HINT
 
@@ -129,7 +130,7 @@ _decode_worker = msgspec.msgpack.Decoder(WorkerBlob).decode
 class Frozen(NamedTuple):
     """What a commit keeps of a pipeline besides rows and records."""
 
-    state: dict[str, bytes]
+    state: Blobs
     history: list[HistoryRecord]
 
 
@@ -156,19 +157,21 @@ def freeze(
     worker.quarantine_dropped = pipeline.quarantine_dropped
     worker.ticked = pipeline.ticked
     worker.form = WITH_HOURS
-    blobs: dict[str, bytes] = {}
+    blobs = Blobs()
     for device, (blob, blocks, newest) in zip(devices, _freeze_devices(pipeline, devices), strict=True):
         uid = device.uid
-        blobs[DEVICE + uid] = _encode(blob)
+        blobs.add(DEVICE + uid, _encode(blob))
         for slot, block in blocks.items():
-            blobs[_block_key(slot, uid)] = block
+            blobs.add(_block_key(slot, uid), block)
         if records is not None and device.index != NOBODY:
             records.add(pipeline.record_of(device, newest, blob.newest, blob.mark))
-    blobs |= {CODEC + name: state for name, state in pipeline.foreign.feeds.take_states().items()}
+    for name, state in pipeline.foreign.feeds.take_states().items():
+        blobs.add(CODEC + name, state)
     changed, over = pipeline.detection.take_hours(every=last)
     hours = pipeline.detection.hours
-    blobs |= {HOURS + device.uid: encode_open(hours[device.index], plain=last) for device in changed}
-    blobs[WORKER] = _encode(worker)
+    for device in changed:
+        blobs.add(HOURS + device.uid, encode_open(hours[device.index], plain=last))
+    blobs.add(WORKER, _encode(worker))
     history = [HistoryRecord(uid=uid, start_ns=start, blob=encode_hour(hour)) for uid, start, hour in over]
     return Frozen(blobs, history)
 

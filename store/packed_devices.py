@@ -6,6 +6,7 @@ from typing import Any, Final, overload
 import msgspec
 
 from store.interface import DeviceRecord
+from store.lots import Lots
 
 DEVICE_FIELDS: Final = DeviceRecord.__struct_fields__
 _encode = msgspec.msgpack.Encoder().encode
@@ -22,13 +23,13 @@ class PackedDevices(Sequence[DeviceRecord]):
 
     def __init__(self, devices: Iterable[DeviceRecord] = ()) -> None:
         """Pack the records, one after the other."""
-        self._packed: list[bytes] = []
+        self._packed = Lots()
         for device in devices:
             self.add(device)
 
     def add(self, device: DeviceRecord) -> None:
         """Pack one more."""
-        self._packed.append(_encode(msgspec.structs.astuple(device)))
+        self._packed.add(_encode(msgspec.structs.astuple(device)))
 
     def __len__(self) -> int:
         """Return the number of devices."""
@@ -37,6 +38,10 @@ class PackedDevices(Sequence[DeviceRecord]):
     def tuples(self) -> Iterator[tuple[Any, ...]]:
         """Yield the fields of each record in their order, which takes a fraction of what records take to make."""
         return map(_decode, self._packed)
+
+    def __iter__(self) -> Iterator[DeviceRecord]:
+        """Yield the records."""
+        return map(_unpacked, self._packed)
 
     @overload
     def __getitem__(self, at: int) -> DeviceRecord: ...

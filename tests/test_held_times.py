@@ -79,7 +79,7 @@ def taken(*, last: bool, before: Pipeline | None = None) -> tuple[Pipeline, dict
             body = values(second, T0 + second * NS, laden=second > 70)
             pipeline.process([frame(topic("vehicle", "T-1"), body, recv_ts=T0 + second * NS)])
         pipeline.tick(T0 + 180 * NS)
-    return pipeline, freeze(pipeline, WorkerBlob(), pipeline.touched(), last=last).state
+    return pipeline, dict(freeze(pipeline, WorkerBlob(), pipeline.touched(), last=last).state)
 
 
 def test_an_older_release_reads_the_hours_of_an_end_in_order_and_no_others() -> None:
