@@ -1,7 +1,7 @@
 """Hashes of the frames that a device sent last, for those that carry no sequence.
 
 Thousands of devices fill theirs, so they lie behind each other without a table, and those that rest in a checkpoint
-are remembered by five of their eight bytes:
+are remembered by six of their eight bytes:
 
     seen ──► tail, whole ──when a checkpoint is taken, 128 at a time──► blocks, whole, in the checkpoint
                                                                   └───► short, in memory
@@ -10,7 +10,7 @@ A block never changes, so a frame has the newest hashes written again and not al
 
 A hash is of what was said and when. So a frame from a later time than all before it is new, and nothing is looked up
 for it: most frames of a device that are not sent again are. One from an earlier time is looked for, and by chance one
-of 10⁹ of those that are new agrees in five bytes with one of a thousand others, and is taken for a repetition.
+of 10¹¹ of those that are new agrees in six bytes with one of a thousand others, and is taken for a repetition.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ MAX_HASHES: Final = 1_024
 """Payload hashes remembered per device that sends no sequence."""
 HASH_BYTES: Final = 8
 """Bytes of a hash in a checkpoint, and in memory until it is in a block there."""
-SHORT_BYTES: Final = 5
+SHORT_BYTES: Final = 6
 """Bytes of a hash in memory from then on, its last ones."""
 PER_BLOCK: Final = 128
 """Hashes that a checkpoint keeps together."""

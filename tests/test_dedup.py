@@ -337,7 +337,7 @@ def test_a_frame_is_recognised_among_the_last_thousand_however_its_device_s_time
         assert len(kept) == MAX_HASHES * SHORT_BYTES
 
 
-def test_what_has_rested_in_a_checkpoint_takes_five_bytes() -> None:
+def test_what_has_rested_in_a_checkpoint_takes_six_bytes() -> None:
     trackers, devices = list[SequenceTracker](), 20
     tracemalloc.start()
     try:
