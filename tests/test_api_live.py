@@ -293,7 +293,8 @@ def test_a_broker_that_stands_still_is_told_of_within_five_seconds_and_so_is_its
         began = time.monotonic()
         try:
             told = follower.next_of("broker")
-            assert 3.0 < time.monotonic() - began < 6.0
+            # It may have been quiet for a second and a half before, which is when it would have been asked.
+            assert 2.0 < time.monotonic() - began < 6.0
             assert told.data["heard"] is False
             assert 4.0 <= told.data["silent_s"] < 6.0
             assert readiness(run)[0] == 200
