@@ -95,7 +95,8 @@ def files(path: Path) -> Iterator[RecordingFile]:
         for file in _all_files(path):
             found += 1
             yield file
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+    # Of an archive that is encrypted, or packed in a way that it does not know, zipfile says RuntimeError.
+    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
         words = of_file(error) if isinstance(error, OSError) else error
         raise RecordingError(f"{path}: cannot be read: {words}") from error
     if not found:
